@@ -1,0 +1,38 @@
+# What a newcomer and CI call. PYTHON chooses the interpreter of the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+DEMO ?= runs/demo
+# More flags for the demo's training, e.g. FLAGS='--epochs 1'.
+FLAGS ?=
+
+.PHONY: install demo test lint readme clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Trains on generated films for a few minutes, scores the model on films that it never saw, and
+# names the pictures.
+demo: install
+	rm -rf $(DEMO)
+	$(RUN) train.py --out $(DEMO) $(FLAGS)
+	$(RUN) eval.py $(DEMO)
+
+test: install
+	$(RUN) -m pytest -m 'not slow'
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# Runs every command of the README, at a tiny size.
+readme: install
+	$(RUN) tests/run_readme.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,90 @@
+"""Predict images from images: ConvLSTM networks in JAX and Flax.
+
+import jaxconvlstm as jcl
+model = jcl.load("RUN")
+future = model.predict(frames, steps=12)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxconvlstm.cell import ConvLSTMCell
+from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
+from jaxconvlstm.conv import Conv, ConvTranspose
+from jaxconvlstm.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    JaxConvLSTMError,
+    NonFiniteError,
+)
+from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
+from jaxconvlstm.models import FramePredictor, build
+from jaxconvlstm.version import __version__
+
+if TYPE_CHECKING:
+    from jaxconvlstm.data.batch import Batch
+    from jaxconvlstm.data.datasets import open_dataset
+    from jaxconvlstm.data.values import Values
+    from jaxconvlstm.presets import preset
+    from jaxconvlstm.rollout import Predictor, load
+    from jaxconvlstm.trainer import fit
+
+__all__ = [
+    # Layers and models: plain Flax modules.
+    "Conv",
+    "ConvLSTM",
+    "ConvLSTMCell",
+    "ConvTranspose",
+    "Decoder",
+    "Encoder",
+    "FramePredictor",
+    "build",
+    # Runs: train, load, predict.
+    "Predictor",
+    "fit",
+    "load",
+    # Configuration.
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "Split",
+    "TrainingConfig",
+    "preset",
+    # Data.
+    "Batch",
+    "Values",
+    "open_dataset",
+    # Errors.
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "JaxConvLSTMError",
+    "NonFiniteError",
+    "__version__",
+]
+
+# These bring Orbax, grain or Pillow along, so they are imported when they are first used: the
+# layers and models run where only JAX, Flax, Optax and NumPy are installed.
+_LAZY = {
+    "Batch": "jaxconvlstm.data.batch",
+    "Predictor": "jaxconvlstm.rollout",
+    "Values": "jaxconvlstm.data.values",
+    "fit": "jaxconvlstm.trainer",
+    "load": "jaxconvlstm.rollout",
+    "open_dataset": "jaxconvlstm.data.datasets",
+    "preset": "jaxconvlstm.presets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,170 @@
+"""The ConvLSTM cell: one time step of the recurrence.
+
+References:
+  Shi et al. 2015, "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
+  Nowcasting", equation 3 (peepholes are its W_ci, W_cf and W_co terms).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxconvlstm.checks import check_choice
+from jaxconvlstm.conv import Conv, Initializer
+from jaxconvlstm.errors import ConfigError
+
+Carry = tuple[Array, Array]
+PEEPHOLES = (None, "channel", "spatial")
+
+
+class Peephole(nn.Module):
+    """One gate's elementwise look at the cell state: `weight * cell`.
+
+    The weight is `[features]` for "channel" and `[height, width, features]` for "spatial", which
+    is the published form and fixes the frame size.
+    """
+
+    kind: str
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, cell: Array) -> Array:
+        shape = cell.shape[-1:] if self.kind == "channel" else cell.shape[-3:]
+        if self.has_variable("params", "weight"):
+            known: tuple[int, ...] = self.get_variable("params", "weight").shape
+            if known != shape:
+                raise ConfigError(
+                    f"{self.name}: spatial peepholes were made for maps of {known}, got {shape}"
+                )
+        weight = self.param("weight", nn.initializers.zeros_init(), shape, self.param_dtype)
+        return jnp.expand_dims(weight, range(cell.ndim - weight.ndim)) * cell
+
+
+class ConvLSTMCell(nn.RNNCellBase):
+    """Convolutional LSTM cell.
+
+    With `*` for convolution and `.` for the elementwise product:
+
+        i  = gate(W_xi * x + W_hi * h + b_i [+ w_ci . c])
+        f  = gate(W_xf * x + W_hf * h + b_f [+ w_cf . c])
+        g  = activation(W_xg * x + W_hg * h + b_g)
+        c' = f . c + i . g
+        o  = gate(W_xo * x + W_ho * h + b_o [+ w_co . c'])
+        h' = o . activation(c')
+
+    The carry is `(c, h)`. The gates lie in the order i, f, g, o along the last axis of the
+    kernels and of the bias. The parameter tree is the same however the cell is unrolled:
+
+        input/kernel   [kernel height, kernel width, channels, 4 * features]
+        input/bias     [4 * features]
+        hidden/kernel  [kernel height, kernel width, features, 4 * features]
+        peephole_i/weight, peephole_f/weight, peephole_o/weight, if asked for
+
+    The cell state `c` adds up over many steps, so it is kept in `param_dtype` (float32) where
+    `dtype` is narrower; where `dtype` is wider, in `dtype`.
+
+    Attributes:
+      features: number of hidden features.
+      kernel_size: height and width of both convolutions; SAME padding.
+      peephole: None, "channel" (one weight per feature, any frame size) or "spatial" (one per
+        pixel and feature; fixes the frame size).
+      activation: squashes the candidate and the output (tanh).
+      gate_activation: squashes the gates (sigmoid).
+      forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015).
+      dtype: dtype of the convolutions and of `h`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> cell = ConvLSTMCell(features=8)
+      >>> frame = jnp.zeros((2, 16, 16, 3))
+      >>> carry = cell.initialize_carry(jax.random.key(0), frame.shape)
+      >>> variables = cell.init(jax.random.key(1), carry, frame)
+      >>> (c, h), outputs = cell.apply(variables, carry, frame)
+      >>> outputs.shape
+      (2, 16, 16, 8)
+    """
+
+    features: int
+    kernel_size: Sequence[int] = (3, 3)
+    peephole: str | None = None
+    activation: Callable[[Array], Array] = jnp.tanh
+    gate_activation: Callable[[Array], Array] = jax.nn.sigmoid
+    forget_bias: float = 1.0
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+
+    def setup(self) -> None:
+        check_choice("peephole", self.peephole, PEEPHOLES)
+        shared = dict(
+            features=4 * self.features,
+            kernel_size=tuple(self.kernel_size),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        self.input = Conv(
+            **shared,
+            name="input",
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            bias_init=self._bias_init,
+        )
+        self.hidden = Conv(
+            **shared, name="hidden", use_bias=False, kernel_init=self.recurrent_kernel_init
+        )
+        if self.peephole is not None:
+            self.peephole_i = Peephole(self.peephole, self.param_dtype, name="peephole_i")
+            self.peephole_f = Peephole(self.peephole, self.param_dtype, name="peephole_f")
+            self.peephole_o = Peephole(self.peephole, self.param_dtype, name="peephole_o")
+
+    def _bias_init(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        del key
+        forget = slice(self.features, 2 * self.features)
+        return jnp.zeros(shape, dtype).at[forget].set(self.forget_bias)
+
+    def project(
+        self, inputs: Float[Array, "*leading height width channels"]
+    ) -> Float[Array, "*leading height width gates"]:
+        """The inputs' share of the gates; it needs no state, so all time steps can go at once."""
+        return self.input(inputs)
+
+    def update(self, carry: Carry, projected: Array) -> tuple[Carry, Array]:
+        """One step, from the state and the inputs' share of the gates."""
+        c, h = carry
+        i, f, g, o = jnp.split(projected + self.hidden(h), 4, axis=-1)
+        if self.peephole is not None:
+            i += self.peephole_i(c).astype(i.dtype)
+            f += self.peephole_f(c).astype(f.dtype)
+        i = self.gate_activation(i)
+        f = self.gate_activation(f)
+        g = self.activation(g)
+        c = f * c + i * g
+        if self.peephole is not None:
+            o += self.peephole_o(c).astype(o.dtype)
+        o = self.gate_activation(o)
+        h = (o * self.activation(c)).astype(self.dtype)
+        return (c, h), h
+
+    def __call__(
+        self, carry: Carry, inputs: Float[Array, "batch height width channels"]
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """One step: `(carry, frame)` to `(new carry, hidden state)`."""
+        return self.update(carry, self.project(inputs))
+
+    def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
+        """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
+        del key
+        shape = (*input_shape[:-1], self.features)
+        state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
+        return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Axes of one frame: height, width, channels."""
+        return 3

@@ -1,0 +1,47 @@
+"""Checks of arguments at public boundaries: "expected ..., got ...", raised while JAX traces."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxconvlstm.errors import ConfigError
+
+
+def check_rank(name: str, array: Any, rank: int, layout: str) -> None:
+    """Raises `ConfigError` unless `array` has `rank` axes; `layout` names them for the message."""
+    if array.ndim != rank:
+        raise ConfigError(
+            f"{name}: expected {rank} axes [{layout}], got shape {tuple(array.shape)}"
+        )
+
+
+def check_same_shape(name: str, array: Any, other_name: str, other: Any) -> None:
+    """Raises `ConfigError` unless both arrays have the same shape."""
+    if array.shape != other.shape:
+        raise ConfigError(
+            f"{name}: expected the shape of {other_name}, {tuple(other.shape)}, "
+            f"got {tuple(array.shape)}"
+        )
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises `ConfigError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raises `ConfigError` unless `value` is greater than zero."""
+    if not value > 0:
+        raise ConfigError(f"{name}: expected a value above 0, got {value!r}")
+
+
+def per_layer(name: str, values: Sequence[Any], layers: int) -> tuple[Any, ...]:
+    """One value per layer: a single value is repeated, any other number must match `layers`."""
+    values = tuple(values)
+    if len(values) == 1:
+        return values * layers
+    if len(values) != layers:
+        raise ConfigError(
+            f"{name}: expected 1 or {layers} values (one per layer), got {len(values)}"
+        )
+    return values

@@ -1,0 +1,262 @@
+"""The configuration of a run: frozen dataclasses, to and from JSON.
+
+The field names are the flags of `train.py` (with dashes for underscores), and what stands in a run
+folder's `config.json`. The help texts of the flags are the comments below each field.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxconvlstm.checks import check_positive, per_layer
+from jaxconvlstm.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+
+def flag(name: str) -> str:
+    """The flag of a field: `input_frames` to `--input-frames`."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Shares of the data for training, validation and test; they add up to at most 1."""
+
+    train: float = 0.8
+    val: float = 0.1
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = dataclasses.asdict(self)
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ConfigError(f"--split {name}={share:g}: expected a share from 0 to 1")
+        if sum(shares.values()) > 1 + 1e-9:
+            raise ConfigError(f"--split: the shares add up to {sum(shares.values()):g}, over 1")
+        if self.train == 0:
+            raise ConfigError("--split train=0: nothing would be trained on")
+
+    @classmethod
+    def parse(cls, parts: list[str]) -> "Split":
+        """From `["train=0.8", "val=0.1", "test=0.1"]`; a share that is not named is 0."""
+        shares = dict.fromkeys((field.name for field in dataclasses.fields(cls)), 0.0)
+        for part in parts:
+            name, _, value = part.partition("=")
+            if name not in shares:
+                raise ConfigError(f"--split {part}: expected train=, val= or test=")
+            try:
+                shares[name] = float(value)
+            except ValueError:
+                raise ConfigError(f"--split {part}: {value!r} is not a number") from None
+        return cls(**shares)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the frames come from and how windows are cut from them."""
+
+    dataset: Literal["moving-squares", "folder"] = "moving-squares"
+    """Kind of data: generated films of moving squares, or a folder of pictures."""
+    data: str | None = None
+    """The folder: one sub-folder of pictures per sequence, or one flat folder."""
+    input_frames: int = 10
+    """Frames given to the model in training."""
+    target_frames: int = 5
+    """Frames to predict in training, each fed back to predict the next."""
+    stride: int = 1
+    """Frames between the starts of two windows."""
+    frame_step: int = 1
+    """Take every n-th frame of a sequence."""
+    size: tuple[int, int] | None = None
+    """Resize every picture to height and width."""
+    crop: tuple[int, int] | None = None
+    """Train on random crops of height and width; whole frames are evaluated."""
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror training windows at random."""
+    reverse: bool = False
+    """Play training windows backwards at random, where motion looks alike both ways."""
+    channels: Literal[1, 3] | None = None
+    """1 reads pictures as grey, 3 as colour; by default as the first picture is."""
+    value_range: tuple[float, float] | None = None
+    """Values that become 0 and 1; by default the whole range of the files' integer type."""
+    missing_value: float | None = None
+    """Pixels of this value are left out of loss and scores."""
+    split: Split = Split()
+    """Shares for training, validation and test, e.g. train=0.8 val=0.1 test=0.1."""
+    split_by: Literal["auto", "sequence", "time"] = "auto"
+    """Hold out whole sequences, or the last part of each; auto: sequences if there are ten."""
+    check_files: Literal["all", "headers", "none"] | None = None
+    """What to read of every picture before training; by default all up to 10,000 pictures."""
+    limit: int | None = None
+    """Use at most this many windows of each split."""
+
+    def __post_init__(self) -> None:
+        for name in ("input_frames", "target_frames", "stride", "frame_step", "limit"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(flag(name), value)
+        for name in ("size", "crop"):
+            for side in getattr(self, name) or ():
+                check_positive(flag(name), side)
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ConfigError(
+                "--value-range: expected LO below HI, got "
+                f"{self.value_range[0]:g} {self.value_range[1]:g}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    model: Literal["frame-predictor"] = "frame-predictor"
+    """Architecture: encoder, ConvLSTM layers on the feature map, decoder."""
+    features: tuple[int, ...] = (32,)
+    """Hidden features of each ConvLSTM layer: one number for all, or one per layer."""
+    kernel_size: tuple[int, ...] = (3,)
+    """Kernel of each ConvLSTM layer, on the feature map: one number for all, or one per layer."""
+    layers: int = 2
+    """Number of ConvLSTM layers."""
+    downsample: Literal[1, 2, 4, 8, 16] = 2
+    """Factor between the picture and the feature map that the layers work on."""
+    output: Literal["frame", "change", "sigmoid"] = "frame"
+    """Predict the frame, its change from the last one, or a frame squashed into (0, 1)."""
+    peephole: Literal["none", "channel", "spatial"] = "none"
+    """Let the gates see the cell state: with one weight per channel, or per pixel and channel."""
+    remat: bool = False
+    """Recompute in the backward pass instead of storing: less memory, more time."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the convolutions; parameters and cell state stay float32."""
+
+    def __post_init__(self) -> None:
+        check_positive("--layers", self.layers)
+        for name in ("features", "kernel_size"):
+            for value in per_layer(flag(name), getattr(self, name), self.layers):
+                check_positive(flag(name), value)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the network is trained."""
+
+    seed: int = 0
+    """Seed of the weights, the order of the data and generated films."""
+    epochs: int = 10
+    """Passes over the training windows."""
+    steps_per_epoch: int | None = None
+    """Steps between validations; by default as many as the training windows fill."""
+    batch_size: int = 8
+    """Windows per step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate over the run: constant, or a cosine down to a hundredth, after the warm-up."""
+    warmup_steps: int = 20
+    """Steps in which the learning rate rises from zero."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Optimizer."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay (adamw only)."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient; larger ones are scaled down. 0 turns it off."""
+    loss: Literal["mse", "mae", "bce"] = "mse"
+    """Mean squared error, mean absolute error, or binary cross-entropy (with --output sigmoid)."""
+    checkpoint_every: int | None = None
+    """Also save every so many steps; by default after each epoch."""
+    sample_every: int = 1
+    """Write sample pictures every so many epochs; 0 writes none."""
+    log_every: int = 20
+    """Write a line of metrics every so many steps."""
+    threads: int = 2
+    """Threads that read and decode data."""
+
+    def __post_init__(self) -> None:
+        names = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "checkpoint_every")
+        for name in (*names, "log_every", "threads"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(flag(name), value)
+        for name in ("clip_norm", "weight_decay", "warmup_steps", "sample_every", "seed"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{flag(name)}: expected 0 or more, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that says how a run goes."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        if self.training.loss == "bce" and self.model.output != "sigmoid":
+            raise ConfigError("--loss bce: needs predictions in (0, 1); add --output sigmoid")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain dictionaries and lists."""
+        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = "config") -> "Config":
+        """From what `to_json` gives, or from a file with some of the flags in one flat object.
+
+        Raises:
+          ConfigError: a key that no flag has, a value of the wrong type, or a newer format.
+        """
+        values = dict(values)
+        version = values.pop("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:
+            raise ConfigError(f"{source}: format version {version!r}, expected {FORMAT_VERSION}")
+        parts: dict[str, Any] = {}
+        flat = dict(values)
+        for section, kind in (
+            ("data", DataConfig),
+            ("model", ModelConfig),
+            ("training", TrainingConfig),
+        ):
+            nested = flat.pop(section) if isinstance(flat.get(section), Mapping) else {}
+            names = {field.name for field in dataclasses.fields(kind)}
+            given = {**nested, **{name: flat.pop(name) for name in names & flat.keys()}}
+            unknown = given.keys() - names
+            if unknown:
+                raise ConfigError(
+                    f"{source}: unknown key {', '.join(sorted(unknown))} in {section}"
+                )
+            parts[section] = _build(kind, given, source)
+        if flat:
+            raise ConfigError(f"{source}: unknown key {', '.join(sorted(flat))}")
+        return cls(**parts)
+
+    @classmethod
+    def load(cls, path: Path) -> "Config":
+        """Reads a JSON file; see `from_json`."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
+        return cls.from_json(values, str(path))
+
+
+def _build(kind: type, given: Mapping[str, Any], source: str) -> Any:
+    """One section from plain JSON values: lists become tuples, an object becomes a `Split`."""
+    values = {}
+    for name, value in given.items():
+        if name == "split" and isinstance(value, Mapping):
+            if unknown := value.keys() - {"train", "val", "test"}:
+                raise ConfigError(f"{source}: unknown key {', '.join(sorted(unknown))} in split")
+            value = Split(**value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{source}: a value has the wrong type: {error}") from error

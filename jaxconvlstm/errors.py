@@ -1,0 +1,48 @@
+"""The errors a user can meet, each with the exit code that the scripts leave with.
+
+An error message is one line that names the file, parameter or frame it is about.
+"""
+
+
+class JaxConvLSTMError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(JaxConvLSTMError, ValueError):
+    """A flag, a configuration value or an argument that cannot work (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(JaxConvLSTMError, ValueError):
+    """Data that are missing, unreadable or not what the run needs (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(JaxConvLSTMError):
+    """A run folder or checkpoint that is missing, foreign, damaged or in use (exit code 4)."""
+
+    exit_code = 4
+
+
+class NonFiniteError(JaxConvLSTMError):
+    """Training met a NaN or an infinity (exit code 5)."""
+
+    exit_code = 5
+
+
+class ResourceError(JaxConvLSTMError):
+    """Disk or memory ran out (exit code 6)."""
+
+    exit_code = 6
+
+
+class Interrupted(JaxConvLSTMError):
+    """Training was asked to stop by a signal, and has saved (exit code 128 + signal number)."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,42 @@
+"""What holds for every test: strict numerics, and shapes in annotations that are enforced."""
+
+import os
+from collections.abc import Iterator
+
+# Nearly all the time of these tests is LLVM's, optimising code that runs once: without it they
+# are several times faster. XLA's own passes, which rewrite the program, still run.
+_FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST_COMPILE}".strip()
+# Before the first import of keras, which reads it then.
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+# Before the first import of jaxconvlstm: what is imported already stays unchecked.
+CHECKED = ("conv", "cell", "layers", "models", "losses", "metrics")
+jaxtyping.install_import_hook([f"jaxconvlstm.{name}" for name in CHECKED], "beartype.beartype")
+
+# A rank that grows silently is how [batch] meets [batch, batch]; the package never relies on it.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision, for comparisons at 1e-10 and for numerical derivatives."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def foreign_code() -> Iterator[None]:
+    """Lets other libraries promote ranks: theirs is not ours to fix."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the annotations' own check, so that what a user would see is what is raised."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

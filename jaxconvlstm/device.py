@@ -1,0 +1,30 @@
+"""The device that JAX uses, in words."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+
+
+def describe_device() -> str:
+    """One line for the start of a run, e.g. `device: cpu (2 cores), JAX 0.10.2`."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        name = f"cpu ({os.cpu_count()} cores)"
+    else:
+        name = f"{len(jax.devices())} x {device.device_kind} ({device.platform})"
+    return f"device: {name}, JAX {jax.__version__}, Python {sys.version.split()[0]}"
+
+
+def gpu_warning() -> str | None:
+    """A line when this machine has an NVIDIA GPU that JAX does not use, else None."""
+    present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
+    wanted = os.environ.get("JAX_PLATFORMS", "").lower()
+    if not present or jax.default_backend() != "cpu" or wanted == "cpu":
+        return None
+    return (
+        "warning: this machine has an NVIDIA GPU, but JAX runs on the CPU; "
+        "install its GPU version with: pip install 'jax[cuda13]'"
+    )

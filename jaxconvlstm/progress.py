@@ -1,0 +1,96 @@
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows how far a run is, what it does and how long it will take."""
+
+    def __init__(self, total: int, start: int = 0):
+        """`total` steps in all, `start` of them done before this process."""
+        self._total, self._start = total, start
+        self._began = self._last_line = time.monotonic()
+        self._bar = None
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("step {task.completed}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._task = self._bar.add_task("", total=total, completed=start)
+            self._bar.start()
+
+    def update(self, step: int, text: str) -> None:
+        """Shows that `step` is done; on a plain output at most every ten seconds."""
+        now = time.monotonic()
+        done = step - self._start
+        left = (now - self._began) / done * (self._total - step) if done else 0.0
+        text = f"{text}, {clock(left)} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=text)
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(f"step {step}/{self._total}: {text}", flush=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Ends the live bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def clock(seconds: float) -> str:
+    """`3725.0` to `"1:02:05"`, `65.0` to `"1:05"`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class Meter:
+    """Frames per second and the share of time spent waiting for data, since the last restart."""
+
+    def __init__(self, frames_per_step: int):
+        """`frames_per_step`: frames read in a step, inputs and targets."""
+        self._frames_per_step = frames_per_step
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts anew, after something that is not training (compilation, validation)."""
+        self._began = time.perf_counter()
+        self._waited = 0.0
+        self._steps = 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Marks time spent waiting for data."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def count(self) -> None:
+        """Counts one finished step."""
+        self._steps += 1
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames trained on per second."""
+        return self._steps * self._frames_per_step / (time.perf_counter() - self._began)
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time spent waiting for data, 0 to 1."""
+        return self._waited / (time.perf_counter() - self._began)

@@ -1,0 +1,149 @@
+"""Predicting from a checkpoint: any number of future frames, for research code and the scripts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxconvlstm import models, run_folder
+from jaxconvlstm.config import Config
+from jaxconvlstm.data.values import Values
+from jaxconvlstm.errors import CheckpointError, ConfigError
+
+
+class Predictor:
+    """A trained model with its value scale: frames in the data's own values in and out.
+
+    Attributes:
+      module: the Flax module.
+      variables: its variables, `{"params": ...}`.
+      config: the run's configuration.
+      values: the scale between the data's own values and the network's.
+      channels: channels of the pictures.
+      step: the training step of the weights.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        variables: Any,
+        config: Config,
+        values: Values,
+        channels: int,
+        step: int = 0,
+    ):
+        self.module = module
+        self.variables = variables
+        self.config = config
+        self.values = values
+        self.channels = channels
+        self.step = step
+        self._apply = jax.jit(module.apply, static_argnames="steps")
+        self._observe = jax.jit(lambda v, frames: module.apply(v, frames, method="observe"))
+        self._advance = jax.jit(lambda v, *state: module.apply(v, *state, method="step"))
+
+    def predict(self, frames: Any, steps: int = 1) -> np.ndarray:
+        """The `steps` frames that follow `frames`.
+
+        Args:
+          frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`,
+            in the data's own values; any number of frames, any height and width.
+          steps: number of frames to predict, at least 1.
+
+        Returns:
+          `[steps, height, width, channels]` or `[batch, steps, ...]` in the dtype of `frames`:
+          integers are rounded and clipped to their range, floats are neither.
+
+        Raises:
+          ConfigError: another number of axes or channels, or an integer dtype that the model was
+            not trained on.
+        """
+        if steps < 1:
+            raise ConfigError(f"steps: expected at least 1, got {steps}")
+        frames, batched = self._check(frames)
+        scaled = self.predict_scaled(self.values.scale(frames), steps)
+        predicted = self.values.unscale(scaled, frames.dtype)
+        return predicted if batched else predicted[0]
+
+    def predict_scaled(self, inputs: Any, steps: int) -> np.ndarray:
+        """`predict` on the network's own scale: `[batch, time, ...]` to `[batch, steps, ...]`."""
+        return np.asarray(self._apply(self.variables, inputs, steps=steps))
+
+    def stream(self, frames: Any) -> Iterator[np.ndarray]:
+        """Like `predict`, one frame at a time and without end; memory does not grow.
+
+        Args:
+          frames: as for `predict`.
+
+        Yields:
+          `[height, width, channels]` or `[batch, height, width, channels]`.
+        """
+        frames, batched = self._check(frames)
+        state = self._observe(self.variables, self.values.scale(frames))
+        while True:
+            predicted = self.values.unscale(np.asarray(state[1]), frames.dtype)
+            yield predicted if batched else predicted[0]
+            state = self._advance(self.variables, *state)
+
+    def _check(self, frames: Any) -> tuple[np.ndarray, bool]:
+        """The frames with a batch axis, and whether they had one."""
+        frames = np.asarray(frames)
+        if frames.ndim not in (4, 5):
+            raise ConfigError(
+                "frames: expected [time, height, width, channels] or "
+                f"[batch, time, height, width, channels], got shape {frames.shape}"
+            )
+        if 0 in frames.shape:
+            raise ConfigError(f"frames: expected at least one frame, got shape {frames.shape}")
+        if frames.shape[-1] != self.channels:
+            raise ConfigError(
+                f"frames: trained on {plural(self.channels, 'channel')}, got {frames.shape[-1]}"
+            )
+        if frames.dtype.kind != "f" and frames.dtype.name != self.values.dtype:
+            raise ConfigError(
+                f"frames: trained on {self.values.dtype}, got {frames.dtype}; convert them, or "
+                f"give floats from {self.values.low:g} to {self.values.high:g}"
+            )
+        return (frames if frames.ndim == 5 else frames[None]), frames.ndim == 5
+
+
+def plural(count: int, noun: str) -> str:
+    """`1, "channel"` to `"1 channel"`, `3, "channel"` to `"3 channels"`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def load(run: str | Path, which: str = "best") -> Predictor:
+    """Loads a run: architecture, weights and value scale, all from its checkpoint.
+
+    Args:
+      run: the run folder that `train.py` wrote.
+      which: "best" (lowest validation loss), "last", or a step's number.
+
+    Raises:
+      CheckpointError: there is no run, no such checkpoint, or it does not fit its own model.
+
+    Example:
+      `future = jcl.load("RUN").predict(frames, steps=12)`
+    """
+    from jaxconvlstm.checkpoint import Checkpoints
+
+    folder = Path(run)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such run folder")
+    if not run_folder.holds_run(folder):
+        raise CheckpointError(f"{folder}: not a run folder (it holds no {run_folder.CONFIG_NAME})")
+    with Checkpoints(folder / run_folder.CHECKPOINTS_NAME) as checkpoints:
+        step = checkpoints.choose(which)
+        meta = checkpoints.load_meta(step)
+        config = Config.from_json(meta["config"], f"{folder}, step {step}")
+        channels = int(meta["channels"])
+        module = models.build(config.model, channels)
+        shape = (1, 1, *meta["frame_shape"])
+        abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
+        variables = checkpoints.load(step, {"variables": abstract})["variables"]
+    values = Values(**meta["values"])
+    return Predictor(module, jax.device_put(variables), config, values, channels, step)

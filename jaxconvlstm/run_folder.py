@@ -1,0 +1,196 @@
+"""The folder of a run: its lock, configuration, metrics, samples and TensorBoard events."""
+
+import fcntl
+import json
+import math
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxconvlstm.config import Config
+from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
+
+CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.jsonl"
+CHECKPOINTS_NAME = "checkpoints"
+_LOCK_NAME = ".lock"
+
+
+def default_folder(name: str) -> Path:
+    """A fresh `runs/NAME-TIME`."""
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was started in `folder`."""
+    return (folder / CONFIG_NAME).is_file() or (folder / CHECKPOINTS_NAME).is_dir()
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration of the run in `folder`.
+
+    Raises:
+      CheckpointError: there is no run, or its configuration cannot be read.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such run folder")
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: not a run folder (it holds no {CONFIG_NAME})")
+    try:
+        return Config.load(path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+class RunFolder:
+    """A run folder that this process may write to, held by a lock until `close`.
+
+    The lock is the operating system's own: it goes when the process does, however it ends.
+    """
+
+    def __init__(self, path: Path, *, resume: str | None = None):
+        """Takes the folder, and makes it if need be.
+
+        Args:
+          path: the folder.
+          resume: None refuses a folder that holds a run, "auto" starts or goes on, "must" fails
+            with nothing to go on with.
+
+        Raises:
+          ConfigError: it holds a run and `resume` is None.
+          CheckpointError: another process is training in it, or there is nothing to resume.
+          ResourceError: it cannot be written to.
+        """
+        self.path = path
+        if resume == "must" and not holds_run(path):
+            raise CheckpointError(f"{path}: holds no run to resume")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / _LOCK_NAME).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ResourceError(f"{path}: cannot be written to: {error.strerror}") from error
+        try:
+            self._take_lock()
+            if resume is None and holds_run(path):
+                raise ConfigError(
+                    f"{path}: holds a run already; --resume auto goes on with it, "
+                    "or choose another --out"
+                )
+        except BaseException:
+            self._lock.close()
+            raise
+        self._events: Any = None
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Writes out the event file and releases the lock."""
+        if self._events is not None:
+            self._events.close()
+        self._lock.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / CHECKPOINTS_NAME
+
+    @property
+    def samples(self) -> Path:
+        """Where sample pictures lie."""
+        folder = self.path / "samples"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def write_config(self, config: Config) -> None:
+        """Writes `config.json`, whole or not at all."""
+        write_json(self.path / CONFIG_NAME, config.to_json())
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines of `metrics.jsonl` that lie past `step`, from which the run goes on."""
+        path = self.path / METRICS_NAME
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a line cut short by a kill
+            if record.get("step", 0) <= step:
+                kept.append(line)
+        _replace(path, "".join(line + "\n" for line in kept))
+
+    def open_events(self, step: int) -> None:
+        """Opens TensorBoard's event file; what an earlier process wrote past `step` is hidden."""
+        from tensorboardX import SummaryWriter
+
+        purge = {"purge_step": step + 1} if step else {}
+        self._events = SummaryWriter(str(self.path / "tensorboard"), **purge)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to `metrics.jsonl` and the same numbers to TensorBoard.
+
+        Args:
+          record: `step`, `epoch`, `split` and any numbers.
+        """
+        with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_nulls(record)) + "\n")
+        for key, value in record.items():
+            if key not in ("step", "epoch", "split"):
+                self._events.add_scalar(f"{record['split']}/{key}", value, record["step"])
+
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Adds a picture file to TensorBoard."""
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        self._events.add_image(name, pixels, step, dataformats="HWC")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file, whole or not at all; a number that is not finite becomes null."""
+    _replace(path, json.dumps(_nulls(values), indent=2) + "\n")
+
+
+def _nulls(values: Any) -> Any:
+    """`values` with None for NaN and infinities, which JSON has no words for."""
+    if isinstance(values, dict):
+        return {key: _nulls(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_nulls(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,42 @@
+"""Clean stops: SIGINT and SIGTERM become a request to save and leave."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from jaxconvlstm.errors import Interrupted
+
+
+class StopSignals:
+    """While entered, notes SIGINT and SIGTERM; `check` raises once one has arrived.
+
+    A second SIGINT stops at once, with an ordinary `KeyboardInterrupt`. Outside the main thread,
+    where Python allows no handlers, this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has arrived."""
+        if self._received is not None:
+            name = signal.Signals(self._received).name
+            raise Interrupted(f"stopped by {name}", self._received)

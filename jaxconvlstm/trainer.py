@@ -1,0 +1,377 @@
+"""The training loop: what `train.py` and a notebook both call."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconvlstm import models, pictures
+from jaxconvlstm.checkpoint import Checkpoints
+from jaxconvlstm.config import FORMAT_VERSION, Config, flag
+from jaxconvlstm.cost import count_flops, human, peak_memory
+from jaxconvlstm.data.batch import Batch
+from jaxconvlstm.data.datasets import Dataset, open_dataset
+from jaxconvlstm.data.loader import TrainLoader
+from jaxconvlstm.errors import (
+    CheckpointError,
+    ConfigError,
+    Interrupted,
+    NonFiniteError,
+    ResourceError,
+)
+from jaxconvlstm.evaluation import evaluate, spread
+from jaxconvlstm.progress import Meter, Progress
+from jaxconvlstm.run_folder import RunFolder, holds_run, read_config
+from jaxconvlstm.signals import StopSignals
+from jaxconvlstm.training import (
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_optimizer,
+    make_schedule,
+    make_train_step,
+)
+
+_SAMPLES = 3
+# What a resumed run may change; anything else would make it another run.
+MAY_CHANGE_ON_RESUME = frozenset(
+    {"epochs", "log_every", "sample_every", "checkpoint_every", "threads"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What a finished run left behind.
+
+    Attributes:
+      folder: the run folder.
+      step: steps trained in all.
+      best: the lowest validation loss and its step; None without validation.
+      pictures: the sample pictures written last by this call.
+    """
+
+    folder: Path
+    step: int
+    best: tuple[float, int] | None
+    pictures: list[Path]
+
+
+def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
+    """Trains a model and leaves a run folder.
+
+    Args:
+      config: everything that says how the run goes.
+      out: the run folder.
+      resume: None starts a new run, "auto" starts or goes on, "must" only goes on. A run that is
+        finished is left as it is.
+
+    Raises:
+      ConfigError: a setting cannot work, or is not what the run to resume was started with.
+      DataError, CheckpointError, NonFiniteError, ResourceError: see `jaxconvlstm.errors`.
+      Interrupted: SIGINT or SIGTERM arrived; everything is saved.
+    """
+    started = holds_run(out)
+    with StopSignals() as stop:
+        if started and resume:
+            _check_same_run(read_config(out), config, out)
+        if not started and resume != "must":
+            # Before the folder is made: bad data must not leave a run behind.
+            dataset = open_dataset(config.data, config.training.seed)
+        with RunFolder(out, resume=resume) as run:
+            if started:
+                dataset = open_dataset(config.data, config.training.seed)
+            for note in dataset.notes:
+                print(note, flush=True)
+            training = _Training(config, run, dataset, stop)
+            with Checkpoints(run.checkpoints, writable=True) as checkpoints:
+                return training.run(checkpoints)
+
+
+def _check_same_run(saved: Config, config: Config, out: Path) -> None:
+    """Raises `ConfigError` naming every setting that a resumed run must not change."""
+    changed = []
+    for section in dataclasses.fields(Config):
+        before, now = getattr(saved, section.name), getattr(config, section.name)
+        for field in dataclasses.fields(before):
+            old, new = getattr(before, field.name), getattr(now, field.name)
+            if old != new and field.name not in MAY_CHANGE_ON_RESUME:
+                changed.append(f"{flag(field.name)} was {old}, now {new}")
+    if changed:
+        raise ConfigError(f"{out}: cannot go on with other settings: " + "; ".join(changed))
+
+
+class _Training:
+    """One run under way: what is done in a step, and after an epoch."""
+
+    def __init__(self, config: Config, run: RunFolder, dataset: Dataset, stop: StopSignals):
+        self.config, self.settings = config, config.training
+        self.folder, self.stop, self.dataset = run, stop, dataset
+        self.windows = dataset.windows("train")
+        self.held_out = dataset.windows("val") if config.data.split.val > 0 else None
+        self.loader = self._open_loader(0)  # checks batch and crop before anything is compiled
+
+        height, width, self.channels = dataset.frame_shape
+        # The size that weights are made for matters to spatial peepholes alone.
+        self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
+        self.module = models.build(config.model, self.channels)
+        self.steps_per_epoch = self.settings.steps_per_epoch or self.loader.batches_per_epoch
+        self.total_steps = self.settings.epochs * self.steps_per_epoch
+        self.schedule = make_schedule(self.settings, self.total_steps)
+        self.optimizer = make_optimizer(self.settings, self.total_steps)
+        self.eval_step = jax.jit(
+            make_eval_step(
+                self.module, dataset.values, self.settings.loss, config.data.target_frames
+            )
+        )
+        self.validated_epochs = 0
+        self.best: tuple[float, int] | None = None
+        self.saved_step: int | None = None
+        self.sample_pictures: list[Path] = []
+
+    def _open_loader(self, start: int) -> TrainLoader:
+        return TrainLoader(
+            self.windows,
+            self.settings.batch_size,
+            self.settings.seed,
+            threads=self.settings.threads,
+            crop=self.config.data.crop,
+            flip=self.config.data.flip,
+            reverse=self.config.data.reverse,
+            start=start,
+        )
+
+    def run(self, checkpoints: Checkpoints) -> FitResult:
+        """Trains until all epochs are done."""
+        self.checkpoints = checkpoints
+        state = init_state(self.module, self.optimizer, self.frame_shape, self.settings.seed)
+        if checkpoints.steps():
+            state = self._restore(state)
+        step = int(state.step)
+        finished = step >= self.total_steps and not self._validation_due(step)
+        if finished:
+            print(f"{self.folder.path}: finished already, at step {step}")
+        else:
+            self.folder.write_config(self.config)
+            self.folder.rewind_metrics(step)
+            self.folder.open_events(step)
+            self.loader.close()
+            self.loader = self._open_loader(step)
+            self._train(state, step)
+        self.loader.close()
+        checkpoints.wait()
+        return FitResult(self.folder.path, step, self.best, self.sample_pictures)
+
+    def _train(self, state: TrainState, step: int) -> None:
+        train_step = None
+        progress = Progress(self.total_steps, step)
+        frames = self.config.data.input_frames + self.config.data.target_frames
+        meter = Meter(self.settings.batch_size * frames)
+        try:
+            while True:
+                self.stop.check()
+                if self._validation_due(step):
+                    self._finish_epoch(state, step, progress)
+                    meter.restart()
+                if step >= self.total_steps:
+                    return
+                with meter.waiting():
+                    batch = next(self.loader)
+                if train_step is None:
+                    train_step = self._compile(state, batch, progress)
+                    meter.restart()
+                state, metrics = train_step(state, batch)
+                step += 1
+                metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
+                if not metrics["finite"]:
+                    raise NonFiniteError(self._describe_non_finite(step, metrics))
+                meter.count()
+                self._report(step, metrics, meter, progress)
+                every = self.settings.checkpoint_every
+                if every and step % every == 0 and step % self.steps_per_epoch:
+                    self._save(state, step, None)
+        except Interrupted as interruption:
+            if step != self.saved_step:
+                self._save(state, step, None)
+            self.checkpoints.wait()
+            raise Interrupted(
+                f"{interruption}; saved step {step} of {self.total_steps} in {self.folder.path}, "
+                "go on with --resume auto",
+                interruption.exit_code - 128,
+            ) from None
+        finally:
+            progress.close()
+
+    def _compile(self, state: TrainState, batch: Batch, progress: Progress) -> Callable[..., Any]:
+        """Compiles the step once, ahead of time, and says what it will cost."""
+        step = make_train_step(self.module, self.optimizer, self.dataset.values, self.settings)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
+        began = time.monotonic()
+        with _memory_advice():
+            flops = count_flops(step, state, batch)
+            compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+        memory = peak_memory(compiled)
+        progress.say(
+            f"{parameters:,} parameters, {human(flops, 'FLOP')} a step, "
+            + (f"peak memory of a step {human(memory, 'B')}, " if memory else "")
+            + f"compiled in {time.monotonic() - began:.1f} s"
+        )
+
+        def run_step(state: TrainState, batch: Batch) -> Any:
+            with _memory_advice():
+                return compiled(state, batch)
+
+        return run_step
+
+    def _report(self, step: int, metrics: dict[str, Any], meter: Meter, progress: Progress) -> None:
+        epoch = (step - 1) // self.steps_per_epoch + 1
+        progress.update(
+            step,
+            f"epoch {epoch}/{self.settings.epochs}, loss {metrics['loss']:.5f}, "
+            f"{meter.frames_per_second:.0f} frames/s, {meter.wait_share:.1%} waiting for data",
+        )
+        if step % self.settings.log_every == 0 or step % self.steps_per_epoch == 0:
+            self.folder.log(
+                {
+                    "step": step,
+                    "epoch": epoch,
+                    "split": "train",
+                    "loss": metrics["loss"],
+                    "learning_rate": float(self.schedule(step - 1)),
+                    "gradient_norm": metrics["gradient_norm"],
+                    "frames_per_second": round(meter.frames_per_second, 2),
+                    "wait_share": round(meter.wait_share, 5),
+                }
+            )
+
+    def _describe_non_finite(self, step: int, metrics: dict[str, Any]) -> str:
+        good = "none" if self.saved_step is None else f"step {self.saved_step}"
+        return (
+            f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
+            f"learning rate {float(self.schedule(step - 1)):g}; last good checkpoint: {good}; "
+            "try a lower --learning-rate or a smaller --clip-norm"
+        )
+
+    def _validation_due(self, step: int) -> bool:
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        return rest == 0 and epochs > self.validated_epochs
+
+    def _finish_epoch(self, state: TrainState, step: int, progress: Progress) -> None:
+        """Validates, writes sample pictures, saves."""
+        epoch = step // self.steps_per_epoch
+        loss = None
+        if self.held_out is not None:
+            with _memory_advice():
+                scores = evaluate(
+                    self.eval_step,
+                    state.variables,
+                    self.held_out,
+                    batch_size=self.settings.batch_size,
+                    threads=self.settings.threads,
+                    each_batch=lambda done, total: self.stop.check(),
+                )
+            loss = scores.loss
+            record: dict[str, Any] = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
+            record["persistence_loss"] = scores.persistence_loss
+            self.folder.log({**record, **scores.model.means()})
+            if not math.isfinite(loss):
+                good = "none" if self.saved_step is None else f"step {self.saved_step}"
+                raise NonFiniteError(
+                    f"validation loss {loss} at step {step}; last good checkpoint: {good}"
+                )
+            better = self.best is None or loss < self.best[0]
+            if better:
+                self.best = (loss, step)
+            progress.say(
+                f"epoch {epoch}/{self.settings.epochs}: validation loss {loss:.5f}, "
+                f"persistence {scores.persistence_loss:.5f}" + (", best so far" if better else "")
+            )
+        every = self.settings.sample_every
+        if every and (epoch % every == 0 or step == self.total_steps):
+            self.sample_pictures = self._write_samples(state, step, epoch)
+        self.validated_epochs = epoch
+        self._save(state, step, loss)
+
+    def _write_samples(self, state: TrainState, step: int, epoch: int) -> list[Path]:
+        """A few held-out windows as strips: input, prediction, truth, difference."""
+        windows = self.windows if self.held_out is None else self.held_out
+        written = []
+        for number, index in enumerate(spread(_SAMPLES, len(windows))):
+            inputs, targets = windows.read(0, index)
+            # The same shapes as in validation, so that nothing is compiled again.
+            rows = min(self.settings.batch_size, len(windows))
+            weight = np.ones((rows, 1, 1, 1, 1), np.float32)
+            batch = Batch(inputs[None].repeat(rows, axis=0), targets[None].repeat(rows, 0), weight)
+            result = self.eval_step(state.variables, batch)
+            path = self.folder.samples / f"epoch-{epoch:04}-{number}.png"
+            scale = self.dataset.values.scale
+            pictures.strip(
+                scale(inputs),
+                np.asarray(result["predictions"][0]),
+                scale(targets),
+                path,
+                title=f"{windows.name(index)}, epoch {epoch}",
+            )
+            self.folder.log_picture(f"samples/{number}", path, step)
+            written.append(path)
+        return written
+
+    def _save(self, state: TrainState, step: int, val_loss: float | None) -> None:
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "step": step,
+            "key": np.asarray(state.key).tolist(),
+            "validated_epochs": self.validated_epochs,
+            "best": None if self.best is None else {"loss": self.best[0], "step": self.best[1]},
+            "config": self.config.to_json(),
+            "values": self.dataset.values.to_json(),
+            "channels": self.channels,
+            "frame_shape": list(self.frame_shape),
+        }
+        items = {
+            "variables": state.variables,
+            "opt_state": state.opt_state,
+            "meta": meta,
+            "data": {"next_index": self.loader.position, "windows": len(self.windows)},
+        }
+        self.checkpoints.save(step, items, val_loss, replace=step in self.checkpoints.steps())
+        self.saved_step = step
+
+    def _restore(self, state: TrainState) -> TrainState:
+        """The newest checkpoint's state, and where the run was in its epochs and its data."""
+        step = self.checkpoints.choose("last")
+        meta, data = self.checkpoints.load_meta(step), self.checkpoints.load_data(step)
+        if data["windows"] != len(self.windows):
+            raise CheckpointError(
+                f"{self.folder.path}: the data changed: {data['windows']} training windows when "
+                f"step {step} was saved, {len(self.windows)} now"
+            )
+        expected = {"variables": state.variables, "opt_state": state.opt_state}
+        items = jax.device_put(self.checkpoints.load(step, expected))
+        self.validated_epochs = meta["validated_epochs"]
+        self.best = None if meta["best"] is None else (meta["best"]["loss"], meta["best"]["step"])
+        self.saved_step = step
+        print(f"going on from step {step} of {self.total_steps} in {self.folder.path}", flush=True)
+        return TrainState(
+            step=jax.numpy.int32(step),
+            key=jax.numpy.asarray(meta["key"], state.key.dtype),
+            **items,
+        )
+
+
+class _memory_advice:
+    """Turns XLA's out-of-memory error into one line that says what to try."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            raise ResourceError(
+                "out of memory on the device; try a smaller --batch-size or --crop, fewer "
+                "--input-frames, --remat, or --dtype bfloat16"
+            ) from error

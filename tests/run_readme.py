@@ -1,0 +1,81 @@
+"""Runs the README's commands and Python blocks as they stand there, at a tiny size.
+
+`make demo` and every `python train.py` get flags that make them short; DIR and RUN stand for a
+folder of pictures made here and for a fresh run folder. Commands that install or fetch something
+are left to the Makefile and to CI, which do nothing else.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "--epochs 1 --steps-per-epoch 2 --batch-size 2 --features 4 --limit 4".split()
+
+
+def make_pictures(folder: Path) -> None:
+    """Two sequences of 40 colour pictures with a square that moves."""
+    for sequence in range(2):
+        place = folder / f"sequence{sequence}"
+        place.mkdir(parents=True)
+        for frame in range(40):
+            pixels = np.full((24, 32, 3), 30, np.uint8)
+            column = (frame + 8 * sequence) % 26
+            pixels[8:14, column : column + 6] = (220, 120, 40)
+            Image.fromarray(pixels).save(place / f"frame{frame}.png")
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of one language."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The shell blocks' commands that can run here, with their comments taken off."""
+    found = []
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:2] in (["python", "train.py"], ["python", "eval.py"], ["make", "demo"]):
+                found.append(words)
+    return found
+
+
+def main() -> None:
+    """Runs everything; the first failure ends it."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    with tempfile.TemporaryDirectory() as scratch:
+        data, run = Path(scratch, "pictures"), Path(scratch, "run")
+        make_pictures(data)
+        places = {"DIR": str(data), "RUN": str(run)}
+        done = 0
+        for words in commands():
+            words = [places.get(word, word) for word in words]
+            if words[0] == "make":
+                words += [f"FLAGS={' '.join(TINY)}", f"DEMO={scratch}/demo"]
+            else:
+                words[0] = sys.executable
+                words += TINY if words[1] == "train.py" else []
+            print("$", " ".join(words), flush=True)
+            subprocess.run(words, cwd=ROOT, check=True, env=environment)
+            done += 1
+        for block in blocks("python"):
+            print(block, flush=True)
+            program = block.replace('"RUN"', repr(str(run)))
+            subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=environment)
+            done += 1
+        if done < 5:
+            raise SystemExit(f"only {done} commands found in the README: its form has changed")
+    print(f"{done} commands of the README ran")
+
+
+if __name__ == "__main__":
+    main()

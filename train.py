@@ -1,0 +1,82 @@
+"""Trains a ConvLSTM that predicts pictures from pictures.
+
+python train.py                                              # generated moving squares
+python train.py --dataset folder --data DIR --out RUN        # your own pictures
+python train.py --dataset folder --data DIR --out RUN --resume auto
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jaxconvlstm import cli
+from jaxconvlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.presets import preset
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What `train.py` takes beside the configuration."""
+
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    out: Path | None = None
+    """Run folder; by default a fresh runs/NAME-TIME."""
+    resume: Literal["auto", "must"] | None = None
+    """auto: start, or go on where the run in --out stopped. must: only go on."""
+    preset: str | None = None
+    """Defaults by name: moving-squares, folder. By default the one named like --dataset."""
+    config: Path | None = None
+    """JSON file with defaults: any flags of this list, with underscores for dashes."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    @property
+    def run(self) -> Config:
+        """The configuration as a whole."""
+        return Config(self.data, self.model, self.training)
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """Flags over the configuration file or the run to resume, over the preset."""
+    first = cli.peek(arguments, "--preset", "--config", "--dataset", "--out", "--resume")
+    from jaxconvlstm.run_folder import holds_run, read_config
+
+    if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])):
+        defaults = read_config(Path(first["--out"]))
+    elif first["--config"]:
+        defaults = Config.load(Path(first["--config"]))
+    else:
+        defaults = preset(first["--preset"] or first["--dataset"] or "moving-squares")
+    default = Arguments(defaults.data, defaults.model, defaults.training)
+    return cli.parse(Arguments, arguments, default, __doc__ or "")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, trains, and names what was made."""
+    parsed = parse(arguments)
+    config = parsed.run  # settings that cannot work together fail here
+
+    # Imported late, so that --help and a mistyped flag answer at once.
+    from jaxconvlstm.device import describe_device, gpu_warning
+    from jaxconvlstm.run_folder import default_folder
+    from jaxconvlstm.trainer import fit
+
+    print(describe_device(), flush=True)
+    if warning := gpu_warning():
+        print(warning, flush=True)
+    out = parsed.out or default_folder(config.data.dataset)
+    result = fit(config, out, parsed.resume)
+
+    if result.best is not None:
+        print(f"best validation loss {result.best[0]:.5f} at step {result.best[1]}")
+    for picture in result.pictures:
+        print(f"picture: {picture}")
+    print(f"run folder: {result.folder}")
+    print(f"next: python eval.py {result.folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

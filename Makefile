@@ -23,7 +23,7 @@ demo: install
 	$(RUN) eval.py $(DEMO)
 
 test: install
-	$(RUN) -m pytest -m 'not slow'
+	$(RUN) -m pytest
 
 lint: install
 	$(VENV)/bin/ruff check .

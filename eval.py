@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxconvlstm import cli
-from jaxconvlstm.config import DataConfig
+from jaxconvlstm.config import DataConfig, flag
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.run_folder import read_config, write_json
 
@@ -47,24 +47,29 @@ class Arguments:
 
 def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
     """The flags, with the run's own as defaults; and the run's own data configuration."""
-    positional = [a for a in arguments[:1] if not a.startswith("-")]
-    if not positional:
-        blank = Arguments(Path("RUN"), DataConfig())
-        cli.parse(
-            Arguments, ["--help"] if set(arguments) & {"-h", "--help"} else [], blank, __doc__ or ""
-        )
+    if {"-h", "--help"} & set(arguments):
+        cli.parse(Arguments, ["--help"], Arguments(Path("RUN"), DataConfig()), __doc__ or "")
+    if not arguments or arguments[0].startswith("-"):
         raise ConfigError("expected the run folder first: python eval.py RUN")
-    run = Path(positional[0])
+    run = Path(arguments[0])
     own = read_config(run).data
     default = own
     flags = cli.peek(arguments, "--data", "--dataset")
     if flags["--data"] and not flags["--dataset"]:
         default = dataclasses.replace(own, dataset="folder")
+    elif flags["--dataset"] not in (None, own.dataset) and not flags["--data"]:
+        default = dataclasses.replace(own, data=None, size=None)
     parsed = cli.parse(Arguments, arguments, Arguments(run, default), __doc__ or "")
     for name in ("steps", "forecast", "batch_size"):
         value = getattr(parsed, name)
         if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+            raise ConfigError(f"{flag(name)}: expected at least 1, got {value}")
+    if parsed.samples < 0:
+        raise ConfigError(f"--samples: expected 0 or more, got {parsed.samples}")
+    if parsed.forecast is not None and (parsed.steps is not None or parsed.part is not None):
+        raise ConfigError(
+            "--forecast: says how many frames to predict; --steps and --part are for scores"
+        )
     return parsed, own
 
 
@@ -95,13 +100,23 @@ def score(parsed: Arguments, own: DataConfig) -> None:
 
     predictor = load(parsed.run, parsed.which)
     steps = parsed.steps or parsed.data.target_frames
-    same = (parsed.data.dataset, parsed.data.data) == (own.dataset, own.data)
-    part = parsed.part or ("test" if same else "all")
-    dataset = open_dataset(parsed.data, predictor.config.training.seed)
+    part = parsed.part or ("test" if is_same_data(parsed.data, own) else "all")
+    data = parsed.data
+    if is_same_data(data, own):
+        # What was held out is what the run held out, whatever is evaluated there.
+        for name in ("split", "split_by", "frame_step"):
+            if getattr(data, name) != getattr(own, name) and part != "all":
+                raise ConfigError(f"{flag(name)}: the run's own data are split as in training")
+        data = dataclasses.replace(
+            data, input_frames=own.input_frames, target_frames=own.target_frames
+        )
+    dataset = open_dataset(data, predictor.config.training.seed)
     check_frames(predictor, dataset.values, dataset.frame_shape[-1], parsed.data)
     for note in dataset.notes:
         print(note)
-    windows = dataset.windows(part, target_frames=steps)
+    if parsed.part is None and part == "all":
+        print("scoring all of it; --part test leaves out what a model trained on it has seen")
+    windows = dataset.windows(part, parsed.data.input_frames, steps)
     eval_step = jax.jit(
         make_eval_step(predictor.module, dataset.values, predictor.config.training.loss, steps)
     )
@@ -158,10 +173,13 @@ def forecast(parsed: Arguments) -> None:
         predictor.module, predictor.variables, predictor.config, values, predictor.channels
     )
     out = make_folder(parsed.out or parsed.run / "forecast")
-    written = []
-    for name, frames in sequences:
+    written: list[Path] = []
+    for number, (name, frames) in enumerate(sequences):
         future = predictor.predict(frames, steps)
-        folder = out if len(sequences) == 1 else make_folder(out / safe_name(name))
+        folder = out if len(sequences) == 1 else out / safe_name(name)
+        if folder in [path.parent for path in written]:
+            folder = out / f"{safe_name(name)}-{number}"
+        make_folder(folder)
         np.save(folder / "forecast.npy", future)
         scaled = np.asarray(values.scale(future))
         digits = max(3, len(str(steps)))
@@ -176,6 +194,14 @@ def forecast(parsed: Arguments) -> None:
         print(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
         written += [folder / "forecast.npy", folder / "strip.png", folder / "animation.gif"]
     name_files(written)
+
+
+def is_same_data(data: DataConfig, own: DataConfig) -> bool:
+    """Whether these are the data that the model was trained on."""
+    places = {
+        None if config.data is None else Path(config.data).resolve() for config in (data, own)
+    }
+    return data.dataset == own.dataset and len(places) == 1
 
 
 def check_frames(predictor: Any, values: Any, channels: int, config: DataConfig) -> None:

@@ -6,6 +6,7 @@ python train.py --dataset folder --data DIR --out RUN --resume auto
 """
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -41,15 +42,18 @@ class Arguments:
 
 def parse(arguments: Sequence[str]) -> Arguments:
     """Flags over the configuration file or the run to resume, over the preset."""
-    first = cli.peek(arguments, "--preset", "--config", "--dataset", "--out", "--resume")
+    names = ("--preset", "--config", "--dataset", "--data", "--out", "--resume")
+    first = cli.peek(arguments, *names)
     from jaxconvlstm.run_folder import holds_run, read_config
 
-    if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])):
+    named = first["--config"] or first["--preset"]
+    if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
         defaults = read_config(Path(first["--out"]))
-    elif first["--config"]:
-        defaults = Config.load(Path(first["--config"]))
     else:
-        defaults = preset(first["--preset"] or first["--dataset"] or "moving-squares")
+        dataset = first["--dataset"] or ("folder" if first["--data"] else "moving-squares")
+        defaults = preset(first["--preset"] or dataset)
+        if first["--config"]:
+            defaults = Config.load(Path(first["--config"]), defaults)
     default = Arguments(defaults.data, defaults.model, defaults.training)
     return cli.parse(Arguments, arguments, default, __doc__ or "")
 
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(arguments)
     config = parsed.run  # settings that cannot work together fail here
 
-    # Imported late, so that --help and a mistyped flag answer at once.
+    # Imported late, so that --help and a mistyped flag answer sooner.
     from jaxconvlstm.device import describe_device, gpu_warning
     from jaxconvlstm.run_folder import default_folder
     from jaxconvlstm.trainer import fit
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     for picture in result.pictures:
         print(f"picture: {picture}")
     print(f"run folder: {result.folder}")
-    print(f"next: python eval.py {result.folder}")
+    print(f"next: python eval.py {shlex.quote(str(result.folder))}")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def measure(batch_size: int, repeats: int) -> dict[str, Any]:
         return optax.apply_updates(params, updates), moments
 
     began = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, film).compile()
+    traced = jax.jit(step, donate_argnums=0).trace(state, film)
+    compiled = traced.lower().compile()
     compile_seconds = time.perf_counter() - began
     seconds = []
     for _ in range(repeats + 1):
@@ -70,7 +71,7 @@ def measure(batch_size: int, repeats: int) -> dict[str, Any]:
         state = jax.block_until_ready(compiled(state, film))
         seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds[1:])
-    flops = count_flops(step, state, film)
+    flops = count_flops(traced.jaxpr.jaxpr)
     return {
         "batch_size": batch_size,
         "step_seconds": round(median, 4),

@@ -74,7 +74,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for a save under way and releases the folder."""
-        self._checkpointer.close()
+        self._guarded(self._checkpointer.close)
 
     def wait(self) -> None:
         """Waits until the last save is on disk."""

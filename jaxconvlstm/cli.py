@@ -7,16 +7,18 @@ import difflib
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from jaxconvlstm.config import Split
-from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
+from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
                 prog=Path(sys.argv[0]).name,
                 return_unknown_args=True,
                 registry=_registry(),
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -111,6 +113,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     `--debug` adds the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
     code = 0
     try:
         main(arguments)
@@ -128,6 +131,12 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         code = 6
         _complain(f"{type(error).__name__}: {error}", arguments)
     sys.exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Outside training there is nothing to save: say so and leave."""
+    del frame
+    raise Interrupted("terminated", number)
 
 
 def _complain(message: str, arguments: Sequence[str]) -> None:

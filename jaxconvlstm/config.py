@@ -7,6 +7,8 @@ folder's `config.json`. The help texts of the flags are the comments below each 
 import dataclasses
 import json
 import math
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -37,8 +39,6 @@ class Split:
                 raise ConfigError(f"--split {name}={share:g}: expected a share from 0 to 1")
         if sum(shares.values()) > 1 + 1e-9:
             raise ConfigError(f"--split: the shares add up to {sum(shares.values()):g}, over 1")
-        if self.train == 0:
-            raise ConfigError("--split train=0: nothing would be trained on")
 
     @classmethod
     def parse(cls, parts: list[str]) -> "Split":
@@ -102,6 +102,9 @@ class DataConfig:
         for name in ("size", "crop"):
             for side in getattr(self, name) or ():
                 check_positive(flag(name), side)
+        numbers = (*(self.value_range or ()), self.missing_value or 0.0)
+        if not all(map(math.isfinite, numbers)):
+            raise ConfigError("--value-range and --missing-value: expected finite numbers")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ConfigError(
                 "--value-range: expected LO below HI, got "
@@ -123,8 +126,11 @@ class ModelConfig:
     """Number of ConvLSTM layers."""
     downsample: Literal[1, 2, 4, 8, 16] = 2
     """Factor between the picture and the feature map that the layers work on."""
-    output: Literal["frame", "change", "sigmoid"] = "frame"
-    """Predict the frame, its change from the last one, or a frame squashed into (0, 1)."""
+    output: Literal["frame", "change", "motion", "sigmoid"] = "frame"
+    """Predict the frame; its change from the last one; its change from the last one moved on along
+    its motion; or a frame squashed into (0, 1)."""
+    reach: int = 10
+    """Largest motion that --output motion looks for, in pixels a frame."""
     peephole: Literal["none", "channel", "spatial"] = "none"
     """Let the gates see the cell state: with one weight per channel, or per pixel and channel."""
     remat: bool = False
@@ -134,6 +140,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_positive("--layers", self.layers)
+        check_positive("--reach", self.reach)
         for name in ("features", "kernel_size"):
             for value in per_layer(flag(name), getattr(self, name), self.layers):
                 check_positive(flag(name), value)
@@ -156,7 +163,7 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate over the run: constant, or a cosine down to a hundredth, after the warm-up."""
     warmup_steps: int = 20
-    """Steps in which the learning rate rises from zero."""
+    """Steps in which the learning rate rises to its peak."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Optimizer."""
     weight_decay: float = 1e-4
@@ -180,6 +187,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)
+        if not math.isfinite(self.learning_rate):
+            raise ConfigError(f"--learning-rate: expected a number, got {self.learning_rate}")
         for name in ("clip_norm", "weight_decay", "warmup_steps", "sample_every", "seed"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
@@ -197,14 +206,23 @@ class Config:
     def __post_init__(self) -> None:
         if self.training.loss == "bce" and self.model.output != "sigmoid":
             raise ConfigError("--loss bce: needs predictions in (0, 1); add --output sigmoid")
+        if self.data.split.train == 0:
+            raise ConfigError("--split train=0: nothing would be trained on")
 
     def to_json(self) -> dict[str, Any]:
         """As plain dictionaries and lists."""
         return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str = "config") -> "Config":
+    def from_json(
+        cls, values: Mapping[str, Any], source: str = "config", base: "Config | None" = None
+    ) -> "Config":
         """From what `to_json` gives, or from a file with some of the flags in one flat object.
+
+        Args:
+          values: the settings.
+          source: what an error names.
+          base: where settings come from that are not given.
 
         Raises:
           ConfigError: a key that no flag has, a value of the wrong type, or a newer format.
@@ -228,13 +246,13 @@ class Config:
                 raise ConfigError(
                     f"{source}: unknown key {', '.join(sorted(unknown))} in {section}"
                 )
-            parts[section] = _build(kind, given, source)
+            parts[section] = _build(kind, given, source, getattr(base or cls(), section))
         if flat:
             raise ConfigError(f"{source}: unknown key {', '.join(sorted(flat))}")
         return cls(**parts)
 
     @classmethod
-    def load(cls, path: Path) -> "Config":
+    def load(cls, path: Path, base: "Config | None" = None) -> "Config":
         """Reads a JSON file; see `from_json`."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -242,21 +260,42 @@ class Config:
             raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
-        return cls.from_json(values, str(path))
+        return cls.from_json(values, str(path), base)
 
 
-def _build(kind: type, given: Mapping[str, Any], source: str) -> Any:
+def _build(kind: type, given: Mapping[str, Any], source: str, base: Any) -> Any:
     """One section from plain JSON values: lists become tuples, an object becomes a `Split`."""
+    hints = typing.get_type_hints(kind)
     values = {}
     for name, value in given.items():
-        if name == "split" and isinstance(value, Mapping):
+        if isinstance(value, Mapping) and hints[name] is Split:
             if unknown := value.keys() - {"train", "val", "test"}:
                 raise ConfigError(f"{source}: unknown key {', '.join(sorted(unknown))} in split")
-            value = Split(**value)
+            value = _build(Split, value, source, Split(0.0, 0.0, 0.0))
         elif isinstance(value, list):
             value = tuple(value)
+        elif typing.get_args(hints[name])[-1:] == (Ellipsis,) and not isinstance(value, str):
+            value = (value,)  # a single number where several may stand, as on the command line
+        if not _fits(value, hints[name]):
+            raise ConfigError(f"{source}: {name}: {value!r} is not what {flag(name)} takes")
         values[name] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{source}: a value has the wrong type: {error}") from error
+    return dataclasses.replace(base, **values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type that a field is annotated with."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            return bool(value) and all(_fits(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if hint in (int, float):
+        wanted = int if hint is int else (int, float)
+        return isinstance(value, wanted) and not isinstance(value, bool)
+    return isinstance(value, hint)

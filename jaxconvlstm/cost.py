@@ -1,22 +1,18 @@
 """What a step will cost, before it runs: floating-point operations and memory."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import jax
 
+def count_flops(jaxpr: Any) -> int:
+    """Floating-point operations of the convolutions and matrix products in a traced program.
 
-def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Floating-point operations of the convolutions and matrix products in `function`.
+    A multiply and an add are two operations; a loop's body counts once per iteration, which XLA's
+    own `cost_analysis` does not do.
 
-    Counted on the traced program (a multiply and an add are two operations); a loop's body counts
-    once per iteration, which XLA's own `cost_analysis` does not do.
+    Args:
+      jaxpr: e.g. `jax.jit(function).trace(*arguments).jaxpr.jaxpr`.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _count(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
@@ -38,10 +34,10 @@ def _count(jaxpr: Any) -> int:
             )
         elif name == "cond":
             # One branch runs: they differ in form (per platform), not in work.
-            total += max(_count(branch.jaxpr) for branch in parameters["branches"])
+            total += max(count_flops(branch.jaxpr) for branch in parameters["branches"])
         else:
             repeats = parameters.get("length", 1) if name == "scan" else 1
-            total += repeats * sum(_count(inner) for inner in _inner_jaxprs(parameters))
+            total += repeats * sum(count_flops(inner) for inner in _inner_jaxprs(parameters))
     return total
 
 

@@ -13,8 +13,10 @@ class Progress:
 
     def __init__(self, total: int, start: int = 0):
         """`total` steps in all, `start` of them done before this process."""
-        self._total, self._start = total, start
-        self._began = self._last_line = time.monotonic()
+        self._total = total
+        # Time left is reckoned from the first finished step, which waited for compilation.
+        self._first: tuple[int, float] | None = None
+        self._last_line = time.monotonic()
         self._bar = None
         if sys.stdout.isatty():
             from rich.progress import BarColumn, TextColumn
@@ -31,9 +33,12 @@ class Progress:
     def update(self, step: int, text: str) -> None:
         """Shows that `step` is done; on a plain output at most every ten seconds."""
         now = time.monotonic()
-        done = step - self._start
-        left = (now - self._began) / done * (self._total - step) if done else 0.0
-        text = f"{text}, {clock(left)} left"
+        if self._first is None:
+            self._first = step, now
+        done = step - self._first[0]
+        if done:
+            left = (now - self._first[1]) / done * (self._total - step)
+            text = f"{text}, {clock(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:

@@ -134,16 +134,22 @@ def load(run: str | Path, which: str = "best") -> Predictor:
     folder = Path(run)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such run folder")
-    if not run_folder.holds_run(folder):
-        raise CheckpointError(f"{folder}: not a run folder (it holds no {run_folder.CONFIG_NAME})")
+    if not (folder / run_folder.CHECKPOINTS_NAME).is_dir():
+        raise CheckpointError(
+            f"{folder}: not a run folder (it holds no {run_folder.CHECKPOINTS_NAME})"
+        )
     with Checkpoints(folder / run_folder.CHECKPOINTS_NAME) as checkpoints:
         step = checkpoints.choose(which)
         meta = checkpoints.load_meta(step)
-        config = Config.from_json(meta["config"], f"{folder}, step {step}")
-        channels = int(meta["channels"])
+        try:
+            config = Config.from_json(meta["config"], "configuration")
+            values, channels = Values(**meta["values"]), int(meta["channels"])
+            shape = (1, 1, *meta["frame_shape"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder}: step {step} is not of this package: {error}"
+            ) from error
         module = models.build(config.model, channels)
-        shape = (1, 1, *meta["frame_shape"])
         abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
-    values = Values(**meta["values"])
     return Predictor(module, jax.device_put(variables), config, values, channels, step)

@@ -24,12 +24,13 @@ _LOCK_NAME = ".lock"
 
 def default_folder(name: str) -> Path:
     """A fresh `runs/NAME-TIME`."""
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run was started in `folder`."""
-    return (folder / CONFIG_NAME).is_file() or (folder / CHECKPOINTS_NAME).is_dir()
+    """Whether `folder` holds a run that has saved something; one that has not starts anew."""
+    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS_NAME).glob("[0-9]*"))
 
 
 def read_config(folder: Path) -> Config:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,13 @@ def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
       DataError, CheckpointError, NonFiniteError, ResourceError: see `jaxconvlstm.errors`.
       Interrupted: SIGINT or SIGTERM arrived; everything is saved.
     """
+    out = Path(out)
+    if config.data.data is not None:
+        # Absolute, so that the run can be resumed and evaluated from any working directory.
+        place = os.path.abspath(config.data.data)  # noqa: PTH100, which would follow links
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=place))
+        if out.resolve().is_relative_to(Path(place).resolve()):
+            raise ConfigError(f"--out {out}: lies in --data, where its pictures would be read")
     started = holds_run(out)
     with StopSignals() as stop:
         if started and resume:
@@ -82,6 +90,7 @@ def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
         if not started and resume != "must":
             # Before the folder is made: bad data must not leave a run behind.
             dataset = open_dataset(config.data, config.training.seed)
+            stop.check()
         with RunFolder(out, resume=resume) as run:
             if started:
                 dataset = open_dataset(config.data, config.training.seed)
@@ -99,7 +108,9 @@ def _check_same_run(saved: Config, config: Config, out: Path) -> None:
         before, now = getattr(saved, section.name), getattr(config, section.name)
         for field in dataclasses.fields(before):
             old, new = getattr(before, field.name), getattr(now, field.name)
-            if old != new and field.name not in MAY_CHANGE_ON_RESUME:
+            if old != new and field.name in MAY_CHANGE_ON_RESUME:
+                print(f"going on with {flag(field.name)} {new}, was {old}", flush=True)
+            elif old != new:
                 changed.append(f"{flag(field.name)} was {old}, now {new}")
     if changed:
         raise ConfigError(f"{out}: cannot go on with other settings: " + "; ".join(changed))
@@ -113,13 +124,14 @@ class _Training:
         self.folder, self.stop, self.dataset = run, stop, dataset
         self.windows = dataset.windows("train")
         self.held_out = dataset.windows("val") if config.data.split.val > 0 else None
-        self.loader = self._open_loader(0)  # checks batch and crop before anything is compiled
-
         height, width, self.channels = dataset.frame_shape
         # The size that weights are made for matters to spatial peepholes alone.
         self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
+        if config.model.peephole == "spatial" and self.frame_shape != dataset.frame_shape:
+            raise ConfigError("--peephole spatial: fixes the frame size, so it excludes --crop")
         self.module = models.build(config.model, self.channels)
-        self.steps_per_epoch = self.settings.steps_per_epoch or self.loader.batches_per_epoch
+        with self._open_loader(0) as loader:  # checks batch and crop before anything is compiled
+            self.steps_per_epoch = self.settings.steps_per_epoch or loader.batches_per_epoch
         self.total_steps = self.settings.epochs * self.steps_per_epoch
         self.schedule = make_schedule(self.settings, self.total_steps)
         self.optimizer = make_optimizer(self.settings, self.total_steps)
@@ -149,8 +161,9 @@ class _Training:
         """Trains until all epochs are done."""
         self.checkpoints = checkpoints
         state = init_state(self.module, self.optimizer, self.frame_shape, self.settings.seed)
+        position = 0
         if checkpoints.steps():
-            state = self._restore(state)
+            state, position = self._restore(state)
         step = int(state.step)
         finished = step >= self.total_steps and not self._validation_due(step)
         if finished:
@@ -159,14 +172,13 @@ class _Training:
             self.folder.write_config(self.config)
             self.folder.rewind_metrics(step)
             self.folder.open_events(step)
-            self.loader.close()
-            self.loader = self._open_loader(step)
-            self._train(state, step)
-        self.loader.close()
+            with self._open_loader(position) as self.loader:
+                step = self._train(state, step)
         checkpoints.wait()
         return FitResult(self.folder.path, step, self.best, self.sample_pictures)
 
-    def _train(self, state: TrainState, step: int) -> None:
+    def _train(self, state: TrainState, step: int) -> int:
+        """Takes steps until all are done, and returns how many that is."""
         train_step = None
         progress = Progress(self.total_steps, step)
         frames = self.config.data.input_frames + self.config.data.target_frames
@@ -178,7 +190,7 @@ class _Training:
                     self._finish_epoch(state, step, progress)
                     meter.restart()
                 if step >= self.total_steps:
-                    return
+                    return step
                 with meter.waiting():
                     batch = next(self.loader)
                 if train_step is None:
@@ -212,9 +224,9 @@ class _Training:
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
         began = time.monotonic()
         with _memory_advice():
-            flops = count_flops(step, state, batch)
-            compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-        memory = peak_memory(compiled)
+            traced = jax.jit(step, donate_argnums=0).trace(state, batch)
+            compiled = traced.lower().compile()
+        flops, memory = count_flops(traced.jaxpr.jaxpr), peak_memory(compiled)
         progress.say(
             f"{parameters:,} parameters, {human(flops, 'FLOP')} a step, "
             + (f"peak memory of a step {human(memory, 'B')}, " if memory else "")
@@ -253,7 +265,7 @@ class _Training:
         return (
             f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
             f"learning rate {float(self.schedule(step - 1)):g}; last good checkpoint: {good}; "
-            "try a lower --learning-rate or a smaller --clip-norm"
+            "start anew with a lower --learning-rate or a smaller --clip-norm"
         )
 
     def _validation_due(self, step: int) -> bool:
@@ -341,8 +353,8 @@ class _Training:
         self.checkpoints.save(step, items, val_loss, replace=step in self.checkpoints.steps())
         self.saved_step = step
 
-    def _restore(self, state: TrainState) -> TrainState:
-        """The newest checkpoint's state, and where the run was in its epochs and its data."""
+    def _restore(self, state: TrainState) -> tuple[TrainState, int]:
+        """The newest checkpoint's state and the loader's position."""
         step = self.checkpoints.choose("last")
         meta, data = self.checkpoints.load_meta(step), self.checkpoints.load_data(step)
         if data["windows"] != len(self.windows):
@@ -356,11 +368,9 @@ class _Training:
         self.best = None if meta["best"] is None else (meta["best"]["loss"], meta["best"]["step"])
         self.saved_step = step
         print(f"going on from step {step} of {self.total_steps} in {self.folder.path}", flush=True)
-        return TrainState(
-            step=jax.numpy.int32(step),
-            key=jax.numpy.asarray(meta["key"], state.key.dtype),
-            **items,
-        )
+        key = jax.numpy.asarray(meta["key"], state.key.dtype)
+        state = TrainState(step=jax.numpy.int32(step), key=key, **items)
+        return state, data["next_index"]
 
 
 class _memory_advice:

@@ -96,8 +96,8 @@ def make_train_step(
     """`train_step(state, batch) -> (state, metrics)`: forward, loss, backward, update.
 
     The model never sees the targets: it predicts freely, feeding its own output back. A step
-    whose loss or gradient is not finite leaves variables and optimizer as they were, and says so
-    in `metrics["finite"]`.
+    whose loss, gradient or new weights are not finite leaves variables and optimizer as they
+    were, and says so in `metrics["finite"]`.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
@@ -109,11 +109,12 @@ def make_train_step(
             return batch_loss(config.loss, predictions, targets, weight)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.variables["params"])
-        norm = optax.global_norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        norm = optax.tree.norm(gradient)
         params = state.variables["params"]
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
-        variables = {**state.variables, "params": optax.apply_updates(params, updates)}
+        updated = optax.apply_updates(params, updates)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updated))
+        variables = {**state.variables, "params": updated}
         variables, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (variables, opt_state),

@@ -382,7 +382,7 @@ def test_windows_of_a_folder(tmp_path: Path) -> None:
     assert dataset.frame_shape == (6, 8, 1)
     assert dataset.notes == [
         "sequences left out, shorter than a window of 5 frames: 1",
-        "2 sequences, 43 frames of 6x8x1 uint16; windows: train 9, val 1, test 1",
+        "2 sequences, 43 frames of 6x8x1 uint16; windows: train 4, val 3, test 3",
     ]
     windows = dataset.windows("train")
     inputs, targets = windows.read(0, 1)

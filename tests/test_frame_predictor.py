@@ -294,7 +294,7 @@ INPUTS = jnp.zeros((2, 3, 8, 8, 1))
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [
-        (dict(output="pixels"), {}, "output: expected one of frame, change, sigmoid"),
+        (dict(output="pixels"), {}, "output: expected one of frame, change, motion, sigmoid"),
         (dict(features=(3, 3, 3), kernel_size=(3, 5)), {}, r"expected 1 or 3 values .*, got 2"),
         (dict(downsample=3), {}, "downsample: expected a power of 2, got 3"),
         (dict(downsample=0), {}, "downsample: expected a power of 2, got 0"),

@@ -14,6 +14,7 @@ LEVELS = {
     "config": 2,
     "presets": 3,
     "conv": 2,
+    "motion": 0,
     "cell": 3,
     "layers": 4,
     "losses": 2,
@@ -35,7 +36,7 @@ LEVELS = {
     "trainer": 8,
     "cli": 9,
 }
-CORE = ("conv", "cell", "layers", "models", "losses", "metrics", "training")
+CORE = ("conv", "motion", "cell", "layers", "models", "losses", "metrics", "training")
 
 
 def level(module: str) -> int:

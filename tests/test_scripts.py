@@ -214,6 +214,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, 
     assert "finished already" in again.stdout
 
 
+def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path) -> None:
+    data = make_films(tmp_path / "films")
+    flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
+    flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200, "--resume", "auto"]
+    run("train.py", *flags)
+    assert "finished already" in run("train.py", *flags).stdout
+
+
 def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     data = make_films(tmp_path / "films")
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
@@ -304,6 +312,20 @@ class TestBadInput:
         out, _ = trained
         result = run("train.py", "--out", out, "--resume", "auto", "--features", 8, code=2)
         assert "--features" in result.stderr
+
+    def test_evaluation_never_moves_the_split(
+        self, trained: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        """Longer inputs are cut from the part that was held out, or refused; never from others."""
+        out, _ = trained
+        run("eval.py", out, "--input-frames", 20, "--out", tmp_path, code=3)
+        for change in (["--split", "train=0.1", "test=0.9"], ["--frame-step", 2]):
+            assert "split" in run("eval.py", out, *change, "--out", tmp_path, code=2).stderr
+
+    def test_output_among_the_pictures(self, tmp_path: Path) -> None:
+        data = make_films(tmp_path / "films")
+        flags = ["--dataset", "folder", "--data", data, *TINY, "--out", data / "run"]
+        assert "--out" in run("train.py", *flags, code=2).stderr
 
     def test_nothing_to_resume(self, tmp_path: Path) -> None:
         run("train.py", "--out", tmp_path / "none", "--resume", "must", code=4)

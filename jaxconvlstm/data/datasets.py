@@ -1,5 +1,6 @@
 """A run's data: windows of each split, whatever they are cut from."""
 
+import contextlib
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -19,6 +20,9 @@ from jaxconvlstm.data.windows import (
     window_span,
 )
 from jaxconvlstm.errors import DataError
+
+FREE_RUNNING_STEPS = 5
+"""Steps that a held-out part has room for when training predicts one, if sequences allow it."""
 
 
 class Windows(Protocol):
@@ -155,6 +159,13 @@ class FolderDataset:
         if max(lengths) < self._span:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(_too_short(config, "sequence", max(lengths), *sizes))
+        # A model of one frame out is evaluated on its own feedback too: where no sequence is lost
+        # by it, each part gets room for a few steps.
+        roomy = window_span(config.input_frames, FREE_RUNNING_STEPS, config.frame_step)
+        affordable = all(length >= roomy for length in lengths if length >= self._span)
+        if config.target_frames == 1 and affordable:
+            with contextlib.suppress(DataError):
+                return split_stretches(lengths, roomy, config.split, config.split_by)
         try:
             return split_stretches(lengths, self._span, config.split, config.split_by)
         except DataError as error:

@@ -171,6 +171,8 @@ def _read_named(windows: Windows, epoch: int, index: int) -> tuple[np.ndarray, n
     """Reads a window; whatever goes wrong names it, on one line."""
     try:
         return windows.read(epoch, index)
+    except MemoryError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{windows.name(index)}: {reason}") from error

@@ -18,6 +18,7 @@ def build(config: ModelConfig, channels: int) -> nn.Module:
         kernel_size=per_layer("--kernel-size", config.kernel_size, config.layers),
         downsample=config.downsample,
         output=config.output,
+        reach=config.reach,
         peephole=None if config.peephole == "none" else config.peephole,
         remat=config.remat,
         dtype=jnp.dtype(config.dtype),

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.cell import Carry
 from jaxconvlstm.checks import (
     check_choice,
     check_positive,
@@ -18,8 +17,9 @@ from jaxconvlstm.checks import (
 )
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
+from jaxconvlstm.motion import match, warp
 
-OUTPUTS = ("frame", "change", "sigmoid")
+OUTPUTS = ("frame", "change", "motion", "sigmoid")
 _LARGEST_LOGIT = 15.0
 
 
@@ -41,8 +41,11 @@ class FramePredictor(nn.Module):
         the feature map, so a 3x3 kernel spans `3 * downsample` pixels.
       downsample: factor between the picture and the feature map, a power of 2. Frames whose sides
         it does not divide are padded with their edge, and the prediction is cropped.
-      output: "frame" predicts the next frame itself, "change" the difference from the last one,
-        "sigmoid" squashes the prediction into (0, 1), as binary cross-entropy needs.
+      output: "frame" predicts the next frame itself; "change" the difference from the last one;
+        "motion" the difference from the last one moved on along its motion, which the encoder
+        sees too (see `motion.match`); "sigmoid" squashes the prediction into (0, 1), as binary
+        cross-entropy needs.
+      reach: largest motion that "motion" looks for, in pixels a frame.
       peephole, remat, dtype: see `ConvLSTM`.
     """
 
@@ -51,6 +54,7 @@ class FramePredictor(nn.Module):
     kernel_size: Sequence[int] = (3,)
     downsample: int = 2
     output: str = "frame"
+    reach: int = 10
     peephole: str | None = None
     remat: bool = False
     dtype: Any = jnp.float32
@@ -74,12 +78,12 @@ class FramePredictor(nn.Module):
             )
             for index, (features, size) in enumerate(zip(self.features, kernel_size))
         ]
-        # A change of zero, which is persistence, is where learning a change should start.
+        # A change of zero (persistence, or what moved moving on) is where to start from.
         zeros, random = nn.initializers.zeros_init(), nn.initializers.lecun_normal()
         self.decoder = Decoder(
             widths[::-1],
             self.channels,
-            head_init=zeros if self.output == "change" else random,
+            head_init=zeros if self.output in ("change", "motion") else random,
             dtype=self.dtype,
             name="decoder",
         )
@@ -143,39 +147,70 @@ class FramePredictor(nn.Module):
             carry, frame = model.step(carry, frame)
             return (carry, frame), frame
 
-        scan = nn.scan(feed_back, variable_broadcast="params", split_rngs={"params": False})
+        body = nn.remat(feed_back, prevent_cse=False) if self.remat else feed_back
+        scan = nn.scan(body, variable_broadcast="params", split_rngs={"params": False})
         _, rest = scan(self, (carry, frame), (truth, mask))
         return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)
 
-    def observe(self, inputs: Array) -> tuple[tuple[Carry, ...], Array]:
+    def observe(self, inputs: Array) -> tuple[tuple[Any, ...], Array]:
         """Reads `[batch, time, height, width, channels]`: state after them and the next frame."""
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])
         self._check_channels("inputs", inputs)
-        maps = self.encoder(self._pad(inputs))
+        before = jnp.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)
+        merged = (frames.reshape((-1, *frames.shape[2:])) for frames in (before, inputs))
+        seen, base = (
+            frames.reshape((*inputs.shape[:2], *frames.shape[1:])) for frames in self._look(*merged)
+        )
+        maps = self.encoder(self._pad(seen))
         hidden, carry = maps[-1], []
         for layer in self.layers:
             last, hidden = layer(hidden, return_carry=True)
             carry.append(last)
+        if self.output == "motion":
+            carry.append((inputs[:, -1], jnp.ones((len(inputs), 1, 1, 1), bool)))
         skips = [stage[:, -1] for stage in maps]
-        return tuple(carry), self._decode(hidden[:, -1], skips, inputs[:, -1])
+        return tuple(carry), self._decode(hidden[:, -1], skips, base[:, -1])
 
-    def step(self, carry: tuple[Carry, ...], frame: Array) -> tuple[tuple[Carry, ...], Array]:
+    def step(self, carry: tuple[Any, ...], frame: Array) -> tuple[tuple[Any, ...], Array]:
         """Reads one more frame `[batch, height, width, channels]`: new state and the next frame."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         self._check_channels("frame", frame)
-        maps = self.encoder(self._pad(frame))
-        hidden, after = maps[-1], []
+        after: list[Any] = []
+        before = frame
+        if self.output == "motion":
+            before, there = carry[-1]
+            before = jnp.where(there, before, frame)
+        seen, base = self._look(before, frame)
+        maps = self.encoder(self._pad(seen))
+        hidden = maps[-1]
         for layer, state in zip(self.layers, carry):
             state, hidden = layer.step(state, hidden)
             after.append(state)
-        return tuple(after), self._decode(hidden, maps, frame)
+        if self.output == "motion":
+            after.append((frame, jnp.ones_like(there)))
+        return tuple(after), self._decode(hidden, maps, base)
 
-    def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Carry, ...]:
+    def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Any, ...]:
         """Zero state for frames `[batch, height, width, channels]`, to start a stream."""
         batch, height, width, _ = frame_shape
         shape = (batch, -(-height // self.downsample), -(-width // self.downsample), 0)
-        return tuple(layer.initialize_carry(shape) for layer in self.layers)
+        carry: list[Any] = [layer.initialize_carry(shape) for layer in self.layers]
+        if self.output == "motion":
+            carry.append((jnp.zeros(tuple(frame_shape)), jnp.zeros((batch, 1, 1, 1), bool)))
+        return tuple(carry)
+
+    def _look(self, before: Array, frames: Array) -> tuple[Array, Array]:
+        """What the encoder reads of `frames`, and the picture that a change is added to.
+
+        Args:
+          before: the frame before each of them, `[batch, height, width, channels]`.
+          frames: `[batch, height, width, channels]`.
+        """
+        if self.output != "motion":
+            return frames, frames
+        moved = warp(frames, match(before, frames, self.reach))
+        return jnp.concatenate([frames, moved], axis=-1), moved
 
     def _check_channels(self, name: str, frames: Array) -> None:
         if frames.shape[-1] != self.channels:
@@ -189,11 +224,11 @@ class FramePredictor(nn.Module):
         leading = [(0, 0)] * (frames.ndim - 3)
         return jnp.pad(frames, [*leading, (0, below), (0, right), (0, 0)], mode="edge")
 
-    def _decode(self, hidden: Array, skips: Sequence[Array], frame: Array) -> Array:
-        height, width = frame.shape[1:3]
+    def _decode(self, hidden: Array, skips: Sequence[Array], base: Array) -> Array:
+        height, width = base.shape[1:3]
         decoded = self.decoder(hidden, skips)[:, :height, :width]
-        if self.output == "change":
-            return frame.astype(decoded.dtype) + decoded
+        if self.output in ("change", "motion"):
+            return base.astype(decoded.dtype) + decoded
         if self.output == "sigmoid":
             # Past this a float32 sigmoid is flat, and a pixel that is wrong there would stay so;
             # the gradient passes the limit as if it were not there.

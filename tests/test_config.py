@@ -1,0 +1,87 @@
+"""Configuration: JSON and back, and refusing what cannot work."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.presets import PRESETS, preset
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_json_round_trip(name: str) -> None:
+    config = dataclasses.replace(
+        preset(name),
+        data=DataConfig(size=(8, 9), split=Split(0.5, 0.2, 0.3), value_range=(-1.0, 2.0)),
+    )
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_file_may_name_flags_flat(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"epochs": 3, "features": [4, 5], "data": "films"}')
+    config = Config.load(path)
+    assert config.training.epochs == 3
+    assert config.model.features == (4, 5)
+    assert config.data.data == "films"
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ('{"epoch": 3}', "epoch"),
+        ('{"data": {"inputs": 3}}', "inputs"),
+        ('{"format_version": 99}', "99"),
+        ('{"epochs": "many"}', "epochs"),
+        ('{"epochs": 2.5}', "epochs"),
+        ('{"loss": "huber"}', "loss"),
+        ('{"split": {"train": 0.5, "dev": 0.5}}', "dev"),
+        ("[1]", "object"),
+        ("{", "JSON"),
+    ],
+)
+def test_a_bad_file_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        Config.load(path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DataConfig(input_frames=0),
+        lambda: DataConfig(value_range=(1.0, 1.0)),
+        lambda: ModelConfig(features=(4, 5, 6), layers=2),
+        lambda: ModelConfig(kernel_size=(0,)),
+        lambda: TrainingConfig(learning_rate=float("nan")),
+        lambda: TrainingConfig(clip_norm=-1),
+        lambda: Config(training=TrainingConfig(loss="bce")),
+        lambda: Split(0.9, 0.2, 0.2),
+        lambda: Split.parse(["train=half"]),
+        lambda: Split.parse(["dev=0.5"]),
+        lambda: Config(data=DataConfig(split=Split.parse([]))),
+    ],
+)
+def test_what_cannot_work_is_refused(make: object) -> None:
+    with pytest.raises(ConfigError):
+        make()  # type: ignore[operator]
+
+
+def test_split_leaves_out_what_it_does_not_name() -> None:
+    assert Split.parse(["train=0.8", "test=0.2"]) == Split(0.8, 0.0, 0.2)
+
+
+def test_every_setting_is_used() -> None:
+    """A flag that is parsed and never read is a promise broken."""
+    sources = [*ROOT.glob("jaxconvlstm/**/*.py"), ROOT / "train.py", ROOT / "eval.py"]
+    text = "\n".join(p.read_text() for p in sources if p.name not in ("config.py", "presets.py"))
+    for section in (DataConfig, ModelConfig, TrainingConfig):
+        for field in dataclasses.fields(section):
+            assert re.search(rf"\.{field.name}\b", text), field.name

@@ -12,7 +12,7 @@ PRESETS: dict[str, Config] = {
     "folder": Config(
         DataConfig(dataset="folder", input_frames=7, target_frames=5, flip="horizontal"),
         ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion"),
-        TrainingConfig(epochs=20, batch_size=4, learning_rate=5e-4),
+        TrainingConfig(epochs=20, batch_size=4, learning_rate=5e-4, loss="mae"),
     ),
 }
 

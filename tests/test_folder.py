@@ -389,12 +389,13 @@ def test_windows_of_a_folder(tmp_path: Path) -> None:
     assert (inputs.shape, targets.shape) == ((2, 6, 8, 1), (1, 6, 8, 1))
     assert [*inputs[:, 0, 0, 0], *targets[:, 0, 0, 0]] == [3, 5, 7]
     assert windows.name(1) == "film0 frames 3-7"
-    # The parts do not move when other lengths are asked for, which may not fit then.
+    # Each part has room for 5 targets. The parts do not move when other lengths are asked for,
+    # which may not fit then.
     longer = dataset.windows("train", target_frames=4)
     assert longer.read(0, 0)[1].shape == (4, 6, 8, 1)
-    assert longer.name(len(longer) - 1) == "film0 frames 18-28"
-    with pytest.raises(DataError, match="longest stretch of frames for test has 5 frames"):
-        dataset.windows("test", target_frames=4)
+    assert longer.name(len(longer) - 1) == "film0 frames 3-13"
+    with pytest.raises(DataError, match="longest stretch of frames for test has 13 frames"):
+        dataset.windows("test", target_frames=9)
     assert dataset.windows("all", 1, 1).name(13) == "film1 frames 0-2"
 
 

@@ -22,7 +22,7 @@ from jaxconvlstm.data.windows import (
 from jaxconvlstm.errors import DataError
 
 FREE_RUNNING_STEPS = 5
-"""Steps that a held-out part has room for when training predicts one, if sequences allow it."""
+"""Steps that each part has room for at least, where the sequences allow it."""
 
 
 class Windows(Protocol):
@@ -159,11 +159,11 @@ class FolderDataset:
         if max(lengths) < self._span:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(_too_short(config, "sequence", max(lengths), *sizes))
-        # A model of one frame out is evaluated on its own feedback too: where no sequence is lost
-        # by it, each part gets room for a few steps.
-        roomy = window_span(config.input_frames, FREE_RUNNING_STEPS, config.frame_step)
-        affordable = all(length >= roomy for length in lengths if length >= self._span)
-        if config.target_frames == 1 and affordable:
+        # A model is evaluated on its own feedback further than it was trained for: where no
+        # sequence is lost by it, each part gets room for a few steps.
+        steps = max(config.target_frames, FREE_RUNNING_STEPS)
+        roomy = window_span(config.input_frames, steps, config.frame_step)
+        if all(length >= roomy for length in lengths if length >= self._span):
             with contextlib.suppress(DataError):
                 return split_stretches(lengths, roomy, config.split, config.split_by)
         try:

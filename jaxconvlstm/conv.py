@@ -30,9 +30,9 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 Initializer = Callable[..., Any]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Below this many input channels, one product with all shifted inputs side by side (im2col) is
-# faster than one thin product per kernel position, each of which reads the whole cotangent.
-_IM2COL_CHANNELS = 8
+# Below this many channels on one side, one product with all shifts of that side next to each other
+# (im2col) is faster than one thin product per kernel position, each of which reads the other side.
+_FEW_CHANNELS = 8
 
 
 def same_padding(kernel_size: Sequence[int]) -> Padding:
@@ -74,8 +74,7 @@ def _convolve_backward(padding: Padding, residuals: Any, cotangent: Array) -> tu
     inputs, kernel = residuals
     size = kernel.shape[:2]
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    mirrored = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(size, padding))
-    inputs_cotangent = convolve(cotangent, flipped, mirrored)
+    inputs_cotangent = convolve(cotangent, flipped, _mirrored(size, padding))
     kernel_cotangent = lax.platform_dependent(
         inputs,
         cotangent,
@@ -113,24 +112,42 @@ def _sum_dtype(array: Array) -> Any:
 def _kernel_gradient_piece(
     inputs: Array, cotangent: Array, size: tuple[int, int], padding: Padding
 ) -> Array:
-    height, width = cotangent.shape[1:3]
-    padded = jnp.pad(inputs, ((0, 0), *padding, (0, 0)))
-    shifted = [
-        padded[:, row : row + height, column : column + width]
-        for row in range(size[0])
-        for column in range(size[1])
-    ]
     contract = partial(
         lax.dot_general,
         dimension_numbers=(((0, 1, 2), (0, 1, 2)), ((), ())),
         preferred_element_type=_sum_dtype(inputs),
     )
-    channels = inputs.shape[-1]
-    if channels < _IM2COL_CHANNELS:
+    channels, features = inputs.shape[-1], cotangent.shape[-1]
+    if features < _FEW_CHANNELS < channels:
+        # Shifting the inputs one way is shifting the cotangent the other way.
+        shifted = _shifts(cotangent, size, _mirrored(size, padding))[::-1]
+        products = contract(inputs, jnp.concatenate(shifted, axis=-1))
+        products = products.reshape((channels, *size, features))
+        return jnp.moveaxis(products, 0, 2)
+    shifted = _shifts(inputs, size, padding)
+    if channels < _FEW_CHANNELS:
         products = contract(jnp.concatenate(shifted, axis=-1), cotangent)
     else:
         products = jnp.stack([contract(piece, cotangent) for piece in shifted])
-    return products.reshape((*size, channels, cotangent.shape[-1]))
+    return products.reshape((*size, channels, features))
+
+
+def _mirrored(size: Sequence[int], padding: Padding) -> Padding:
+    """The padding of the way back: what the output's cotangent is padded by."""
+    (top, bottom), (left, right) = padding
+    down, across = size[0] - 1, size[1] - 1
+    return (down - top, down - bottom), (across - left, across - right)
+
+
+def _shifts(frames: Array, size: tuple[int, int], padding: Padding) -> list[Array]:
+    """The padded frames as each position of a kernel sees them, row by row."""
+    padded = jnp.pad(frames, ((0, 0), *padding, (0, 0)))
+    height, width = padded.shape[1] - size[0] + 1, padded.shape[2] - size[1] + 1
+    return [
+        padded[:, row : row + height, column : column + width]
+        for row in range(size[0])
+        for column in range(size[1])
+    ]
 
 
 def _kernel_gradient_convolution(

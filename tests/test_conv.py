@@ -227,3 +227,19 @@ def test_a_gpu_gets_the_kernel_gradient_as_a_convolution_and_a_cpu_as_products()
 
     assert all(is_plain(line) for line in convolutions(gradient, kernel, platform="cpu"))
     assert not all(is_plain(line) for line in convolutions(gradient, kernel, platform="cuda"))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("channels, features", [(1, 9), (9, 1), (12, 3), (9, 10), (2, 2)])
+@pytest.mark.parametrize("size", [(3, 3), (4, 2), (1, 5)])
+@pytest.mark.parametrize("leading", [(2,), (3, 2)])
+def test_every_form_of_the_kernel_gradient_is_the_same(
+    channels: int, features: int, size: tuple[int, int], leading: tuple[int, ...]
+) -> None:
+    """Few channels, few features, many of both: one product, or one per kernel position."""
+    padding = conv.same_padding(size)
+    inputs = jax.random.normal(jax.random.key(0), (*leading, 6, 7, channels), jnp.float64)
+    cotangent = jax.random.normal(jax.random.key(1), (*leading, 6, 7, features), jnp.float64)
+    products = conv._kernel_gradient_products(inputs, cotangent, size=size, padding=padding)
+    whole = conv._kernel_gradient_convolution(inputs, cotangent, size=size, padding=padding)
+    np.testing.assert_allclose(products, whole, atol=1e-10)

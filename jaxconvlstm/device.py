@@ -18,6 +18,14 @@ def describe_device() -> str:
     return f"device: {name}, JAX {jax.__version__}, Python {sys.version.split()[0]}"
 
 
+def device_memory() -> int | None:
+    """Bytes of memory that the device has for JAX, or None if it does not say."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
 def gpu_warning() -> str | None:
     """A line when this machine has an NVIDIA GPU that JAX does not use, else None."""
     present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")

@@ -18,6 +18,7 @@ from jaxconvlstm.cost import count_flops, human, peak_memory
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
 from jaxconvlstm.data.loader import TrainLoader
+from jaxconvlstm.device import device_memory
 from jaxconvlstm.errors import (
     CheckpointError,
     ConfigError,
@@ -39,6 +40,9 @@ from jaxconvlstm.training import (
 )
 
 _SAMPLES = 3
+_LESS_MEMORY = (
+    "try a smaller --batch-size or --crop, fewer --input-frames, --remat, or --dtype bfloat16"
+)
 # What a resumed run may change; anything else would make it another run.
 MAY_CHANGE_ON_RESUME = frozenset(
     {"epochs", "log_every", "sample_every", "checkpoint_every", "threads"}
@@ -233,6 +237,10 @@ class _Training:
             + f"compiled in {time.monotonic() - began:.1f} s"
         )
 
+        available = device_memory()
+        if memory and available and memory > available:
+            progress.say(f"warning: the device has {human(available, 'B')}; {_LESS_MEMORY}")
+
         def run_step(state: TrainState, batch: Batch) -> Any:
             with _memory_advice():
                 return compiled(state, batch)
@@ -381,7 +389,4 @@ class _memory_advice:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise ResourceError(
-                "out of memory on the device; try a smaller --batch-size or --crop, fewer "
-                "--input-frames, --remat, or --dtype bfloat16"
-            ) from error
+            raise ResourceError(f"out of memory on the device; {_LESS_MEMORY}") from error

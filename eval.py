@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxconvlstm import cli
+from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import DataConfig, flag
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.run_folder import read_config, write_json
@@ -62,8 +63,8 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
     parsed = cli.parse(Arguments, arguments, Arguments(run, default), __doc__ or "")
     for name in ("steps", "forecast", "batch_size"):
         value = getattr(parsed, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{flag(name)}: expected at least 1, got {value}")
+        if value is not None:
+            check_positive(flag(name), value)
     if parsed.samples < 0:
         raise ConfigError(f"--samples: expected 0 or more, got {parsed.samples}")
     if parsed.forecast is not None and (parsed.steps is not None or parsed.part is not None):
@@ -100,9 +101,10 @@ def score(parsed: Arguments, own: DataConfig) -> None:
 
     predictor = load(parsed.run, parsed.which)
     steps = parsed.steps or parsed.data.target_frames
-    part = parsed.part or ("test" if is_same_data(parsed.data, own) else "all")
     data = parsed.data
-    if is_same_data(data, own):
+    is_own = is_same_data(data, own)
+    part = parsed.part or ("test" if is_own else "all")
+    if is_own:
         # What was held out is what the run held out, whatever is evaluated there.
         for name in ("split", "split_by", "frame_step"):
             if getattr(data, name) != getattr(own, name) and part != "all":
@@ -120,12 +122,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     eval_step = jax.jit(
         make_eval_step(predictor.module, dataset.values, predictor.config.training.loss, steps)
     )
-    result = evaluate(
-        eval_step,
-        predictor.variables,
-        windows,
-        batch_size=parsed.batch_size,
-    )
+    result = evaluate(eval_step, predictor.variables, windows, batch_size=parsed.batch_size)
     speed = frames_per_second(predictor, dataset, windows, steps, parsed.batch_size)
     out = make_folder(parsed.out or parsed.run / "eval")
     per_lead = {"model": result.model.per_lead(), "persistence": result.persistence.per_lead()}
@@ -182,12 +179,11 @@ def forecast(parsed: Arguments) -> None:
         make_folder(folder)
         np.save(folder / "forecast.npy", future)
         scaled = np.asarray(values.scale(future))
+        whole = future.dtype.kind in "ui"
+        shown = future if whole else np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)
         digits = max(3, len(str(steps)))
-        for index in range(steps):
-            whole = future.dtype.kind in "ui"
-            shown = np.rint(scaled[index].clip(0, 1) * 255).astype(np.uint8)
-            picture = future[index] if whole else shown
-            pictures.save_frame(picture, folder / f"frame-{index + 1:0{digits}}.png")
+        for index, picture in enumerate(shown, start=1):
+            pictures.save_frame(picture, folder / f"frame-{index:0{digits}}.png")
         given = np.asarray(values.scale(frames))
         pictures.strip(given, scaled, None, folder / "strip.png", title=f"{name}, forecast")
         pictures.animation(given, scaled, None, folder / "animation.gif")

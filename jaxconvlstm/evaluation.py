@@ -56,7 +56,7 @@ def evaluate(
     *,
     batch_size: int,
     threads: int = 2,
-    each_batch: Callable[[int, int], None] = lambda done, total: None,
+    each_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Scores every window once.
 
@@ -66,7 +66,7 @@ def evaluate(
       windows: the windows of one split.
       batch_size: windows per batch; the last batch is padded and masked.
       threads: threads that read data.
-      each_batch: called after every batch with the windows done and in all.
+      each_batch: called after every batch.
     """
     evaluation = Evaluation()
     for batch in evaluation_batches(windows, batch_size, threads=threads):
@@ -74,7 +74,7 @@ def evaluate(
         result = eval_step(variables, batch)
         scores = {name: value for name, value in result.items() if name != "predictions"}
         evaluation.add(jax.device_get(scores), rows)
-        each_batch(evaluation.count, len(windows))
+        each_batch()
     return evaluation
 
 

@@ -38,7 +38,7 @@ def match(
 
     Args:
       previous, current: two frames that follow each other, scaled to [0, 1].
-      reach: largest displacement looked for, in pixels; even.
+      reach: largest displacement looked for, in pixels; an odd one is rounded down.
 
     Returns:
       `[batch, height, width, 2]` in pixels: `current(x)` looks like `previous(x + flow(x))`. No

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxconvlstm import models, run_folder
+from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import Config
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import CheckpointError, ConfigError
@@ -62,8 +63,7 @@ class Predictor:
           ConfigError: another number of axes or channels, or an integer dtype that the model was
             not trained on.
         """
-        if steps < 1:
-            raise ConfigError(f"steps: expected at least 1, got {steps}")
+        check_positive("steps", steps)
         frames, batched = self._check(frames)
         scaled = self.predict_scaled(self.values.scale(frames), steps)
         predicted = self.values.unscale(scaled, frames.dtype)

@@ -17,7 +17,7 @@ from jaxconvlstm.config import FORMAT_VERSION, Config, flag
 from jaxconvlstm.cost import count_flops, human, peak_memory
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
-from jaxconvlstm.data.loader import TrainLoader
+from jaxconvlstm.data.loader import TrainLoader, stack
 from jaxconvlstm.device import device_memory
 from jaxconvlstm.errors import (
     CheckpointError,
@@ -269,12 +269,15 @@ class _Training:
             )
 
     def _describe_non_finite(self, step: int, metrics: dict[str, Any]) -> str:
-        good = "none" if self.saved_step is None else f"step {self.saved_step}"
         return (
             f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
-            f"learning rate {float(self.schedule(step - 1)):g}; last good checkpoint: {good}; "
+            f"learning rate {float(self.schedule(step - 1)):g}; {self._last_good_checkpoint()}; "
             "start anew with a lower --learning-rate or a smaller --clip-norm"
         )
+
+    def _last_good_checkpoint(self) -> str:
+        good = "none" if self.saved_step is None else f"step {self.saved_step}"
+        return f"last good checkpoint: {good}"
 
     def _validation_due(self, step: int) -> bool:
         epochs, rest = divmod(step, self.steps_per_epoch)
@@ -292,16 +295,15 @@ class _Training:
                     self.held_out,
                     batch_size=self.settings.batch_size,
                     threads=self.settings.threads,
-                    each_batch=lambda done, total: self.stop.check(),
+                    each_batch=self.stop.check,
                 )
             loss = scores.loss
             record: dict[str, Any] = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
             record["persistence_loss"] = scores.persistence_loss
             self.folder.log({**record, **scores.model.means()})
             if not math.isfinite(loss):
-                good = "none" if self.saved_step is None else f"step {self.saved_step}"
                 raise NonFiniteError(
-                    f"validation loss {loss} at step {step}; last good checkpoint: {good}"
+                    f"validation loss {loss} at step {step}; {self._last_good_checkpoint()}"
                 )
             better = self.best is None or loss < self.best[0]
             if better:
@@ -319,25 +321,24 @@ class _Training:
     def _write_samples(self, state: TrainState, step: int, epoch: int) -> list[Path]:
         """A few held-out windows as strips: input, prediction, truth, difference."""
         windows = self.windows if self.held_out is None else self.held_out
-        written = []
-        for number, index in enumerate(spread(_SAMPLES, len(windows))):
-            inputs, targets = windows.read(0, index)
-            # The same shapes as in validation, so that nothing is compiled again.
-            rows = min(self.settings.batch_size, len(windows))
-            weight = np.ones((rows, 1, 1, 1, 1), np.float32)
-            batch = Batch(inputs[None].repeat(rows, axis=0), targets[None].repeat(rows, 0), weight)
-            result = self.eval_step(state.variables, batch)
-            path = self.folder.samples / f"epoch-{epoch:04}-{number}.png"
-            scale = self.dataset.values.scale
-            pictures.strip(
-                scale(inputs),
-                np.asarray(result["predictions"][0]),
-                scale(targets),
-                path,
-                title=f"{windows.name(index)}, epoch {epoch}",
-            )
-            self.folder.log_picture(f"samples/{number}", path, step)
-            written.append(path)
+        written: list[Path] = []
+        chosen = spread(_SAMPLES, len(windows))
+        # The same shapes as in validation, so that nothing is compiled again.
+        rows = min(self.settings.batch_size, len(windows))
+        scale = self.dataset.values.scale
+        for first in range(0, len(chosen), rows):
+            part = chosen[first : first + rows]
+            films = [windows.read(0, index) for index in part]
+            with _memory_advice():
+                result = self.eval_step(state.variables, stack(films, rows))
+            predictions = np.asarray(result["predictions"])
+            for index, (inputs, targets), predicted in zip(part, films, predictions):
+                number = len(written)
+                path = self.folder.samples / f"epoch-{epoch:04}-{number}.png"
+                title = f"{windows.name(index)}, epoch {epoch}"
+                pictures.strip(scale(inputs), predicted, scale(targets), path, title=title)
+                self.folder.log_picture(f"samples/{number}", path, step)
+                written.append(path)
         return written
 
     def _save(self, state: TrainState, step: int, val_loss: float | None) -> None:

@@ -111,7 +111,7 @@ class TrainLoader:
         first = batch * self._batch_size
         order = _order(self._seed, epoch, len(self._windows))
         chosen = order[first : first + self._batch_size]
-        return _stack([self._element(epoch, int(index)) for index in chosen])
+        return stack([self._element(epoch, int(index)) for index in chosen])
 
     def _element(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A window, cropped, flipped and reversed."""
@@ -147,7 +147,7 @@ def evaluation_batches(windows: Windows, batch_size: int, *, threads: int) -> It
     def read(first: int) -> Batch:
         stop = min(first + batch_size, len(windows))
         rows = [_read_named(windows, 0, index) for index in range(first, stop)]
-        return _stack(rows, batch_size)
+        return stack(rows, batch_size)
 
     if batch_size == 0:
         return
@@ -198,7 +198,7 @@ def _draw_change(
     return slice(None), axes[0], axes[1]
 
 
-def _stack(rows: list[tuple[np.ndarray, np.ndarray]], batch_size: int | None = None) -> Batch:
+def stack(rows: list[tuple[np.ndarray, np.ndarray]], batch_size: int | None = None) -> Batch:
     """Rows to a batch; up to `batch_size`, the last row is repeated with weight 0."""
     padding = (batch_size or len(rows)) - len(rows)
     weight = np.repeat(np.array([1, 0], np.float32), [len(rows), padding]).reshape(-1, 1, 1, 1, 1)

@@ -6,8 +6,6 @@ python eval.py RUN --data DIR --forecast 12 --out F  # the 12 frames after the l
 """
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +15,9 @@ import tyro
 from jaxconvlstm import cli
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import DataConfig, flag
+from jaxconvlstm.data.datasets import for_other_data, guess_dataset, last_frames, open_dataset
 from jaxconvlstm.errors import ConfigError, DataError
-from jaxconvlstm.run_folder import read_config, write_json
+from jaxconvlstm.run_folder import read_config, read_split, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +55,9 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
     own = read_config(run).data
     default = own
     flags = cli.peek(arguments, "--data", "--dataset")
-    if flags["--data"] and not flags["--dataset"]:
-        default = dataclasses.replace(own, dataset="folder")
-    elif flags["--dataset"] not in (None, own.dataset) and not flags["--data"]:
-        default = dataclasses.replace(own, data=None, size=None)
+    dataset = flags["--dataset"] or (flags["--data"] and guess_dataset(flags["--data"]))
+    if dataset not in (None, own.dataset):
+        default = for_other_data(own, dataset)
     parsed = cli.parse(Arguments, arguments, Arguments(run, default), __doc__ or "")
     for name in ("steps", "forecast", "batch_size"):
         value = getattr(parsed, name)
@@ -83,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     if warning := gpu_warning():
         print(warning, flush=True)
     if parsed.forecast is not None:
-        forecast(parsed)
+        forecast(parsed, own)
     else:
         score(parsed, own)
 
@@ -92,101 +90,119 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     """Writes `metrics.json`, a table, curves, strips and animations."""
     import jax
 
-    from jaxconvlstm.data.datasets import open_dataset
+    from jaxconvlstm import reporting
     from jaxconvlstm.device import describe_device
     from jaxconvlstm.evaluation import evaluate
-    from jaxconvlstm.metrics import DEFINITIONS
     from jaxconvlstm.rollout import load
     from jaxconvlstm.training import make_eval_step
 
     predictor = load(parsed.run, parsed.which)
-    steps = parsed.steps or parsed.data.target_frames
-    data = parsed.data
+    data, steps = parsed.data, parsed.steps or parsed.data.target_frames
     is_own = is_same_data(data, own)
     part = parsed.part or ("test" if is_own else "all")
     if is_own:
         # What was held out is what the run held out, whatever is evaluated there.
-        for name in ("split", "split_by", "frame_step"):
+        for name in ("split", "split_by", "split_file", "sequences", "frame_step", "horizon"):
             if getattr(data, name) != getattr(own, name) and part != "all":
                 raise ConfigError(f"{flag(name)}: the run's own data are split as in training")
         data = dataclasses.replace(
             data, input_frames=own.input_frames, target_frames=own.target_frames
         )
-    dataset = open_dataset(data, predictor.config.training.seed)
-    check_frames(predictor, dataset.values, dataset.frame_shape[-1], parsed.data)
+    values = values_for(predictor, parsed.data, own)
+    dataset = open_dataset(
+        data,
+        predictor.config.training.seed,
+        split=read_split(parsed.run) if is_own else None,
+        values=values,
+    )
+    check_frames(predictor, dataset.dtype, dataset.frame_shape[-1], parsed.data, own)
     for note in dataset.notes:
         print(note)
     if parsed.part is None and part == "all":
         print("scoring all of it; --part test leaves out what a model trained on it has seen")
     windows = dataset.windows(part, parsed.data.input_frames, steps)
+    loss = predictor.config.training.loss
     eval_step = jax.jit(
-        make_eval_step(predictor.module, dataset.values, predictor.config.training.loss, steps)
+        make_eval_step(predictor.module, values, loss, steps, data.horizon, data.tile)
     )
-    result = evaluate(eval_step, predictor.variables, windows, batch_size=parsed.batch_size)
-    speed = frames_per_second(predictor, dataset, windows, steps, parsed.batch_size)
+    evaluation = evaluate(
+        eval_step,
+        predictor.variables,
+        windows,
+        batch_size=parsed.batch_size,
+        timeout=data.read_timeout,
+    )
+    evaluation.check_valid(f"the {part} part")
+    result = reporting.scores(evaluation)
+
+    def predict(inputs: Any) -> Any:
+        skipped = data.horizon - 1
+        return predictor.predict_scaled(inputs, skipped + steps, data.tile)[:, skipped:]
+
+    speed = reporting.frames_per_second(predict, values, windows, parsed.batch_size)
     out = make_folder(parsed.out or parsed.run / "eval")
-    per_lead = {"model": result.model.per_lead(), "persistence": result.persistence.per_lead()}
-    model, persistence = result.model.means(), result.persistence.means()
     write_json(
         out / "metrics.json",
         {
-            "model": model,
-            "persistence": persistence,
-            "per_lead": per_lead,
-            "count": result.count,
+            **result,
             "frames_per_second": speed,
-            "definitions": {key: DEFINITIONS[key] for key in model},
             "part": part,
             "input_frames": parsed.data.input_frames,
             "steps": steps,
+            "horizon": data.horizon,
             "checkpoint_step": predictor.step,
+            "value_range": values.describe(),
             "device": describe_device(),
         },
     )
     print(
-        f"{result.count} windows of the {part} part, {parsed.data.input_frames} frames given, "
+        f"{evaluation.count} windows of the {part} part, {parsed.data.input_frames} frames given, "
         f"weights of step {predictor.step}, {speed:.0f} frames/s"
     )
-    print_table(per_lead, model, persistence)
-    written = [out / "metrics.json", *draw(parsed, predictor, dataset, windows, steps, out)]
-    written += draw_curves(per_lead, out / "curves.png")
-    name_files(written)
+    reporting.print_table(result, data.horizon)
+    if line := reporting.describe_error(result, values):
+        print(line)
+    written = [out / "metrics.json"]
+    written += reporting.draw(predict, values, windows, parsed.samples, out)
+    name_files([*written, *reporting.draw_curves(result, out / "curves.png")])
 
 
-def forecast(parsed: Arguments) -> None:
+def forecast(parsed: Arguments, own: DataConfig) -> None:
     """Writes the frames after the last ones of every sequence, as PNG and `.npy`."""
     import numpy as np
 
     from jaxconvlstm import pictures
-    from jaxconvlstm.data.datasets import last_frames
     from jaxconvlstm.rollout import Predictor, load
 
     steps = parsed.forecast
     assert steps is not None
     predictor = load(parsed.run, parsed.which)
-    values, sequences = last_frames(parsed.data, parsed.data.input_frames)
-    check_frames(predictor, values, sequences[0][1].shape[-1], parsed.data)
+    values = values_for(predictor, parsed.data, own)
+    sequences, notes = last_frames(parsed.data, parsed.data.input_frames)
+    for note in notes:
+        print(note)
+    _, first = sequences[0]
+    check_frames(predictor, first.dtype, first.shape[-1], parsed.data, own)
     predictor = Predictor(
         predictor.module, predictor.variables, predictor.config, values, predictor.channels
     )
     out = make_folder(parsed.out or parsed.run / "forecast")
     written: list[Path] = []
     for number, (name, frames) in enumerate(sequences):
-        future = predictor.predict(frames, steps)
+        future = predictor.predict(frames, steps, parsed.data.tile)
         folder = out if len(sequences) == 1 else out / safe_name(name)
         if folder in [path.parent for path in written]:
             folder = out / f"{safe_name(name)}-{number}"
         make_folder(folder)
         np.save(folder / "forecast.npy", future)
-        scaled = np.asarray(values.scale(future))
-        whole = future.dtype.kind in "ui"
-        shown = future if whole else np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)
+        given, shown = (values.display(np.asarray(values.scale(part))) for part in (frames, future))
+        whole = future.dtype in (np.uint8, np.uint16)
+        saved = future if whole else np.rint(shown.clip(0, 1) * 255).astype(np.uint8)
         digits = max(3, len(str(steps)))
-        for index, picture in enumerate(shown, start=1):
+        for index, picture in enumerate(saved, start=1):
             pictures.save_frame(picture, folder / f"frame-{index:0{digits}}.png")
-        given = np.asarray(values.scale(frames))
-        pictures.strip(given, scaled, None, folder / "strip.png", title=f"{name}, forecast")
-        pictures.animation(given, scaled, None, folder / "animation.gif")
+        pictures.strip(given, shown, None, folder / "strip.png", title=f"{name}, forecast")
+        pictures.animation(given, shown, None, folder / "animation.gif")
         print(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
         written += [folder / "forecast.npy", folder / "strip.png", folder / "animation.gif"]
     name_files(written)
@@ -197,96 +213,39 @@ def is_same_data(data: DataConfig, own: DataConfig) -> bool:
     places = {
         None if config.data is None else Path(config.data).resolve() for config in (data, own)
     }
-    return data.dataset == own.dataset and len(places) == 1
+    return data.dataset == own.dataset and len(places) == 1 and data.variable == own.variable
 
 
-def check_frames(predictor: Any, values: Any, channels: int, config: DataConfig) -> None:
+def values_for(predictor: Any, data: DataConfig, own: DataConfig) -> Any:
+    """The scale that the model was trained with, but for what the flags change."""
+    values = predictor.values
+    if data.value_range is not None and data.value_range != own.value_range:
+        low, high = data.value_range
+        values = dataclasses.replace(values, low=low, high=high)
+    return dataclasses.replace(
+        values,
+        missing=data.missing_value,
+        nan=values.nan or data.nan == "mask",
+        unit=data.unit or values.unit,
+    )
+
+
+def check_frames(
+    predictor: Any, dtype: Any, channels: int, data: DataConfig, own: DataConfig
+) -> None:
     """Raises `DataError` unless the data are of the kind that the model was trained on."""
     from jaxconvlstm.rollout import plural
 
-    place = config.data or config.dataset
+    place, trained = data.data or data.dataset, predictor.values
     if channels != predictor.channels:
         wanted = plural(predictor.channels, "channel")
-        raise DataError(
-            f"{place}: trained on {wanted}, got {channels}; "
-            f"--channels {predictor.channels} reads the pictures so"
-        )
-    trained = predictor.values
-    if values.dtype != trained.dtype and config.value_range is None:
+        hint = f"; --channels {predictor.channels} reads them so" if channels in (1, 3) else ""
+        raise DataError(f"{place}: trained on {wanted}, got {channels}{hint}")
+    if dtype.name != trained.dtype and data.value_range in (None, own.value_range):
         raise DataError(
             f"{place}: trained on {trained.dtype} from {trained.low:g} to {trained.high:g}, "
-            f"got {values.dtype}; --value-range LO HI says what becomes 0 and 1"
+            f"got {dtype.name}; --value-range LO HI says what becomes 0 and 1"
         )
-
-
-def draw(
-    parsed: Arguments, predictor: Any, dataset: Any, windows: Any, steps: int, out: Path
-) -> list[Path]:
-    """Strips and animations of a few windows, spread over the data."""
-    from jaxconvlstm import pictures
-    from jaxconvlstm.evaluation import spread
-
-    written = []
-    scale = dataset.values.scale
-    for number, index in enumerate(spread(parsed.samples, len(windows))):
-        inputs, targets = (scale(frames) for frames in windows.read(0, index))
-        predicted = predictor.predict_scaled(inputs[None], steps)[0]
-        title = windows.name(index)
-        pictures.strip(inputs, predicted, targets, out / f"strip-{number}.png", title=title)
-        pictures.animation(inputs, predicted, targets, out / f"animation-{number}.gif")
-        written += [out / f"strip-{number}.png", out / f"animation-{number}.gif"]
-    return written
-
-
-def draw_curves(per_lead: dict[str, Any], path: Path) -> list[Path]:
-    """Scores over lead time, where Matplotlib is installed."""
-    from jaxconvlstm import pictures
-
-    try:
-        pictures.curves(per_lead, path)
-    except ImportError as error:
-        print(f"no curves: {error}")
-        return []
-    return [path]
-
-
-def frames_per_second(
-    predictor: Any, dataset: Any, windows: Any, steps: int, batch_size: int
-) -> float:
-    """Predicted frames per second of the model alone, compiled: the median of three batches."""
-    rows = min(batch_size, len(windows))
-    inputs = dataset.values.scale(windows.read(0, 0)[0])[None].repeat(rows, axis=0)
-    predictor.predict_scaled(inputs, steps)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        predictor.predict_scaled(inputs, steps)
-        seconds.append(time.perf_counter() - began)
-    return rows * steps / statistics.median(seconds)
-
-
-def print_table(
-    per_lead: dict[str, Any], model: dict[str, float], persistence: dict[str, float]
-) -> None:
-    """Scores by lead time, persistence's in brackets; the ratio of the errors last."""
-    from jaxconvlstm.metrics import DEFINITIONS
-
-    keys = [key for key in DEFINITIONS if key in model]
-    print(
-        "lead  " + "".join(f"{key.upper() + ' (persistence)':>22}" for key in keys) + "   MSE ratio"
-    )
-    rows: list[tuple[Any, dict[str, float], dict[str, float]]] = [
-        (
-            lead + 1,
-            {key: per_lead["model"][key][lead] for key in keys},
-            {key: per_lead["persistence"][key][lead] for key in keys},
-        )
-        for lead in range(len(per_lead["model"]["mse"]))
-    ]
-    for lead, ours, theirs in [*rows, ("mean", model, persistence)]:
-        cells = "".join(f"{f'{ours[key]:.4g} ({theirs[key]:.4g})':>22}" for key in keys)
-        ratio = ours["mse"] / theirs["mse"] if theirs["mse"] else float("nan")
-        print(f"{lead:<6}{cells}{ratio:>12.3f}")
 
 
 def make_folder(path: Path) -> Path:

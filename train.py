@@ -13,6 +13,7 @@ from typing import Literal
 
 from jaxconvlstm import cli
 from jaxconvlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.data.datasets import guess_dataset
 from jaxconvlstm.presets import preset
 
 
@@ -28,7 +29,8 @@ class Arguments:
     resume: Literal["auto", "must"] | None = None
     """auto: start, or go on where the run in --out stopped. must: only go on."""
     preset: str | None = None
-    """Defaults by name: moving-squares, folder. By default the one named like --dataset."""
+    """Defaults by name: moving-squares, or folder, which is for all data of your own. By default
+    as --dataset and --data say."""
     config: Path | None = None
     """JSON file with defaults: any flags of this list, with underscores for dashes."""
     debug: bool = False
@@ -50,12 +52,22 @@ def parse(arguments: Sequence[str]) -> Arguments:
     if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
         defaults = read_config(Path(first["--out"]))
     else:
-        dataset = first["--dataset"] or ("folder" if first["--data"] else "moving-squares")
-        defaults = preset(first["--preset"] or dataset)
+        defaults = preset(first["--preset"] or _preset_for(first))
+        if not first["--preset"] and first["--data"] and not first["--dataset"]:
+            dataset = guess_dataset(first["--data"])
+            defaults = dataclasses.replace(
+                defaults, data=dataclasses.replace(defaults.data, dataset=dataset)
+            )
         if first["--config"]:
             defaults = Config.load(Path(first["--config"]), defaults)
     default = Arguments(defaults.data, defaults.model, defaults.training)
     return cli.parse(Arguments, arguments, default, __doc__ or "")
+
+
+def _preset_for(flags: dict[str, str | None]) -> str:
+    """Generated films have a preset of their own; every kind of real data has one in common."""
+    generated = flags["--dataset"] in (None, "moving-squares") and not flags["--data"]
+    return "moving-squares" if generated else "folder"
 
 
 def main(arguments: Sequence[str]) -> None:

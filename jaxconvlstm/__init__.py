@@ -7,9 +7,6 @@ future = model.predict(frames, steps=12)
 
 from typing import TYPE_CHECKING, Any
 
-from jaxconvlstm.cell import ConvLSTMCell
-from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
-from jaxconvlstm.conv import Conv, ConvTranspose
 from jaxconvlstm.errors import (
     CheckpointError,
     ConfigError,
@@ -17,14 +14,17 @@ from jaxconvlstm.errors import (
     JaxConvLSTMError,
     NonFiniteError,
 )
-from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
-from jaxconvlstm.models import FramePredictor, build
 from jaxconvlstm.version import __version__
 
 if TYPE_CHECKING:
+    from jaxconvlstm.cell import ConvLSTMCell
+    from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
+    from jaxconvlstm.conv import Conv, ConvTranspose
     from jaxconvlstm.data.batch import Batch
     from jaxconvlstm.data.datasets import open_dataset
     from jaxconvlstm.data.values import Values
+    from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
+    from jaxconvlstm.models import FramePredictor, build
     from jaxconvlstm.presets import preset
     from jaxconvlstm.rollout import Predictor, load
     from jaxconvlstm.trainer import fit
@@ -63,12 +63,26 @@ __all__ = [
     "__version__",
 ]
 
-# These bring Orbax, grain or Pillow along, so they are imported when they are first used: the
-# layers and models run where only JAX, Flax, Optax and NumPy are installed.
+# Imported when they are first used: the layers bring JAX along, the rest Orbax or Pillow. The
+# layers and models run where only JAX, Flax, Optax and NumPy are installed; tools like `inspect`
+# start without JAX.
 _LAZY = {
     "Batch": "jaxconvlstm.data.batch",
+    "Config": "jaxconvlstm.config",
+    "Conv": "jaxconvlstm.conv",
+    "ConvLSTM": "jaxconvlstm.layers",
+    "ConvLSTMCell": "jaxconvlstm.cell",
+    "ConvTranspose": "jaxconvlstm.conv",
+    "DataConfig": "jaxconvlstm.config",
+    "Decoder": "jaxconvlstm.layers",
+    "Encoder": "jaxconvlstm.layers",
+    "FramePredictor": "jaxconvlstm.models",
+    "ModelConfig": "jaxconvlstm.config",
     "Predictor": "jaxconvlstm.rollout",
+    "Split": "jaxconvlstm.config",
+    "TrainingConfig": "jaxconvlstm.config",
     "Values": "jaxconvlstm.data.values",
+    "build": "jaxconvlstm.models",
     "fit": "jaxconvlstm.trainer",
     "load": "jaxconvlstm.rollout",
     "open_dataset": "jaxconvlstm.data.datasets",

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from jaxconvlstm.config import Split
+from jaxconvlstm.data.being_read import all_end_within
 from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
 
 T = TypeVar("T")
@@ -130,6 +131,11 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     except (OSError, MemoryError) as error:
         code = 6
         _complain(f"{type(error).__name__}: {error}", arguments)
+    if not all_end_within(1.0):
+        # Libraries wait at exit for what a thread holds that may never end.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -59,56 +59,133 @@ class Split:
 class DataConfig:
     """Where the frames come from and how windows are cut from them."""
 
-    dataset: Literal["moving-squares", "folder"] = "moving-squares"
-    """Kind of data: generated films of moving squares, or a folder of pictures."""
+    dataset: Literal["moving-squares", "folder", "array", "video"] = "moving-squares"
+    """Kind of data: generated films of moving squares; a folder of pictures (or a path list);
+    arrays (.npy, .npz, HDF5, netCDF, Zarr); a video file or a folder of them."""
     data: str | None = None
-    """The folder: one sub-folder of pictures per sequence, or one flat folder."""
+    """Folder or file. Of pictures: one sub-folder per sequence, one flat folder, or a path list."""
+    variable: str | None = None
+    """Name of the array in a file that holds several."""
+    axes: str | None = None
+    """What an array's axes are, e.g. TNHW: N sequences, T time, H height, W width, C channels."""
+    sequences: tuple[int, int] | None = None
+    """Use only the sequences from the first number up to, not including, the second."""
     input_frames: int = 10
     """Frames given to the model in training."""
     target_frames: int = 5
     """Frames to predict in training, each fed back to predict the next."""
+    horizon: int = 1
+    """The first frame to score, counted from the last one given; those before it are predicted too,
+    but neither trained on nor scored."""
     stride: int = 1
     """Frames between the starts of two windows."""
     frame_step: int = 1
     """Take every n-th frame of a sequence."""
+    time_format: str | None = None
+    """How file names tell the time, as in strftime, e.g. %Y%m%d%H%M; by default common forms are
+    recognised."""
+    allow_gaps: bool = False
+    """Let windows cross gaps in the numbers or times of frames."""
     size: tuple[int, int] | None = None
-    """Resize every picture to height and width."""
+    """Resize every frame to height and width."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """With --size: resize the whole frame, or its largest centred part of those proportions."""
     crop: tuple[int, int] | None = None
     """Train on random crops of height and width; whole frames are evaluated."""
+    crop_by: Literal["uniform", "signal"] = "uniform"
+    """Draw crops anywhere alike, or more often where something stands out from the background."""
+    tile: tuple[int, int] | None = None
+    """Evaluate in overlapping tiles of height and width, if whole frames need too much memory."""
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
     """Mirror training windows at random."""
+    rotate: bool = False
+    """Turn training windows at random by 0, 90, 180 or 270 degrees (by 0 or 180, if not square)."""
     reverse: bool = False
     """Play training windows backwards at random, where motion looks alike both ways."""
     channels: Literal[1, 3] | None = None
-    """1 reads pictures as grey, 3 as colour; by default as the first picture is."""
+    """1 reads frames as grey, 3 as colour; by default as the first picture is."""
+    threshold: float | None = None
+    """Values from this one on become 1, all others 0."""
     value_range: tuple[float, float] | None = None
-    """Values that become 0 and 1; by default the whole range of the files' integer type."""
+    """Values that become 0 and 1; by default the whole range of an integer type, and 0 to 1, or
+    the training data's smallest to largest, for floats."""
+    normalize: Literal["range", "min-max", "mean-std"] = "range"
+    """Scale of the network: --value-range; each channel's smallest to largest value; or each
+    channel's mean and standard deviation; both of the training data."""
+    transform: Literal["none", "log"] = "none"
+    """log: work on the logarithm of 1 + the distance from the lowest value, for skewed values."""
+    unit: str | None = None
+    """Unit of the values, to be printed, e.g. dBZ; by default what the file says."""
     missing_value: float | None = None
     """Pixels of this value are left out of loss and scores."""
+    nan: Literal["error", "mask"] = "error"
+    """NaN and infinity in the data: stop and name the place, or treat them as missing values."""
+    on_bad_frame: Literal["error", "skip"] = "error"
+    """A frame that cannot be used: stop, or drop the windows that touch it, with a count."""
     split: Split = Split()
     """Shares for training, validation and test, e.g. train=0.8 val=0.1 test=0.1."""
     split_by: Literal["auto", "sequence", "time"] = "auto"
-    """Hold out whole sequences, or the last part of each; auto: sequences if there are ten."""
+    """Hold out whole sequences, or the last part of each; auto: folders named train, val and test
+    if there are; else sequences if there are ten."""
+    split_file: str | None = None
+    """JSON file that says which frames belong to which part, as a run folder's split.json does."""
     check_files: Literal["all", "headers", "none"] | None = None
-    """What to read of every picture before training; by default all up to 10,000 pictures."""
+    """What to read of every file before training; by default all up to 10,000 frames."""
+    cache: float = 1.0
+    """Keep decoded frames in memory if all of them take no more than so many GiB; 0 keeps none."""
+    read_timeout: float = 25.0
+    """Seconds after which a window that has not been read counts as never to come."""
     limit: int | None = None
     """Use at most this many windows of each split."""
 
     def __post_init__(self) -> None:
-        for name in ("input_frames", "target_frames", "stride", "frame_step", "limit"):
+        for name in ("input_frames", "target_frames", "horizon", "stride", "frame_step", "limit"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)
-        for name in ("size", "crop"):
+        for name in ("size", "crop", "tile"):
             for side in getattr(self, name) or ():
                 check_positive(flag(name), side)
-        numbers = (*(self.value_range or ()), self.missing_value or 0.0)
+        numbers = (*(self.value_range or ()), self.missing_value or 0.0, self.threshold or 0.0)
         if not all(map(math.isfinite, numbers)):
-            raise ConfigError("--value-range and --missing-value: expected finite numbers")
+            raise ConfigError(
+                "--value-range, --missing-value and --threshold: expected finite numbers"
+            )
+        check_positive("--read-timeout", self.read_timeout)
+        if not (self.cache >= 0 and math.isfinite(self.cache)):
+            raise ConfigError(f"--cache: expected 0 or more GiB, got {self.cache:g}")
+        self._check_pairs()
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ConfigError(
                 "--value-range: expected LO below HI, got "
                 f"{self.value_range[0]:g} {self.value_range[1]:g}"
+            )
+
+    def _check_pairs(self) -> None:
+        """Settings that mean nothing without, or beside, another."""
+        if self.fit == "crop" and self.size is None:
+            raise ConfigError("--fit crop: needs --size H W, whose proportions it cuts out")
+        if self.crop_by == "signal" and self.crop is None:
+            raise ConfigError("--crop-by signal: needs --crop H W")
+        if self.threshold is not None:
+            for name, value in (
+                ("missing-value", self.missing_value),
+                ("value-range", self.value_range),
+                ("nan", None if self.nan == "error" else self.nan),
+            ):
+                if value is not None:
+                    raise ConfigError(f"--threshold: makes values 0 and 1, so it excludes --{name}")
+        if self.sequences is not None and not 0 <= self.sequences[0] < self.sequences[1]:
+            first, last = self.sequences
+            raise ConfigError(f"--sequences: expected 0 <= FIRST < STOP, got {first} {last}")
+        if self.axes is not None and (
+            set(self.axes) - set("NTHWC")
+            or len(set(self.axes)) < len(self.axes)
+            or not {"H", "W"} <= set(self.axes)
+        ):
+            raise ConfigError(
+                f"--axes {self.axes}: expected each letter once, of N (sequences), T (time), "
+                "H (height), W (width) and C (channels), with H and W among them"
             )
 
 
@@ -206,6 +283,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.training.loss == "bce" and self.model.output != "sigmoid":
             raise ConfigError("--loss bce: needs predictions in (0, 1); add --output sigmoid")
+        if self.model.output == "sigmoid" and self.data.normalize == "mean-std":
+            raise ConfigError(
+                "--output sigmoid: predicts within (0, 1), which --normalize mean-std leaves"
+            )
         if self.data.split.train == 0:
             raise ConfigError("--split train=0: nothing would be trained on")
 

@@ -22,6 +22,10 @@ class DataError(JaxConvLSTMError, ValueError):
     exit_code = 3
 
 
+class StuckReaderError(DataError):
+    """Data that are not read in time (exit code 3); the thread that reads them may never end."""
+
+
 class CheckpointError(JaxConvLSTMError):
     """A run folder or checkpoint that is missing, foreign, damaged or in use (exit code 4)."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxconvlstm.data.datasets import Windows
 from jaxconvlstm.data.loader import evaluation_batches
+from jaxconvlstm.errors import DataError
 from jaxconvlstm.metrics import ScoreSums
 
 
@@ -30,13 +31,13 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """The training loss, averaged over valid pixels."""
-        return self._loss / max(self._weight, 1.0)
+        """The training loss, averaged over valid pixels; NaN if there was none."""
+        return self._loss / self._weight if self._weight else float("nan")
 
     @property
     def persistence_loss(self) -> float:
         """The same loss of persistence."""
-        return self._persistence_loss / max(self._weight, 1.0)
+        return self._persistence_loss / self._weight if self._weight else float("nan")
 
     def add(self, result: dict[str, Any], rows: int) -> None:
         """Adds a batch of `rows` windows, scored by `training.make_eval_step`."""
@@ -48,6 +49,11 @@ class Evaluation:
         self.model.add(result["model"])
         self.persistence.add(result["persistence"])
 
+    def check_valid(self, what: str) -> None:
+        """Raises `DataError` if there was nothing to score in `what`."""
+        if not self._weight:
+            raise DataError(f"{what}: every pixel is missing, so there is nothing to score")
+
 
 def evaluate(
     eval_step: Callable[[Any, Any], dict[str, Any]],
@@ -56,7 +62,8 @@ def evaluate(
     *,
     batch_size: int,
     threads: int = 2,
-    each_batch: Callable[[], None] = lambda: None,
+    timeout: float = 25.0,
+    check: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Scores every window once.
 
@@ -66,15 +73,19 @@ def evaluate(
       windows: the windows of one split.
       batch_size: windows per batch; the last batch is padded and masked.
       threads: threads that read data.
-      each_batch: called after every batch.
+      timeout: seconds after which a window that was not read is given up.
+      check: called after every batch and while waiting for one; what it raises ends the evaluation.
     """
     evaluation = Evaluation()
-    for batch in evaluation_batches(windows, batch_size, threads=threads):
+    for batch in evaluation_batches(
+        windows, batch_size, threads=threads, timeout=timeout, check=check
+    ):
         rows = int((batch.weight.reshape(len(batch.weight), -1).max(axis=1) > 0).sum())
         result = eval_step(variables, batch)
         scores = {name: value for name, value in result.items() if name != "predictions"}
         evaluation.add(jax.device_get(scores), rows)
-        each_batch()
+        if check is not None:
+            check()
     return evaluation
 
 

@@ -7,42 +7,43 @@ value that is not a number is shown as 0.
 Every picture is written under a temporary name and renamed when it is whole.
 """
 
-import os
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
+from jaxconvlstm.drawing import (
+    GAP,
+    INK,
+    LEAST_CELL,
+    LINE,
+    MARGIN,
+    MOST_CELL,
+    MOST_WIDTH,
+    USUAL_CELL,
+    USUAL_PANEL,
+    WHITE,
+    adaptive_palette,
+    colours,
+    difference_colours,
+    difference_scale,
+    grey_palette,
+    input_labels,
+    paste_frame,
+    replacing,
+    save_gif,
+    shown_size,
+    signed_difference,
+    spread,
+    text_font,
+    wrap_text,
+)
 from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
 
 LAYOUT = "time, height, width, channels"
-
-# All in pixels. A cell is what one frame is drawn in.
-MOST_WIDTH = 2000
-LEAST_CELL = 64
-USUAL_CELL = 160
-USUAL_PANEL = 320
-MOST_CELL = 480
-GAP = 6
-MARGIN = 12
-TEXT_SIZE = 16
-LINE = 22
-
-WHITE = (255, 255, 255)
-INK = (30, 30, 30)
-OUTLINE = (170, 170, 170)
-EMPTY = (235, 235, 235)
-
-# Red-blue of ColorBrewer, darkened at the ends: the prediction is too low, right, too high.
-DIFFERENCE_COLOURS = np.array(
-    [(5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31)], np.float64
-)
-DIFFERENCE_SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 CURVE_TITLES = {
     "mse": "MSE (lower is better)",
@@ -80,31 +81,31 @@ def strip(
       ConfigError: a shape or dtype that is not of this kind.
     """
     inputs, predictions, targets = _check_film(inputs, predictions, targets)
-    font = _font()
+    font = text_font()
     label_width = int(font.getlength("blue too low")) + 2 * GAP
     most = (MOST_WIDTH - 2 * MARGIN - label_width) // (LEAST_CELL + GAP)
-    leads = _spread(len(predictions), most)
+    leads = spread(len(predictions), most)
     given = np.arange(len(inputs))[-min(most, max(len(leads), 6)) :]
     columns = max(len(leads), len(given))
     room = (MOST_WIDTH - 2 * MARGIN - label_width) // columns - GAP
-    size = _shown_size(predictions.shape[1:3], min(room, MOST_CELL), USUAL_CELL)
+    size = shown_size(predictions.shape[1:3], min(room, MOST_CELL), USUAL_CELL)
 
-    predicted = [("prediction", _colours(predictions[leads]))]
+    predicted = [("prediction", colours(predictions[leads]))]
     if targets is not None:
-        difference = _difference(predictions, targets)
-        scale = _difference_scale(difference)
+        difference = signed_difference(predictions, targets)
+        scale = difference_scale(difference)
         label = f"difference\nblue too low\nred too high\nscale ±{scale:g}"
-        predicted.append(("truth", _colours(targets[leads])))
-        predicted.append((label, _difference_colours(difference[leads], scale)))
+        predicted.append(("truth", colours(targets[leads])))
+        predicted.append((label, difference_colours(difference[leads], scale)))
     blocks = [
-        (_input_labels(len(inputs), given), [("input", _colours(inputs[given]))]),
+        (input_labels(len(inputs), given), [("input", colours(inputs[given]))]),
         ([f"+{lead + 1}" for lead in leads], predicted),
     ]
 
     cell_width = max(size[1], LEAST_CELL)
     left = MARGIN + label_width
     width = left + columns * (cell_width + GAP) - GAP + MARGIN
-    title_lines = _wrap(title, font, width - 2 * MARGIN)
+    title_lines = wrap_text(title, font, width - 2 * MARGIN)
     heights = [
         max(size[0], LINE * (label.count("\n") + 1)) for _, rows in blocks for label, _ in rows
     ]
@@ -128,10 +129,10 @@ def strip(
                 draw.text((MARGIN, top + LINE * number), line, INK, font)
             for column, frame in enumerate(frames):
                 x = left + column * (cell_width + GAP) + (cell_width - size[1]) // 2
-                _paste(canvas, draw, frame, (x, top), size)
+                paste_frame(canvas, draw, frame, (x, top), size)
             top += row_height + GAP
         top += GAP - 2
-    with _replacing(path) as file:
+    with replacing(path) as file:
         canvas.save(file, format="PNG")
 
 
@@ -163,17 +164,17 @@ def animation(
     scale, panels = 1.0, 1
     differences = np.zeros(len(predictions))
     if targets is not None:
-        difference = _difference(predictions, targets)
-        scale, panels = _difference_scale(difference), 3
-        differences = _difference_colours(difference, scale)
-        truth = _colours(targets)
-    size = _shown_size(predictions.shape[1:3], MOST_CELL, USUAL_PANEL)
-    font = _font()
+        difference = signed_difference(predictions, targets)
+        scale, panels = difference_scale(difference), 3
+        differences = difference_colours(difference, scale)
+        truth = colours(targets)
+    size = shown_size(predictions.shape[1:3], MOST_CELL, USUAL_PANEL)
+    font = text_font()
     explanation = f"difference ±{scale:g}"
     labels_width = int(max(map(font.getlength, (explanation, "prediction +999")))) + GAP
     cell_width = max(size[1], labels_width)
     width = 2 * MARGIN + panels * (cell_width + 2 * GAP) - 2 * GAP
-    legend = _wrap("difference: blue is too low, red too high", font, width - 2 * MARGIN)
+    legend = wrap_text("difference: blue is too low, red too high", font, width - 2 * MARGIN)
     legend = legend if targets is not None else []
     height = 2 * MARGIN + LINE + GAP + size[0] + (GAP if legend else 0) + LINE * len(legend)
 
@@ -184,34 +185,24 @@ def animation(
             x = MARGIN + number * (cell_width + 2 * GAP)
             place = (x + (cell_width - size[1]) // 2, MARGIN + LINE + GAP)
             draw.text((x + cell_width // 2, MARGIN + LINE), label, INK, font, anchor="md")
-            _paste(canvas, draw, frame, place, size)
+            paste_frame(canvas, draw, frame, place, size)
         for number, line in enumerate(legend):
             draw.text((MARGIN, MARGIN + LINE + size[0] + 2 * GAP + LINE * number), line, INK, font)
         return canvas
 
     pages = []
-    labels = _input_labels(len(inputs), np.arange(len(inputs)))
-    for label, frame in zip(labels, _colours(inputs)):
+    labels = input_labels(len(inputs), np.arange(len(inputs)))
+    for label, frame in zip(labels, colours(inputs)):
         contents = [(f"input {label}", frame), (f"input {label}", frame), (explanation, None)]
         pages.append(page(contents[:panels]))
-    for lead, frame in enumerate(_colours(predictions)):
+    for lead, frame in enumerate(colours(predictions)):
         contents = [(f"prediction +{lead + 1}", frame)]
         if targets is not None:
             contents += [(f"truth +{lead + 1}", truth[lead]), (explanation, differences[lead])]
         pages.append(page(contents))
 
-    pages = [_adaptive_palette(each) if colour else _grey_palette(each) for each in pages]
-    hundredths = max(2, round(100 / frames_per_second))
-    with _replacing(path) as file:
-        pages[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=pages[1:],
-            duration=10 * hundredths,
-            loop=0,
-            optimize=False,
-        )
+    pages = [adaptive_palette(each) if colour else grey_palette(each) for each in pages]
+    save_gif(pages, path, frames_per_second)
 
 
 def curves(per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path) -> None:
@@ -258,31 +249,34 @@ def curves(per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Pa
         panel.set_axis_off()
     lines, names = panels[0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside upper center", ncols=len(names), frameon=False)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         figure.savefig(file, format="png")
 
 
 def save_frame(frame: np.ndarray, path: str | Path) -> None:
     """Writes one frame as a PNG that holds exactly its values.
 
+    PNG as written here holds 8 bits in 1 or 3 channels, or 16 bits in 1: of a frame with any other
+    number of channels the first is written.
+
     Args:
-      frame: `[height, width, channels]`: uint8 with 1 or 3 channels, or uint16 with 1.
+      frame: `[height, width, channels]`, uint8 or uint16.
       path: the file; its folder is made.
 
     Raises:
-      ConfigError: any other dtype or number of channels; floats have to be scaled to uint8 first.
+      ConfigError: any other dtype; floats have to be scaled to uint8 first.
     """
     frame = np.asarray(frame)
     check_rank("frame", frame, 3, "height, width, channels")
-    kind = (frame.dtype.newbyteorder("=").name, frame.shape[-1])
-    if kind not in (("uint8", 1), ("uint8", 3), ("uint16", 1)):
-        raise ConfigError(
-            "frame: expected uint8 with 1 or 3 channels or uint16 with 1, "
-            f"got {frame.dtype} with {frame.shape[-1]}"
-        )
-    pixels = frame.astype(kind[0])
-    picture = Image.fromarray(pixels if frame.shape[-1] == 3 else pixels[..., 0])
-    with _replacing(path) as file:
+    name = frame.dtype.newbyteorder("=").name
+    if name not in ("uint8", "uint16"):
+        raise ConfigError(f"frame: expected uint8 or uint16, got {frame.dtype}")
+    if frame.size == 0:
+        raise ConfigError(f"frame: expected pixels to write, got shape {frame.shape}")
+    pixels = frame.astype(name)
+    in_colour = frame.shape[-1] == 3 and name == "uint8"
+    picture = Image.fromarray(pixels if in_colour else pixels[..., 0])
+    with replacing(path) as file:
         picture.save(file, format="PNG")
 
 
@@ -304,131 +298,3 @@ def _check_film(
     if targets is not None:
         check_same_shape("targets", films["targets"], "predictions", films["predictions"])
     return films["inputs"], films["predictions"], films["targets"]
-
-
-def _clip(frames: np.ndarray) -> np.ndarray:
-    return np.clip(np.nan_to_num(frames, nan=0.0), 0, 1)
-
-
-def _colours(frames: np.ndarray) -> np.ndarray:
-    """`[time, height, width, 3]` uint8, clipped; other than three channels become grey."""
-    frames = frames if frames.shape[-1] == 3 else np.repeat(frames[..., :1], 3, axis=-1)
-    return np.rint(_clip(frames) * 255).astype(np.uint8)
-
-
-def _difference(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Prediction minus truth as shown, `[time, height, width]`, mean over the channels."""
-    return (_clip(predictions) - _clip(targets)).mean(axis=-1)
-
-
-def _difference_scale(difference: np.ndarray) -> float:
-    """The smallest round number that no difference exceeds."""
-    largest = np.abs(difference).max()
-    return next(scale for scale in DIFFERENCE_SCALES if largest <= scale or scale == 1)
-
-
-def _difference_colours(difference: np.ndarray, scale: float) -> np.ndarray:
-    """`[time, height, width, 3]` uint8: blue at `-scale`, near white at 0, red at `scale`."""
-    # As many steps as fit beside the greys in the palette of a GIF.
-    steps = np.rint(np.clip(difference / scale, -1, 1) * 40) / 40
-    anchors = np.linspace(-1, 1, len(DIFFERENCE_COLOURS))
-    channels = [np.interp(steps, anchors, DIFFERENCE_COLOURS[:, index]) for index in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
-def _input_labels(count: int, shown: np.ndarray) -> list[str]:
-    """`t-2`, `t-1`, `t0`: the last input is time 0."""
-    return [f"t{index - count + 1:d}" for index in shown]
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    """All of `count` indices, or `most` of them with the first, the last and equal gaps."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-
-
-def _shown_size(size: Sequence[int], most_width: int, usual: int) -> tuple[int, int]:
-    """Height and width that a frame is shown with.
-
-    Enlarged by the largest whole factor that keeps it within `usual`; never reduced unless it is
-    wider than `most_width` or higher than a cell may be.
-    """
-    height, width = size
-    factor = min(usual, most_width) // max(width, height)
-    if factor >= 1:
-        return height * factor, width * factor
-    reduction = min(1.0, most_width / width, MOST_CELL / height)
-    return max(1, round(height * reduction)), max(1, round(width * reduction))
-
-
-def _paste(
-    canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    frame: np.ndarray | None,
-    place: tuple[int, int],
-    size: tuple[int, int],
-) -> None:
-    """Draws a frame, or an empty panel, in a thin outline that covers none of its pixels."""
-    height, width = size
-    x, y = place
-    draw.rectangle((x - 1, y - 1, x + width, y + height), fill=EMPTY, outline=OUTLINE)
-    if frame is not None:
-        method = Image.Resampling.NEAREST if height >= len(frame) else Image.Resampling.BOX
-        canvas.paste(Image.fromarray(frame).resize((width, height), method), place)
-
-
-def _font() -> Any:
-    return ImageFont.load_default(size=TEXT_SIZE)
-
-
-def _wrap(text: str, font: Any, width: int) -> list[str]:
-    """Lines that are at most `width` pixels wide, with what no font can draw replaced."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
-    for characters in range(len(text), 1, -1):
-        lines = textwrap.wrap(text, characters)
-        if all(font.getlength(line) <= width for line in lines):
-            return lines
-    return list(text)
-
-
-def _grey_palette(page: Image.Image) -> Image.Image:
-    """Exactly the page's own greys and the colours of the difference: nothing is dithered.
-
-    Of 256 colours 81 are the difference's; the 175 others are greys, 1.5 of 255 apart.
-    """
-    difference = _difference_colours(np.linspace(-1, 1, 81), 1.0)
-    greys = np.rint(np.linspace(0, 255, 175)).astype(np.uint8)[:, None].repeat(3, axis=1)
-    palette = np.concatenate([greys, difference])
-    pixels = np.asarray(page).astype(np.int32)
-    codes, inverse = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
-    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
-    distance = ((colours[:, None] - palette[None].astype(np.int32)) ** 2).sum(axis=-1)
-    nearest = distance.argmin(axis=1).astype(np.uint8)
-    indexed = Image.fromarray(nearest[inverse].reshape(pixels.shape[:2]))
-    indexed.putpalette(palette.tobytes())
-    return indexed
-
-
-def _adaptive_palette(page: Image.Image) -> Image.Image:
-    """The page's own best colours, dithered; the paper stays white."""
-    best = page.quantize(255, Image.Quantize.MEDIANCUT)
-    palette = (best.getpalette() or [])[: 3 * 255]
-    dithered = np.array(page.quantize(palette=best, dither=Image.Dither.FLOYDSTEINBERG))
-    white = len(palette) // 3
-    dithered[(np.asarray(page) == 255).all(axis=-1)] = white
-    indexed = Image.fromarray(dithered)
-    indexed.putpalette([*palette, *WHITE])
-    return indexed
-
-
-@contextmanager
-def _replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name that takes its place at `path` once it is whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import Config
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.tiles import predict_tiled
 
 
 class Predictor:
@@ -43,17 +44,21 @@ class Predictor:
         self.values = values
         self.channels = channels
         self.step = step
-        self._apply = jax.jit(module.apply, static_argnames="steps")
+        self._apply = jax.jit(self._predict, static_argnames=("steps", "tile"))
         self._observe = jax.jit(lambda v, frames: module.apply(v, frames, method="observe"))
         self._advance = jax.jit(lambda v, *state: module.apply(v, *state, method="step"))
 
-    def predict(self, frames: Any, steps: int = 1) -> np.ndarray:
+    def predict(
+        self, frames: Any, steps: int = 1, tile: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """The `steps` frames that follow `frames`.
 
         Args:
           frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`,
             in the data's own values; any number of frames, any height and width.
           steps: number of frames to predict, at least 1.
+          tile: height and width of overlapping tiles to predict in, for frames that need more
+            memory than there is as a whole.
 
         Returns:
           `[steps, height, width, channels]` or `[batch, steps, ...]` in the dtype of `frames`:
@@ -65,13 +70,23 @@ class Predictor:
         """
         check_positive("steps", steps)
         frames, batched = self._check(frames)
-        scaled = self.predict_scaled(self.values.scale(frames), steps)
+        scaled = self.predict_scaled(self.values.scale(frames), steps, tile)
         predicted = self.values.unscale(scaled, frames.dtype)
         return predicted if batched else predicted[0]
 
-    def predict_scaled(self, inputs: Any, steps: int) -> np.ndarray:
+    def predict_scaled(
+        self, inputs: Any, steps: int, tile: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """`predict` on the network's own scale: `[batch, time, ...]` to `[batch, steps, ...]`."""
-        return np.asarray(self._apply(self.variables, inputs, steps=steps))
+        return np.asarray(self._apply(self.variables, inputs, steps=steps, tile=tile))
+
+    def _predict(
+        self, variables: Any, inputs: Any, steps: int, tile: tuple[int, int] | None
+    ) -> Any:
+        def predict(frames: Any) -> Any:
+            return self.module.apply(variables, frames, steps=steps)
+
+        return predict_tiled(predict, inputs, tile) if tile else predict(inputs)
 
     def stream(self, frames: Any) -> Iterator[np.ndarray]:
         """Like `predict`, one frame at a time and without end; memory does not grow.
@@ -143,7 +158,7 @@ def load(run: str | Path, which: str = "best") -> Predictor:
         meta = checkpoints.load_meta(step)
         try:
             config = Config.from_json(meta["config"], "configuration")
-            values, channels = Values(**meta["values"]), int(meta["channels"])
+            values, channels = Values.from_json(meta["values"]), int(meta["channels"])
             shape = (1, 1, *meta["frame_shape"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

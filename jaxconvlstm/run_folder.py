@@ -17,6 +17,7 @@ from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
+SPLIT_NAME = "split.json"
 CHECKPOINTS_NAME = "checkpoints"
 _LOCK_NAME = ".lock"
 
@@ -47,6 +48,24 @@ def read_config(folder: Path) -> Config:
         return Config.load(path)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
+
+
+def read_split(folder: Path) -> dict[str, Any] | None:
+    """Which frames the run trained on and held out, as it recorded them; None if it did not.
+
+    Raises:
+      CheckpointError: the record cannot be read.
+    """
+    path = folder / SPLIT_NAME
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(record).__name__}")
+    return record
 
 
 class RunFolder:
@@ -126,6 +145,11 @@ class RunFolder:
     def write_config(self, config: Config) -> None:
         """Writes `config.json`, whole or not at all."""
         write_json(self.path / CONFIG_NAME, config.to_json())
+
+    def write_split(self, record: dict[str, Any] | None) -> None:
+        """Writes `split.json`, if there is a split to record."""
+        if record is not None:
+            write_json(self.path / SPLIT_NAME, record)
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines of `metrics.jsonl` that lie past `step`, from which the run goes on."""

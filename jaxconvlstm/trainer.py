@@ -13,11 +13,13 @@ import numpy as np
 
 from jaxconvlstm import models, pictures
 from jaxconvlstm.checkpoint import Checkpoints
-from jaxconvlstm.config import FORMAT_VERSION, Config, flag
+from jaxconvlstm.config import FORMAT_VERSION, Config, DataConfig, flag
 from jaxconvlstm.cost import count_flops, human, peak_memory
+from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
 from jaxconvlstm.data.loader import TrainLoader, stack
+from jaxconvlstm.data.values import Values
 from jaxconvlstm.device import device_memory
 from jaxconvlstm.errors import (
     CheckpointError,
@@ -28,7 +30,7 @@ from jaxconvlstm.errors import (
 )
 from jaxconvlstm.evaluation import evaluate, spread
 from jaxconvlstm.progress import Meter, Progress
-from jaxconvlstm.run_folder import RunFolder, holds_run, read_config
+from jaxconvlstm.run_folder import RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.signals import StopSignals
 from jaxconvlstm.training import (
     TrainState,
@@ -45,7 +47,10 @@ _LESS_MEMORY = (
 )
 # What a resumed run may change; anything else would make it another run.
 MAY_CHANGE_ON_RESUME = frozenset(
-    {"epochs", "log_every", "sample_every", "checkpoint_every", "threads"}
+    {
+        *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
+        *("cache", "read_timeout", "check_files"),
+    }
 )
 
 
@@ -66,7 +71,7 @@ class FitResult:
     pictures: list[Path]
 
 
-def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
+def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) -> FitResult:
     """Trains a model and leaves a run folder.
 
     Args:
@@ -74,6 +79,9 @@ def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
       out: the run folder.
       resume: None starts a new run, "auto" starts or goes on, "must" only goes on. A run that is
         finished is left as it is.
+      data: sequences in memory instead of the files of `config.data.data`: an array, or any object
+        with `__len__` and `__getitem__` whose items are `[time, height, width]` or
+        `[time, height, width, channels]`; see `data.arrays.array_frames`.
 
     Raises:
       ConfigError: a setting cannot work, or is not what the run to resume was started with.
@@ -81,28 +89,44 @@ def fit(config: Config, out: Path, resume: str | None = None) -> FitResult:
       Interrupted: SIGINT or SIGTERM arrived; everything is saved.
     """
     out = Path(out)
-    if config.data.data is not None:
-        # Absolute, so that the run can be resumed and evaluated from any working directory.
-        place = os.path.abspath(config.data.data)  # noqa: PTH100, which would follow links
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=place))
-        if out.resolve().is_relative_to(Path(place).resolve()):
-            raise ConfigError(f"--out {out}: lies in --data, where its pictures would be read")
+    if data is not None:
+        in_memory = dataclasses.replace(config.data, dataset="array", data=None)
+        config = dataclasses.replace(config, data=in_memory)
+    config = dataclasses.replace(config, data=_with_absolute_paths(config.data))
+    place = config.data.data
+    if place is not None and out.resolve().is_relative_to(Path(place).resolve()):
+        raise ConfigError(f"--out {out}: lies in --data, where its pictures would be read")
     started = holds_run(out)
+
+    def open_data() -> Dataset:
+        split = read_split(out) if started else None
+        return open_dataset(config.data, config.training.seed, data=data, split=split)
+
     with StopSignals() as stop:
         if started and resume:
             _check_same_run(read_config(out), config, out)
         if not started and resume != "must":
             # Before the folder is made: bad data must not leave a run behind.
-            dataset = open_dataset(config.data, config.training.seed)
+            dataset = open_data()
             stop.check()
         with RunFolder(out, resume=resume) as run:
             if started:
-                dataset = open_dataset(config.data, config.training.seed)
+                dataset = open_data()
             for note in dataset.notes:
                 print(note, flush=True)
             training = _Training(config, run, dataset, stop)
             with Checkpoints(run.checkpoints, writable=True) as checkpoints:
                 return training.run(checkpoints)
+
+
+def _with_absolute_paths(config: DataConfig) -> DataConfig:
+    """So that the run can be resumed and evaluated from any working directory."""
+    paths = {
+        name: os.path.abspath(path)  # noqa: PTH100, as resolving would follow links
+        for name in ("data", "split_file")
+        if (path := getattr(config, name)) is not None
+    }
+    return dataclasses.replace(config, **paths)
 
 
 def _check_same_run(saved: Config, config: Config, out: Path) -> None:
@@ -141,7 +165,12 @@ class _Training:
         self.optimizer = make_optimizer(self.settings, self.total_steps)
         self.eval_step = jax.jit(
             make_eval_step(
-                self.module, dataset.values, self.settings.loss, config.data.target_frames
+                self.module,
+                dataset.values,
+                self.settings.loss,
+                config.data.target_frames,
+                config.data.horizon,
+                config.data.tile,
             )
         )
         self.validated_epochs = 0
@@ -150,15 +179,18 @@ class _Training:
         self.sample_pictures: list[Path] = []
 
     def _open_loader(self, start: int) -> TrainLoader:
+        data = self.config.data
         return TrainLoader(
             self.windows,
             self.settings.batch_size,
             self.settings.seed,
             threads=self.settings.threads,
-            crop=self.config.data.crop,
-            flip=self.config.data.flip,
-            reverse=self.config.data.reverse,
+            augmentation=Augmentation(
+                data.crop, data.crop_by, data.flip, data.rotate, data.reverse, data.missing_value
+            ),
             start=start,
+            timeout=data.read_timeout,
+            check=self.stop.check,
         )
 
     def run(self, checkpoints: Checkpoints) -> FitResult:
@@ -174,8 +206,10 @@ class _Training:
             print(f"{self.folder.path}: finished already, at step {step}")
         else:
             self.folder.write_config(self.config)
+            self.folder.write_split(self.dataset.split_record())
             self.folder.rewind_metrics(step)
             self.folder.open_events(step)
+            self.position = position
             with self._open_loader(position) as self.loader:
                 step = self._train(state, step)
         checkpoints.wait()
@@ -183,7 +217,7 @@ class _Training:
 
     def _train(self, state: TrainState, step: int) -> int:
         """Takes steps until all are done, and returns how many that is."""
-        train_step = None
+        train_step = batch = None
         progress = Progress(self.total_steps, step)
         frames = self.config.data.input_frames + self.config.data.target_frames
         meter = Meter(self.settings.batch_size * frames)
@@ -196,17 +230,21 @@ class _Training:
                 if step >= self.total_steps:
                     return step
                 with meter.waiting():
-                    batch = next(self.loader)
+                    batch = batch or self._next_batch()
                 if train_step is None:
                     train_step = self._compile(state, batch, progress)
                     meter.restart()
                 state, metrics = train_step(state, batch)
                 step += 1
-                metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-                if not metrics["finite"]:
-                    raise NonFiniteError(self._describe_non_finite(step, metrics))
-                meter.count()
-                self._report(step, metrics, meter, progress)
+                self.position += 1
+                batch = None
+                try:
+                    if step < self.total_steps:
+                        # Read and sent to the device while that computes.
+                        with meter.waiting():
+                            batch = self._next_batch()
+                finally:
+                    self._finish_step(step, metrics, meter, progress)
                 every = self.settings.checkpoint_every
                 if every and step % every == 0 and step % self.steps_per_epoch:
                     self._save(state, step, None)
@@ -222,9 +260,28 @@ class _Training:
         finally:
             progress.close()
 
+    def _finish_step(self, step: int, metrics: Any, meter: Meter, progress: Progress) -> None:
+        """Waits for a step's metrics and reports them."""
+        metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if not metrics["finite"]:
+            raise NonFiniteError(self._describe_non_finite(step, metrics))
+        meter.count()
+        self._report(step, metrics, meter, progress)
+
+    def _next_batch(self) -> Batch:
+        """The next batch, on the device."""
+        batch: Batch = jax.device_put(next(self.loader))
+        return batch
+
     def _compile(self, state: TrainState, batch: Batch, progress: Progress) -> Callable[..., Any]:
         """Compiles the step once, ahead of time, and says what it will cost."""
-        step = make_train_step(self.module, self.optimizer, self.dataset.values, self.settings)
+        step = make_train_step(
+            self.module,
+            self.optimizer,
+            self.dataset.values,
+            self.settings,
+            self.config.data.horizon,
+        )
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
         began = time.monotonic()
         with _memory_advice():
@@ -295,8 +352,10 @@ class _Training:
                     self.held_out,
                     batch_size=self.settings.batch_size,
                     threads=self.settings.threads,
-                    each_batch=self.stop.check,
+                    timeout=self.config.data.read_timeout,
+                    check=self.stop.check,
                 )
+            scores.check_valid("the validation part")
             loss = scores.loss
             record: dict[str, Any] = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
             record["persistence_loss"] = scores.persistence_loss
@@ -325,18 +384,19 @@ class _Training:
         chosen = spread(_SAMPLES, len(windows))
         # The same shapes as in validation, so that nothing is compiled again.
         rows = min(self.settings.batch_size, len(windows))
-        scale = self.dataset.values.scale
+        values = self.dataset.values
         for first in range(0, len(chosen), rows):
             part = chosen[first : first + rows]
             films = [windows.read(0, index) for index in part]
             with _memory_advice():
                 result = self.eval_step(state.variables, stack(films, rows))
-            predictions = np.asarray(result["predictions"])
-            for index, (inputs, targets), predicted in zip(part, films, predictions):
+            predictions = values.display(np.asarray(result["predictions"]))
+            for index, film, predicted in zip(part, films, predictions):
+                inputs, targets = (values.display(values.scale(frames)) for frames in film)
                 number = len(written)
                 path = self.folder.samples / f"epoch-{epoch:04}-{number}.png"
                 title = f"{windows.name(index)}, epoch {epoch}"
-                pictures.strip(scale(inputs), predicted, scale(targets), path, title=title)
+                pictures.strip(inputs, predicted, targets, path, title=title)
                 self.folder.log_picture(f"samples/{number}", path, step)
                 written.append(path)
         return written
@@ -357,7 +417,7 @@ class _Training:
             "variables": state.variables,
             "opt_state": state.opt_state,
             "meta": meta,
-            "data": {"next_index": self.loader.position, "windows": len(self.windows)},
+            "data": {"next_index": self.position, "windows": len(self.windows)},
         }
         self.checkpoints.save(step, items, val_loss, replace=step in self.checkpoints.steps())
         self.saved_step = step
@@ -370,6 +430,11 @@ class _Training:
             raise CheckpointError(
                 f"{self.folder.path}: the data changed: {data['windows']} training windows when "
                 f"step {step} was saved, {len(self.windows)} now"
+            )
+        if Values.from_json(meta["values"]) != self.dataset.values:
+            saved, now = Values.from_json(meta["values"]).describe(), self.dataset.values.describe()
+            raise CheckpointError(
+                f"{self.folder.path}: the data changed: their scale was {saved}, now it is {now}"
             )
         expected = {"variables": state.variables, "opt_state": state.opt_state}
         items = jax.device_put(self.checkpoints.load(step, expected))

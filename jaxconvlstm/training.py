@@ -15,6 +15,7 @@ from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.losses import batch_loss
 from jaxconvlstm.metrics import frame_scores
+from jaxconvlstm.tiles import predict_tiled
 
 
 class TrainState(struct.PyTreeNode):
@@ -82,7 +83,7 @@ def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:
       and a weight that broadcasts to the targets, 0 where they are missing.
     """
     weight = batch.weight
-    if values.missing is not None:
+    if values.missing is not None or values.nan:
         weight = weight * values.valid(batch.targets)
     return values.scale(batch.inputs), values.scale(batch.targets), weight
 
@@ -92,8 +93,11 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     values: Values,
     config: TrainingConfig,
+    horizon: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """`train_step(state, batch) -> (state, metrics)`: forward, loss, backward, update.
+
+    The targets begin `horizon` frames after the last input.
 
     The model never sees the targets: it predicts freely, feeding its own output back. A step
     whose loss, gradient or new weights are not finite leaves variables and optimizer as they
@@ -105,7 +109,9 @@ def make_train_step(
 
         def loss_of(params: Any) -> Array:
             variables = {**state.variables, "params": params}
-            predictions: Any = module.apply(variables, inputs, steps=targets.shape[1], train=True)
+            steps = horizon - 1 + targets.shape[1]
+            predictions: Any = module.apply(variables, inputs, steps=steps, train=True)
+            predictions = predictions[:, horizon - 1 :]
             return batch_loss(config.loss, predictions, targets, weight)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.variables["params"])
@@ -127,27 +133,67 @@ def make_train_step(
 
 
 def make_eval_step(
-    module: nn.Module, values: Values, loss: str, steps: int
+    module: nn.Module,
+    values: Values,
+    loss: str,
+    steps: int,
+    horizon: int = 1,
+    tile: tuple[int, int] | None = None,
 ) -> Callable[[Any, Batch], dict[str, Any]]:
     """`eval_step(variables, batch)`: predictions and their scores, with persistence's beside them.
 
-    The result holds `predictions` `[batch, steps, height, width, channels]` on the network's
-    scale, `loss` and `persistence_loss` (float32 scalars over the batch's valid pixels),
-    `weight` (their count), and `model` and `persistence`, each what `frame_scores` gives.
+    Args:
+      module: the model.
+      values: scale of the batch's values.
+      loss: a key of `losses.LOSSES`.
+      steps: frames to score.
+      horizon: the first of them, counted from the last input.
+      tile: height and width of overlapping tiles to predict in; None predicts whole frames.
+
+    Returns:
+      A function whose result holds `predictions` `[batch, steps, height, width, channels]` on the
+      network's scale, `loss` and `persistence_loss` (float32 scalars over the batch's valid
+      pixels), `weight` (their count), and `model` and `persistence`, each what `frame_scores`
+      gives, on the scale where [0, 1] is the value range.
     """
 
     def eval_step(variables: Any, batch: Batch) -> dict[str, Any]:
         inputs, targets, weight = scale_batch(batch, values)
-        predictions: Any = module.apply(variables, inputs, steps=steps)
-        persistence = jnp.broadcast_to(inputs[:, -1:], targets.shape)
+
+        def predict(frames: Array) -> Any:
+            return module.apply(variables, frames, steps=horizon - 1 + steps)
+
+        predictions: Any = predict_tiled(predict, inputs, tile) if tile else predict(inputs)
+        predictions = predictions[:, horizon - 1 :]
+        last = inputs[:, -1]
+        if values.missing is not None or values.nan:
+            last = last_valid(inputs, values.valid(batch.inputs))
+        persistence = jnp.broadcast_to(last[:, None], targets.shape)
         weight = jnp.broadcast_to(weight, targets.shape)
+        shown, truth, repeated = map(values.display, (predictions, targets, persistence))
         return {
             "predictions": predictions,
             "loss": batch_loss(loss, predictions, targets, weight),
             "persistence_loss": batch_loss(loss, persistence, targets, weight),
             "weight": jnp.sum(weight),
-            "model": frame_scores(predictions, targets, weight),
-            "persistence": frame_scores(persistence, targets, weight),
+            "model": frame_scores(shown, truth, weight),
+            "persistence": frame_scores(repeated, truth, weight),
         }
 
     return eval_step
+
+
+def last_valid(inputs: Array, valid: Array) -> Array:
+    """Each pixel's last value that is not missing: what persistence repeats.
+
+    Args:
+      inputs: `[batch, time, height, width, channels]`.
+      valid: likewise, 0 where a value is missing.
+
+    Returns:
+      `[batch, height, width, channels]`; a pixel that was never there keeps the last input's.
+    """
+    last = inputs[:, 0]
+    for time in range(1, inputs.shape[1]):
+        last = jnp.where(valid[:, time] > 0, inputs[:, time], last)
+    return jnp.where(jnp.max(valid, axis=1) > 0, last, inputs[:, -1])

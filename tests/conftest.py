@@ -15,7 +15,7 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 # Before the first import of jaxconvlstm: what is imported already stays unchecked.
-CHECKED = ("conv", "motion", "cell", "layers", "models", "losses", "metrics")
+CHECKED = ("conv", "motion", "cell", "layers", "models", "losses", "metrics", "tiles")
 jaxtyping.install_import_hook([f"jaxconvlstm.{name}" for name in CHECKED], "beartype.beartype")
 
 # A rank that grows silently is how [batch] meets [batch, batch]; the package never relies on it.

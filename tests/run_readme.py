@@ -1,4 +1,4 @@
-"""Runs the README's commands and Python blocks as they stand there, at a tiny size.
+"""Runs the commands and Python blocks of the README and of docs/data.md, at a tiny size.
 
 `make demo` and every `python train.py` get flags that make them short; DIR and RUN stand for a
 folder of pictures made here and for a fresh run folder. Commands that install or fetch something
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNNABLE = [["python", name] for name in ("train.py", "eval.py", "-m")] + [["make", "demo"]]
 TINY = "--epochs 1 --steps-per-epoch 2 --batch-size 2 --features 4 --limit 4".split()
 
 
@@ -33,9 +34,9 @@ def make_pictures(folder: Path) -> None:
 
 
 def blocks(language: str) -> list[str]:
-    """The README's fenced blocks of one language."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    """The fenced blocks of one language."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/data.md")]
+    return re.findall(rf"```{language}\n(.*?)```", "".join(texts), re.DOTALL)
 
 
 def commands() -> list[list[str]]:
@@ -44,7 +45,7 @@ def commands() -> list[list[str]]:
     for block in blocks("sh"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if words[:2] in (["python", "train.py"], ["python", "eval.py"], ["make", "demo"]):
+            if words[:2] in RUNNABLE:
                 found.append(words)
     return found
 
@@ -55,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data, run = Path(scratch, "pictures"), Path(scratch, "run")
         make_pictures(data)
-        places = {"DIR": str(data), "RUN": str(run)}
+        places = {"DIR": str(data), "RUN": str(run), "list.txt": f"{scratch}/list.txt"}
         done = 0
         for words in commands():
             words = [places.get(word, word) for word in words]
@@ -64,6 +65,7 @@ def main() -> None:
             else:
                 words[0] = sys.executable
                 words += TINY if words[1] == "train.py" else []
+                words += ["--out", f"{scratch}/look"] if "inspect" in words else []
             print("$", " ".join(words), flush=True)
             subprocess.run(words, cwd=ROOT, check=True, env=environment)
             done += 1

@@ -85,3 +85,30 @@ def test_every_setting_is_used() -> None:
     for section in (DataConfig, ModelConfig, TrainingConfig):
         for field in dataclasses.fields(section):
             assert re.search(rf"\.{field.name}\b", text), field.name
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"fit": "crop"}, "--fit crop: needs --size"),
+        ({"crop_by": "signal"}, "--crop-by signal: needs --crop"),
+        ({"threshold": 1.0, "missing_value": 3.0}, "--threshold: .* excludes --missing-value"),
+        ({"threshold": 1.0, "nan": "mask"}, "--threshold: .* excludes --nan"),
+        ({"threshold": float("nan")}, "--threshold: expected finite"),
+        ({"sequences": (3, 3)}, "--sequences: expected 0 <= FIRST < STOP, got 3 3"),
+        ({"axes": "TT"}, "--axes TT: expected each letter once"),
+        ({"axes": "NTC"}, "--axes NTC"),
+        ({"cache": -1.0}, "--cache: expected 0 or more GiB"),
+        ({"read_timeout": 0.0}, "--read-timeout"),
+        ({"tile": (0, 4)}, "--tile"),
+        ({"horizon": 0}, "--horizon"),
+    ],
+)
+def test_data_settings_that_mean_nothing_are_refused(settings, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(**settings)
+
+
+def test_a_sigmoid_cannot_predict_standardised_values() -> None:
+    with pytest.raises(ConfigError, match="--normalize mean-std leaves"):
+        Config(DataConfig(normalize="mean-std"), ModelConfig(output="sigmoid"))

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxconvlstm.config import DataConfig, Split
-from jaxconvlstm.data.datasets import last_frames, open_dataset
-from jaxconvlstm.data.folder import FolderFrames, list_sequences, natural_key
-from jaxconvlstm.data.picture_file import printable, read_header, read_picture, resize
-from jaxconvlstm.data.values import Values
+from jaxconvlstm.data.frames import Stretch
+from jaxconvlstm.data.pictures import listing
+from jaxconvlstm.data.pictures.folder import FolderFrames
+from jaxconvlstm.data.pictures.listing import list_sequences, natural_key
+from jaxconvlstm.data.pictures.picture_file import printable, read_header, read_picture
+from jaxconvlstm.data.prepare import Preparation, resize
 from jaxconvlstm.errors import ConfigError, DataError
 
 SHAPE = (6, 8)
@@ -52,10 +54,17 @@ def png_of_16_bits(path: Path, colour_type: int, samples: int) -> Path:
     return path
 
 
+def open_folder(path: Path, **options: Any) -> FolderFrames:
+    """Options of the preparation and of the folder alike."""
+    names = ("channels", "size", "missing", "fit", "threshold")
+    preparation = Preparation(**{name: options.pop(name) for name in names if name in options})
+    return FolderFrames(path, preparation, **options)
+
+
 def refusal(path: Path, **options: Any) -> str:
     """The error that reading a folder ends in: always one line."""
     with pytest.raises(DataError) as caught:
-        FolderFrames(path, **options)
+        open_folder(path, **options)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
     return str(caught.value)
@@ -80,10 +89,11 @@ def test_order_is_natural_with_and_without_padding() -> None:
 def test_every_folder_of_pictures_is_a_sequence(tmp_path: Path) -> None:
     for name in ("shot10/a.png", "shot2/a.png", "shot2/deep/b.JPG", "top.png", ".hidden/a.png"):
         write(tmp_path / name)
-    frames = FolderFrames(tmp_path)
+    frames = open_folder(tmp_path)
     assert [s.name for s in frames.sequences] == [tmp_path.name, "shot2", "shot2/deep", "shot10"]
     assert frames.lengths == [1, 1, 1, 1]
     assert frames.frame_shape == (6, 8, 1)
+    assert frames.names == [s.name for s in frames.sequences]
     assert frames.notes == []
 
 
@@ -91,7 +101,7 @@ def test_other_files_are_ignored_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     for name in ("._a.png", ".DS_Store", "Thumbs.db", "notes.txt", "png"):
         (tmp_path / name).write_bytes(b"text")
-    frames = FolderFrames(tmp_path)
+    frames = open_folder(tmp_path)
     assert frames.lengths == [1]
     assert len(frames.notes) == 1
     assert frames.notes[0].startswith("files ignored that are no pictures: 5")
@@ -102,9 +112,9 @@ def test_links_end_and_each_folder_counts_once(tmp_path: Path) -> None:
     (tmp_path / "real" / "up").symlink_to(tmp_path)
     (tmp_path / "zlink").symlink_to(tmp_path / "real")
     (tmp_path / "self").symlink_to(tmp_path / "self")
-    sequences, ignored = list_sequences(tmp_path)
+    sequences, notes = list_sequences(tmp_path)
     assert [sequence.name for sequence in sequences] == ["real"]
-    assert [path.name for path in ignored] == ["self"]
+    assert notes == [f"files ignored that are no pictures: 1, e.g. {tmp_path}/self"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a b\n-c", "é".encode(), b"-x"])
@@ -116,7 +126,7 @@ def test_any_name_can_be_read_and_printed(tmp_path: Path, name: bytes) -> None:
         pytest.skip("this file system refuses the name")
     write(folder / "a.png")
     write(folder / os.fsdecode(b"b\xff.png"))
-    frames = FolderFrames(tmp_path)
+    frames = open_folder(tmp_path)
     assert frames.lengths == [2]
     shown = frames.sequences[0].name
     assert shown.encode("utf-8") and "\n" not in shown
@@ -132,11 +142,11 @@ def test_modes_of_8_bits(tmp_path: Path, mode: str, channels: int) -> None:
     picture = Image.fromarray(ramp(channels=3)).convert(mode)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     picture.save(path)
-    own = FolderFrames(tmp_path)
+    own = open_folder(tmp_path)
     assert own.frame_shape == (*SHAPE, channels)
     assert own.dtype == np.uint8
     for wanted, kind in ((1, "L"), (3, "RGB")):
-        frame = FolderFrames(tmp_path, channels=wanted).read(0, 0)  # type: ignore[arg-type]
+        frame = open_folder(tmp_path, channels=wanted).read(0, [0])[0]
         expected = np.asarray(picture.convert(kind)).reshape(*SHAPE, wanted)
         np.testing.assert_array_equal(frame, expected)
 
@@ -144,14 +154,14 @@ def test_modes_of_8_bits(tmp_path: Path, mode: str, channels: int) -> None:
 def test_palette_with_transparency_does_not_warn(tmp_path: Path) -> None:
     picture = Image.fromarray(ramp(channels=3)).convert("P")
     picture.save(tmp_path / "a.png", transparency=bytes(range(256)))
-    assert FolderFrames(tmp_path).frame_shape == (*SHAPE, 3)
+    assert open_folder(tmp_path).frame_shape == (*SHAPE, 3)
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
 def test_16_bits_keep_every_value(tmp_path: Path, extension: str) -> None:
     write(tmp_path / f"a.{extension}", ramp(np.uint16))
     for channels in (None, 1, 3):
-        frame = FolderFrames(tmp_path, channels=channels).read(0, 0)  # type: ignore[arg-type]
+        frame = open_folder(tmp_path, channels=channels).read(0, [0])[0]
         assert frame.dtype == np.uint16
         assert frame.shape == (*SHAPE, channels or 1)
         np.testing.assert_array_equal(frame[..., -1], ramp(np.uint16))
@@ -160,14 +170,14 @@ def test_16_bits_keep_every_value(tmp_path: Path, extension: str) -> None:
 def test_big_endian_16_bits(tmp_path: Path) -> None:
     pixels = ramp(np.uint16)
     Image.frombytes("I;16B", SHAPE[::-1], pixels.astype(">u2").tobytes()).save(tmp_path / "a.tif")
-    frame = FolderFrames(tmp_path).read(0, 0)
+    frame = open_folder(tmp_path).read(0, [0])[0]
     assert frame.dtype == np.uint16 and frame.dtype.isnative
     np.testing.assert_array_equal(frame[..., 0], pixels)
 
 
 def test_floats_stay_floats(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", ramp(np.float32) - 7)
-    frame = FolderFrames(tmp_path, channels=1).read(0, 0)
+    frame = open_folder(tmp_path, channels=1).read(0, [0])[0]
     assert frame.dtype == np.float32
     np.testing.assert_array_equal(frame[..., 0], ramp(np.float32) - 7)
 
@@ -219,9 +229,9 @@ def test_unchecked_truncated_picture_fails_when_read(tmp_path: Path) -> None:
     bad = write(tmp_path / "b.png", np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8))
     bad.write_bytes(bad.read_bytes()[:80])
     for check_files in ("none", "headers"):
-        frames = FolderFrames(tmp_path, check_files=check_files)  # type: ignore[arg-type]
+        frames = open_folder(tmp_path, check_files=check_files)
         with pytest.raises(DataError, match=r"b\.png"):
-            frames.read(0, 1)
+            frames.read(0, [1])[0]
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers"])
@@ -256,10 +266,10 @@ def test_unreadable_file(tmp_path: Path) -> None:
 def test_a_file_that_disappears(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     bad = write(tmp_path / "b.png")
-    frames = FolderFrames(tmp_path, check_files="headers")
+    frames = open_folder(tmp_path, check_files="headers")
     bad.unlink()
     with pytest.raises(DataError, match=r"b\.png: cannot be read: No such file"):
-        frames.read(0, 1)
+        frames.read(0, [1])[0]
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers", "none"])
@@ -278,17 +288,10 @@ def test_decompression_bomb(tmp_path: Path, check_files: Any) -> None:
         assert "more pixels than" in refusal(tmp_path, check_files=check_files)
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.tif"])
-def test_several_pages(tmp_path: Path, name: str) -> None:
-    pages = [Image.fromarray(ramp()), Image.fromarray(255 - ramp())]
-    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-    assert "multi-page files are not read as sequences yet" in refusal(tmp_path)
-
-
 def test_previews_in_a_jpeg_are_not_pages(tmp_path: Path) -> None:
     pages = [Image.fromarray(ramp(channels=3)), Image.fromarray(ramp(channels=3))]
     pages[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=pages[1:])
-    assert FolderFrames(tmp_path).frame_shape == (*SHAPE, 3)
+    assert open_folder(tmp_path).frame_shape == (*SHAPE, 3)
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers"])
@@ -298,7 +301,7 @@ def test_another_size_names_both(tmp_path: Path, check_files: Any) -> None:
     message = refusal(tmp_path, check_files=check_files)
     for part in ("a.png", "b.png", "6x8", "5x9", "--size H W"):
         assert part in message
-    assert FolderFrames(tmp_path, size=(4, 4), check_files=check_files).frame_shape == (4, 4, 1)
+    assert open_folder(tmp_path, size=(4, 4), check_files=check_files).frame_shape == (4, 4, 1)
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers"])
@@ -310,28 +313,27 @@ def test_another_dtype_names_both(tmp_path: Path, check_files: Any) -> None:
 
 
 def test_colour_among_grey_is_converted_and_counted(tmp_path: Path) -> None:
-    write(tmp_path / "a.png")
-    write(tmp_path / "b.png", ramp(channels=3))
-    frames = FolderFrames(tmp_path)
-    assert frames.read(0, 1).shape == (*SHAPE, 1)
+    write(tmp_path / "1.png")
+    write(tmp_path / "2.png", ramp(channels=3))
+    frames = open_folder(tmp_path)
+    assert frames.read(0, [1]).shape == (1, *SHAPE, 1)
     assert frames.notes == ["colour pictures read as grey, as the first is: 1"]
-    assert FolderFrames(tmp_path, channels=1).notes == []
+    assert open_folder(tmp_path, channels=1).notes == []
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
     assert "nowhere: cannot be listed: No such file" in refusal(tmp_path / "nowhere")
     assert "accepted are .png, .jpg" in refusal(tmp_path)
-    (tmp_path / "a.txt").write_text("text")
-    assert "a.txt: cannot be listed: Not a directory" in refusal(tmp_path / "a.txt")
+    (tmp_path / "a.doc").write_text("text")
+    assert "a.doc: expected a folder of pictures, a path list (.txt)" in refusal(tmp_path / "a.doc")
+    assert "one picture is no sequence" in refusal(write(tmp_path / "a.gif"))
 
 
 def test_checked_frames_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
-    frames = FolderFrames(tmp_path)
+    frames = open_folder(tmp_path)
     path.unlink()
-    np.testing.assert_array_equal(frames.read(0, 0)[..., 0], ramp())
-    with pytest.raises(ValueError, match="read-only"):
-        frames.read(0, 0)[:] = 0
+    np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], ramp())
 
 
 def test_resizing_keeps_16_bits(tmp_path: Path) -> None:
@@ -352,91 +354,206 @@ def test_resizing_does_not_mix_in_missing_values(dtype: Any) -> None:
     np.testing.assert_array_equal(resized[:, 4:], missing)
 
 
-def test_a_missing_code_is_never_predicted() -> None:
-    scaled = np.array([0.0, 0.5, 253.6 / 255, 1.0, 2.0])
-    np.testing.assert_array_equal(
-        Values(0, 255, "uint8", missing=255).unscale(scaled), [0, 128, 254, 254, 254]
-    )
-    np.testing.assert_array_equal(
-        Values(0, 255, "uint8", missing=0).unscale(np.array([-1, 0, 0.4 / 255])), [1, 1, 1]
-    )
-    nudged = Values(0, 255, "uint8", missing=128).unscale(np.array([127.6, 128, 128.4]) / 255)
-    np.testing.assert_array_equal(nudged, [127, 127, 129])
-
-
-def films(root: Path, lengths: list[int]) -> str:
-    """Sequences whose frame `i` is `100 * sequence + i` everywhere, 16 bits."""
-    for sequence, length in enumerate(lengths):
-        for frame in range(length):
-            pixels = np.full(SHAPE, 100 * sequence + frame, np.uint16)
-            write(root / f"film{sequence}" / f"{frame}.png", pixels)
-    return str(root)
-
-
-def test_windows_of_a_folder(tmp_path: Path) -> None:
-    config = DataConfig(
-        dataset="folder", data=films(tmp_path, [40, 3]), input_frames=2, target_frames=1,
-        frame_step=2, stride=3,
-    )  # fmt: skip
-    dataset = open_dataset(config, seed=0)
-    assert dataset.frame_shape == (6, 8, 1)
-    assert dataset.notes == [
-        "sequences left out, shorter than a window of 5 frames: 1",
-        "2 sequences, 43 frames of 6x8x1 uint16; windows: train 4, val 3, test 3",
-    ]
-    windows = dataset.windows("train")
-    inputs, targets = windows.read(0, 1)
-    assert (inputs.shape, targets.shape) == ((2, 6, 8, 1), (1, 6, 8, 1))
-    assert [*inputs[:, 0, 0, 0], *targets[:, 0, 0, 0]] == [3, 5, 7]
-    assert windows.name(1) == "film0 frames 3-7"
-    # Each part has room for 5 targets. The parts do not move when other lengths are asked for,
-    # which may not fit then.
-    longer = dataset.windows("train", target_frames=4)
-    assert longer.read(0, 0)[1].shape == (4, 6, 8, 1)
-    assert longer.name(len(longer) - 1) == "film0 frames 3-13"
-    with pytest.raises(DataError, match="longest stretch of frames for test has 13 frames"):
-        dataset.windows("test", target_frames=9)
-    assert dataset.windows("all", 1, 1).name(13) == "film1 frames 0-2"
-
-
-def test_limit_spreads_over_the_split(tmp_path: Path) -> None:
-    config = DataConfig(
-        dataset="folder", data=films(tmp_path, [20, 20]), input_frames=1, target_frames=1, limit=3
-    )
-    windows = open_dataset(config, seed=0).windows("all")
-    names = [windows.name(index) for index in range(len(windows))]
-    assert names == ["film0 frames 0-1", "film0 frames 18-19", "film1 frames 18-19"]
-
-
-def test_last_frames(tmp_path: Path) -> None:
-    config = DataConfig(dataset="folder", data=films(tmp_path, [9, 3]), frame_step=2)
-    values, found = last_frames(config, 3)
-    assert values.dtype == "uint16"
-    assert [name for name, _ in found] == ["film0"]
-    assert list(found[0][1][:, 0, 0, 0]) == [4, 6, 8]
-    with pytest.raises(
-        DataError, match=r"longest sequence has 9 frames; .* 6 input frames needs 11"
-    ):
-        last_frames(config, 6)
-
-
-def test_what_a_dataset_needs(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--dataset folder needs --data DIR"):
-        open_dataset(DataConfig(dataset="folder"), 0)
-    with pytest.raises(ConfigError, match="--dataset folder"):
-        open_dataset(DataConfig(data=str(tmp_path)), 0)
-    config = DataConfig(dataset="folder", data=films(tmp_path, [9]))
-    dataset = open_dataset(config, 0)
-    with pytest.raises(
-        DataError, match=r"longest sequence has 9 frames; 10 input and 5 target .* 15"
-    ):
-        dataset.windows("train")
-    short = DataConfig(
-        dataset="folder", data=str(tmp_path), input_frames=4, target_frames=2, split=Split(1, 0, 0)
-    )
-    with pytest.raises(DataError, match="test=0"):
-        open_dataset(short, 0).windows("test")
-
-
 def test_printable_is_one_line() -> None:
     assert printable("a\nb\udcff é") == r"a\nb\udcff é"
+
+
+def counter(frame: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """A grey picture that says which frame it is."""
+    return np.full(shape, frame, np.uint8)
+
+
+def shot(folder: Path, numbers: Any, name: str = "frame{}.png") -> None:
+    for number in numbers:
+        write(folder / name.format(number), counter(number))
+
+
+def test_windows_do_not_cross_missing_frames(tmp_path: Path) -> None:
+    shot(tmp_path / "shot1", [*range(3, 12), *range(15, 20)])
+    shot(tmp_path / "shot2", range(4))
+    frames = open_folder(tmp_path)
+    assert frames.stretches() == [Stretch(0, 0, 9), Stretch(0, 9, 14), Stretch(1, 0, 4)]
+    assert frames.notes == [
+        "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
+        "no window crosses one (--allow-gaps lets them)"
+    ]
+    crossing = open_folder(tmp_path, allow_gaps=True)
+    assert crossing.stretches() == [Stretch(0, 0, 14), Stretch(1, 0, 4)]
+    assert crossing.notes == [
+        "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
+        "windows may cross them (--allow-gaps)"
+    ]
+
+
+def test_a_time_format_orders_frames(tmp_path: Path) -> None:
+    # In natural order the last day of January is the last of all.
+    for number, name in enumerate(("30.01.2020", "31.01.2020", "01.02.2020", "04.02.2020")):
+        write(tmp_path / f"scan_{name}.png", counter(number))
+    frames = open_folder(tmp_path, time_format="%d.%m.%Y")
+    assert frames.read(0, range(4))[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert frames.frame_name(0, 0) == "scan_30.01.2020.png"
+    assert frames.gaps == {0: [3]}
+    assert frames.notes[0] == "times read from names as %d.%m.%Y, 1 day apart"
+    write(tmp_path / "scan_today.png")
+    message = refusal(tmp_path, time_format="%d.%m.%Y")
+    assert f"{tmp_path}/scan_today: the name holds no time" in message
+    with pytest.raises(ConfigError, match="--time-format %Q"):
+        open_folder(tmp_path, time_format="%Q")
+
+
+def test_folders_named_train_and_test_are_the_parts(tmp_path: Path) -> None:
+    for name in ("Train/a", "Train/b", "validation", "test/x"):
+        shot(tmp_path / name, range(2))
+    frames = open_folder(tmp_path)
+    assert dict(zip(frames.names, frames.parts or ())) == {
+        "Train/a": "train", "Train/b": "train", "validation": "val", "test/x": "test",
+    }  # fmt: skip
+    assert "parts as the folders' names say, in sequences: train 2, val 1, test 1" in frames.notes
+    shot(tmp_path / "more", range(2))
+    assert open_folder(tmp_path).parts is None
+
+
+def test_train_alone_is_a_name_like_any_other(tmp_path: Path) -> None:
+    shot(tmp_path / "train", range(2))
+    assert open_folder(tmp_path).parts is None
+    assert open_folder(tmp_path / "train").parts is None
+
+
+def test_a_link_to_a_listed_picture_is_no_second_frame(tmp_path: Path) -> None:
+    shot(tmp_path / "train", range(3))
+    outside = write(tmp_path / "elsewhere" / "9.png")
+    root = tmp_path / "train"
+    (root / "test").mkdir()
+    (root / "test" / "copy.png").symlink_to(Path("..") / "frame1.png")
+    (root / "test" / "copy of copy.png").symlink_to(root / "test" / "copy.png")
+    (root / "test" / "one.png").symlink_to(outside)
+    (root / "test" / "two.png").symlink_to(outside)
+    frames = open_folder(root)
+    assert [list(s.files) for s in frames.sequences] == [
+        ["frame0.png", "frame1.png", "frame2.png"],
+        ["one.png"],
+    ]
+    assert frames.notes[0].startswith("links to pictures that are listed already, left out: 3")
+
+
+@pytest.mark.parametrize("extension", ["gif", "tif", "webp"])
+def test_pages_are_a_sequence(tmp_path: Path, extension: str) -> None:
+    pages = [Image.fromarray(counter(40 * page)) for page in range(5)]
+    options = {"lossless": True} if extension == "webp" else {}
+    shot(tmp_path, range(2), "frame{}." + extension)
+    path = tmp_path / f"film.{extension}"
+    pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+    frames = open_folder(tmp_path, channels=1)
+    assert frames.names == [tmp_path.name, f"film.{extension}"]
+    assert frames.lengths == [2, 5]
+    assert frames.frame_name(1, 3) == f"film.{extension} page 3"
+    for folder in (frames, open_folder(path, channels=1, cache_gib=0, check_files="headers")):
+        found = folder.read(len(folder.names) - 1, [3, 0, 4, 3])
+        np.testing.assert_array_equal(found[:, 2, 2, 0], [120, 0, 160, 120])
+    assert open_folder(path).names == [f"film.{extension}"]
+    assert open_folder(path).details["files"].endswith(" 5")
+
+
+def test_many_files_are_not_opened_for_their_pages(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(listing, "OPENED_UP_TO", 1)
+    pages = [Image.fromarray(counter(page)) for page in range(3)]
+    pages[0].save(tmp_path / "2.gif", save_all=True, append_images=pages[1:])
+    shot(tmp_path, [1], "{}.gif")
+    frames = open_folder(tmp_path, check_files="none")
+    assert frames.lengths == [2]
+    assert frames.notes == [
+        "GIF, TIFF and WebP files taken for single pictures, being more than 1: 2"
+    ]
+    with pytest.raises(DataError, match=r"2\.gif: cannot be read: 3 pages"):
+        frames.read(0, [1])
+
+
+def test_bad_frames_are_skipped_and_counted(tmp_path: Path) -> None:
+    shot(tmp_path, range(9))
+    for number in (0, 4):
+        (tmp_path / f"frame{number}.png").write_bytes(b"text")
+    write(tmp_path / "frame5.png", counter(5, (3, 3)))
+    write(tmp_path / "frame7.png", counter(5).astype(np.uint16))
+    frames = open_folder(tmp_path, on_bad_frame="skip", check_files="none")
+    assert frames.stretches() == [Stretch(0, 1, 4), Stretch(0, 6, 7), Stretch(0, 8, 9)]
+    assert frames.notes[0].startswith("bad frames skipped: 4, e.g. ")
+    assert "frame0.png: cannot be read: not a picture" in frames.notes[0]
+    assert "3x3 pixels" in frames.bad[0][5] and "uint16" in frames.bad[0][7]
+    assert frames.read(0, [1, 2, 3])[:, 0, 0, 0].tolist() == [1, 2, 3]
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"text")
+    assert "none of the 9 pictures can be used" in refusal(tmp_path, on_bad_frame="skip")
+
+
+def test_bad_pages_are_skipped(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
+    pages = [Image.fromarray(page) for page in noise]
+    path = tmp_path / "film.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    floats = Image.fromarray(np.zeros((32, 32), np.float32))
+    pages[0].save(path, save_all=True, append_images=[pages[1], floats, pages[3]])
+    frames = open_folder(path, on_bad_frame="skip")
+    assert list(frames.bad[0]) == [2]
+    assert frames.stretches() == [Stretch(0, 0, 2), Stretch(0, 3, 4)]
+    assert "film.tif page 2: float32 values" in refusal(path)
+
+
+def test_nan_passes_where_it_is_masked(tmp_path: Path) -> None:
+    pixels = ramp(np.float32)
+    pixels[2, 3] = np.nan
+    write(tmp_path / "1.tif", pixels)
+    frames = open_folder(tmp_path, nan="mask")
+    np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], pixels)
+
+
+def test_a_range_of_sequences(tmp_path: Path) -> None:
+    for number in range(4):
+        shot(tmp_path / f"shot{number}", range(2))
+    frames = open_folder(tmp_path, sequences=(1, 3))
+    assert frames.names == ["shot1", "shot2"]
+    assert frames.notes == ["sequences 1 to 2 of 4 used (--sequences)"]
+    assert "there are only 4" in refusal(tmp_path, sequences=(4, 9))
+
+
+def test_names_that_print_alike_are_numbered(tmp_path: Path) -> None:
+    for name in ("a\nb", r"a\nb"):
+        shot(tmp_path / name, range(2))
+    assert sorted(open_folder(tmp_path).names) == [r"a\nb", r"a\nb (2)"]
+
+
+def test_only_a_region_is_given(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    frames = open_folder(tmp_path)
+    region = (slice(1, 4), slice(2, 7))
+    np.testing.assert_array_equal(frames.read(0, [0], region)[0, ..., 0], ramp()[region])
+
+
+def test_what_was_seen_is_described(tmp_path: Path) -> None:
+    shot(tmp_path, range(3))
+    write(tmp_path / "frame3.jpg", ramp(channels=3))
+    Image.fromarray(ramp(channels=3)).convert("RGBA").save(tmp_path / "frame4.png")
+    frames = open_folder(tmp_path)
+    assert frames.details == {
+        "files": "PNG 4, JPEG 1", "modes": "L 3, RGB 1, RGBA 1", "sizes": "6x8 5",
+    }  # fmt: skip
+    assert "pictures whose transparency is left out: 1" in frames.notes
+    unseen = open_folder(tmp_path, check_files="none").details["files"]
+    assert unseen == "PNG 1 (and 4 that were not looked at)"
+
+
+def test_many_files_are_listed_in_little_memory(tmp_path: Path) -> None:
+    write(tmp_path / "frame000000.png")
+    count = 12_000
+    for number in range(1, count):
+        if number != 7_000:
+            os.close(os.open(tmp_path / f"frame{number:06d}.png", os.O_CREAT))
+    tracemalloc.start()
+    try:
+        frames = open_folder(tmp_path)
+        stretches = frames.stretches()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stretches == [Stretch(0, 0, 7_000), Stretch(0, 7_000, count - 1)]
+    # The names take 64 bytes each, and their place in a list 8.
+    assert kept < 100 * count and peak < 300 * count

@@ -1,34 +1,53 @@
 """The loader: what it yields depends on seed, epoch and index, and on nothing else."""
 
-import ast
+import contextlib
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import jaxconvlstm.data
+from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
+from jaxconvlstm.data.frames import Region
 from jaxconvlstm.data.loader import TrainLoader, evaluation_batches
-from jaxconvlstm.errors import DataError
+from jaxconvlstm.errors import DataError, StuckReaderError
 
 
 class NumberedWindows:
     """Windows whose pixels say which epoch, window, frame, row and column they are from."""
 
-    def __init__(self, count: int, bad: int | None = None):
-        self.count, self.bad = count, bad
+    frame_shape = (6, 8, 5)
+
+    def __init__(self, count: int, bad: int | None = None, slow: int | None = None):
+        self.count, self.bad, self.slow = count, bad, slow
+        self.released = threading.Event()
+        self.regions: list[Region | None] = []
 
     def __len__(self) -> int:
         return self.count
 
-    def read(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         if index == self.bad:
             raise OSError("the disk\nis gone")
+        if index == self.slow:
+            self.released.wait()
+        self.regions.append(region)
         film = np.indices((5, 6, 8, 1))[:3].transpose(1, 2, 3, 4, 0)[..., 0, :]
         numbers = np.broadcast_to([epoch, index], (*film.shape[:3], 2))
         film = np.concatenate([numbers, film], axis=-1).astype(np.int32)
+        if region is not None:
+            film = film[:, region[0], region[1]]
         return film[:3], film[3:]
 
     def name(self, index: int) -> str:
@@ -70,7 +89,8 @@ def test_shapes_and_weight() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**31, 2**32 + 5, 2**80])
 def test_threads_and_restarts_change_nothing(seed: int) -> None:
-    options = {"seed": seed, "crop": (4, 5), "flip": "both"}
+    changes = Augmentation(crop=(4, 4), flip="both", rotate=True, reverse=True)
+    options = {"seed": seed, "augmentation": changes}
     expected = take(11, threads=1, **options)
     assert_same(take(11, threads=2, **options), expected)
     assert_same(take(11, threads=7, **options), expected)
@@ -91,9 +111,11 @@ def test_position() -> None:
         loader.close()
 
 
-def test_crop_and_flip_are_the_same_in_all_frames_of_a_window() -> None:
+@pytest.mark.parametrize("crop_by", ["uniform", "signal"])
+def test_changes_are_the_same_in_all_frames_of_a_window(crop_by: Any) -> None:
     seen = set()
-    for batch in take(60, crop=(4, 5), flip="both"):
+    changes = Augmentation(crop=(4, 5), crop_by=crop_by, flip="both")
+    for batch in take(200, augmentation=changes):
         assert batch.inputs.shape[2:4] == (4, 5)
         for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
             film = np.concatenate([inputs, targets])
@@ -107,16 +129,15 @@ def test_crop_and_flip_are_the_same_in_all_frames_of_a_window() -> None:
     assert len(seen) == 3 * 4 * 4
 
 
-@pytest.mark.parametrize(
-    ("flip", "flipped"), [("none", set()), ("horizontal", {4}), ("vertical", {3})]
-)
-def test_flips(flip: str, flipped: set[int]) -> None:
-    found = set()
-    for batch in take(20, flip=flip):
-        assert batch.inputs.shape[2:4] == (6, 8)
-        for inputs in batch.inputs:
-            found |= {axis for axis in (3, 4) if inputs[0, 0, 0, axis] > 0}
-    assert found == flipped
+def test_only_the_region_of_a_crop_is_read() -> None:
+    windows = NumberedWindows(10)
+    take(3, windows=windows, augmentation=Augmentation(crop=(4, 5), reverse=True))
+    sizes = {(r.stop - r.start, c.stop - c.start) for r, c in filter(None, windows.regions)}
+    assert sizes == {(4, 5)} and None not in windows.regions
+    # Where the crop depends on what is in the frames, they are read whole.
+    windows = NumberedWindows(10)
+    take(3, windows=windows, augmentation=Augmentation(crop=(4, 5), crop_by="signal"))
+    assert set(windows.regions) == {None}
 
 
 def test_evaluation_is_in_order_and_padded_without_weight() -> None:
@@ -147,13 +168,142 @@ def test_too_large_a_batch_or_crop_names_both_numbers() -> None:
     with pytest.raises(DataError, match="--batch-size 11 is more than the 10 training windows"):
         take(1, batch_size=11)
     with pytest.raises(DataError, match="--crop 7 8 is larger than the frames, 6x8"):
-        take(1, crop=(7, 8))
+        take(1, augmentation=Augmentation(crop=(7, 8)))
 
 
-def test_no_file_of_the_data_package_imports_jax() -> None:
-    # Grain does, for its own trees; what reads data must not need an accelerator's library.
-    for path in Path(jaxconvlstm.data.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.partition(".")[0] for name in names} & {"jax", "flax"}, path
+def test_running_out_of_memory_is_not_blamed_on_the_data() -> None:
+    class Huge(NumberedWindows):
+        def read(self, *_: Any) -> Any:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        take(1, windows=Huge(10))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_reader_that_hangs_is_named(threads: int) -> None:
+    windows = NumberedWindows(10, slow=4)
+    began = time.monotonic()
+    with pytest.raises(StuckReaderError, match=r"film 4: not read after 0\.3 seconds"):
+        take(9, windows=windows, threads=threads, timeout=0.3)
+    with pytest.raises(StuckReaderError, match="film 4"):
+        list(evaluation_batches(windows, 4, threads=threads, timeout=0.3))
+    assert time.monotonic() - began < 4
+    windows.released.set()
+
+
+def test_a_slow_reader_that_gets_on_is_not_stuck() -> None:
+    class Slow(NumberedWindows):
+        def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
+            time.sleep(0.1)
+            return super().read(epoch, index, region)
+
+    # Each batch takes longer than the limit for one window.
+    assert len(take(2, windows=Slow(8), batch_size=4, timeout=0.3)) == 2
+
+
+def test_what_the_check_raises_ends_the_wait() -> None:
+    windows = NumberedWindows(3, slow=1)
+    began = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() - began > 0.3:
+            raise InterruptedError("asked to stop")
+
+    with pytest.raises(InterruptedError):
+        take(1, windows=windows, check=check)
+    assert time.monotonic() - began < 3
+    windows.released.set()
+
+
+def test_an_interrupt_ends_the_wait() -> None:
+    # Where tests run in the background, SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    windows = NumberedWindows(3, slow=1)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            take(1, windows=windows)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 3
+    windows.released.set()
+
+
+def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
+    before = threading.active_count()
+    windows = NumberedWindows(1000)
+    loader = TrainLoader(windows, 10, 1, threads=3)
+    next(loader)
+    loader.close()
+    loader.close()
+    with pytest.raises(StopIteration):
+        next(loader)
+    TrainLoader(windows, 10, 1, threads=3).close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+PROGRAM = """
+import signal, sys, time
+from jaxconvlstm import cli
+from jaxconvlstm.data.loader import TrainLoader
+import numpy as np
+
+class Windows:
+    frame_shape = (4, 4, 1)
+    def __len__(self):
+        return 2
+    def read(self, epoch, index, region=None):
+        if (epoch, index) == (3, 0):
+            print("waiting", flush=True)
+            time.sleep(1000)
+        return np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1))
+    def name(self, index):
+        return f"film {index}"
+
+def main(arguments):
+    with TrainLoader(Windows(), 1, 0, threads=2, timeout=float(arguments[0])) as loader:
+        for batch in loader:
+            pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by programs in the background
+cli.run(main, sys.argv[1:])
+"""
+
+
+@contextlib.contextmanager
+def waiting_program(timeout: float) -> Iterator[subprocess.Popen[str]]:
+    """A program whose loader has begun to wait for a reader that hangs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(timeout)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout is not None and program.stdout.readline() == "waiting\n"
+            yield program
+        finally:
+            program.kill()
+
+
+def test_a_program_ends_although_a_reader_hangs() -> None:
+    with waiting_program(timeout=0.5) as program:
+        _, complaint = program.communicate(timeout=6)
+    assert program.returncode == 3
+    assert complaint.startswith("error: film ") and complaint.count("\n") == 1
+
+
+def test_a_program_that_waits_can_be_interrupted_and_leaves_no_child() -> None:
+    with waiting_program(timeout=100) as program:
+        children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+        if children.exists():
+            assert children.read_text() == ""
+        program.send_signal(signal.SIGINT)
+        _, complaint = program.communicate(timeout=6)
+    assert (program.returncode, complaint) == (130, "error: interrupted\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxconvlstm import pictures
+from jaxconvlstm import drawing
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.pictures import MissingLibraryError, animation, curves, save_frame, strip
 
@@ -89,7 +89,7 @@ def test_strip_clips_and_marks_the_difference(tmp_path: Path) -> None:
 
 
 def test_difference_scale_is_the_next_round_number() -> None:
-    scales = [pictures._difference_scale(np.array([[-d]])) for d in (0, 0.013, 0.1, 0.3, 1)]
+    scales = [drawing.difference_scale(np.array([[-d]])) for d in (0, 0.013, 0.1, 0.3, 1)]
     assert scales == [0.01, 0.02, 0.1, 0.5, 1.0]
 
 
@@ -196,10 +196,22 @@ def test_saved_frame_is_exact(tmp_path: Path, dtype: str, channels: int, mode: s
         np.testing.assert_array_equal(np.asarray(picture).reshape(frame.shape), frame)
 
 
-@pytest.mark.parametrize(("dtype", "channels"), [("float32", 1), ("uint16", 3), ("uint8", 2)])
-def test_frames_that_no_png_holds_are_refused(tmp_path: Path, dtype: str, channels: int) -> None:
-    with pytest.raises(ConfigError, match=f"got {dtype} with {channels}"):
-        save_frame(np.zeros((4, 4, channels), dtype), tmp_path / "frame.png")
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 2), ("uint8", 5), ("uint16", 3)])
+def test_first_channel_is_saved_where_a_png_cannot_hold_all(
+    tmp_path: Path, dtype: str, channels: int
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 200, (5, 7, channels)).astype(dtype)
+    save_frame(frame, tmp_path / "frame.png")
+    with Image.open(tmp_path / "frame.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), frame[..., 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "bool"])
+def test_frames_that_no_png_holds_are_refused(tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(ConfigError, match=f"got {dtype}"):
+        save_frame(np.zeros((4, 4, 1), dtype), tmp_path / "frame.png")
+    with pytest.raises(ConfigError, match="pixels to write"):
+        save_frame(np.zeros((4, 4, 0), np.uint8), tmp_path / "frame.png")
     assert not any(tmp_path.iterdir())
 
 

@@ -24,7 +24,8 @@ TINY = (
 def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs a script, checks its exit code, and that an error is one line."""
     result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        [sys.executable, script, *map(str, arguments)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

@@ -16,7 +16,13 @@ from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import ConfigError, NonFiniteError
 from jaxconvlstm.models import FramePredictor
-from jaxconvlstm.training import init_state, make_eval_step, make_schedule, make_train_step
+from jaxconvlstm.training import (
+    init_state,
+    last_valid,
+    make_eval_step,
+    make_schedule,
+    make_train_step,
+)
 
 VALUES = Values(0.0, 1.0, "float32")
 TINY = Config(
@@ -98,6 +104,64 @@ def test_persistence_stands_beside_the_model() -> None:
     np.testing.assert_allclose(result["loss"], result["persistence_loss"], rtol=1e-6)
     expected = np.mean((batch().inputs[:, -1:] - batch().targets) ** 2)
     np.testing.assert_allclose(result["persistence_loss"], expected, rtol=1e-5)
+
+
+def test_persistence_repeats_the_last_value_that_was_there() -> None:
+    inputs = jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + jnp.array([0.0, 10.0]).reshape(1, 1, 1, 2, 1)
+    valid = jnp.array([[1, 1, 1, 0], [0, 0, 0, 0]]).T.reshape(1, 4, 1, 2, 1)
+    # Never there: the last one, of which nothing counts.
+    np.testing.assert_array_equal(last_valid(inputs, valid).ravel(), [2, 13])
+
+
+@pytest.mark.parametrize("missing, nan", [(9.0, False), (None, True)])
+def test_a_missing_last_pixel_does_not_count_as_zero(missing, nan) -> None:
+    values = Values(0.0, 1.0, "float32", missing, nan)
+    inputs = np.full((1, 3, 8, 8, 1), 0.5, np.float32)
+    inputs[:, -1, :4] = np.nan if nan else missing
+    batch = Batch(
+        inputs, np.full((1, 2, 8, 8, 1), 0.5, np.float32), np.ones((1, 1, 1, 1, 1), np.float32)
+    )
+    module = FramePredictor(1, (4,), (3,), downsample=1)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
+    result = jax.jit(make_eval_step(module, values, "mse", 2))(variables, batch)
+    assert float(result["persistence_loss"]) == 0
+    assert np.isfinite(result["loss"])
+
+
+def test_the_horizon_is_predicted_through_and_not_scored() -> None:
+    values = Values(0.0, 1.0, "float32")
+    film = np.random.default_rng(0).random((2, 9, 8, 8, 1)).astype(np.float32)
+    weight = np.ones((2, 1, 1, 1, 1), np.float32)
+    module = FramePredictor(1, (4,), (3,), downsample=1)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
+    whole = jax.jit(make_eval_step(module, values, "mse", 5))(
+        variables, Batch(film[:, :4], film[:, 4:], weight)
+    )
+    later = jax.jit(make_eval_step(module, values, "mse", 2, horizon=4))(
+        variables, Batch(film[:, :4], film[:, 7:], weight)
+    )
+    np.testing.assert_allclose(later["predictions"], whole["predictions"][:, 3:], atol=1e-6)
+    np.testing.assert_allclose(later["model"]["mse"][0], whole["model"]["mse"][0][:, 3:], atol=1e-6)
+
+
+def test_scores_are_on_the_value_range_whatever_the_network_s_scale() -> None:
+    film = np.random.default_rng(0).random((2, 6, 8, 8, 1)).astype(np.float32)
+    batch = Batch(film[:, :4], film[:, 4:], np.ones((2, 1, 1, 1, 1), np.float32))
+    module = FramePredictor(1, (4,), (3,), downsample=1)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
+    plain, shifted = (
+        jax.jit(make_eval_step(module, values, "mse", 2))(variables, batch)
+        for values in (
+            Values(0.0, 1.0, "float32"),
+            Values(0.0, 1.0, "float32", shift=(0.4,), spread=(0.2,)),
+        )
+    )
+    for key in ("mse", "mae", "psnr", "ssim"):
+        theirs = [result["persistence"][key][0] for result in (plain, shifted)]
+        np.testing.assert_allclose(*theirs, rtol=1e-4)
+    assert float(shifted["persistence_loss"]) == pytest.approx(
+        25 * float(plain["persistence_loss"]), rel=1e-4
+    )
 
 
 def test_learning_rate_schedules() -> None:

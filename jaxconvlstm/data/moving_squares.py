@@ -8,6 +8,7 @@ to leave out the noise.
 import numpy as np
 
 from jaxconvlstm.config import DataConfig
+from jaxconvlstm.data.frames import Region
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.data.windows import SPLIT_NAMES, PartName, SplitName, check_share, window_span
 from jaxconvlstm.errors import ConfigError
@@ -85,19 +86,13 @@ class MovingSquaresDataset:
     """
 
     def __init__(self, config: DataConfig, seed: int):
-        for name, value in (("data", config.data), ("size", config.size)):
-            if value is not None:
-                raise ConfigError(
-                    f"--{name}: moving squares are generated, {FRAME_SIZE}x{FRAME_SIZE} pixels; "
-                    "for pictures of your own add --dataset folder"
-                )
         if config.reverse:
             raise ConfigError("--reverse: the targets of moving squares have no noise, inputs have")
         if config.channels == 3:
             raise ConfigError("--channels 3: moving squares are grey")
         self._config = config
         self._seed = seed
-        self.frame_shape = (FRAME_SIZE, FRAME_SIZE, 1)
+        self.frame_shape, self.dtype = (FRAME_SIZE, FRAME_SIZE, 1), np.dtype(np.float32)
         self.values = Values.for_dtype(np.float32, config.value_range, config.missing_value)
         sizes = (TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
         self._sizes = {
@@ -124,7 +119,11 @@ class MovingSquaresDataset:
             input_frames or config.input_frames,
             target_frames or config.target_frames,
             config.frame_step,
+            config.horizon,
         )
+
+    def split_record(self) -> None:
+        """See `datasets.Dataset.split_record`: films need no record."""
 
 
 class MovingSquaresWindows:
@@ -137,25 +136,30 @@ class MovingSquaresWindows:
         input_frames: int,
         target_frames: int,
         frame_step: int,
+        horizon: int = 1,
     ):
+        self.frame_shape = (FRAME_SIZE, FRAME_SIZE, 1)
         self._seed = seed
         self._films = films
         self._input_frames = input_frames
+        self._first_target = input_frames + horizon - 1
         self._frame_step = frame_step
-        self._span = window_span(input_frames, target_frames, frame_step)
+        self._span = window_span(input_frames, target_frames, frame_step, horizon)
 
     def __len__(self) -> int:
         return len(self._films)
 
-    def read(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `datasets.Windows.read`; each training epoch has films of its own."""
         split, film = self._films[index]
         generator = film_generator(
             self._seed, SPLIT_NAMES.index(split), epoch if split == "train" else 0, film
         )
         noisy, clean = moving_squares(generator, self._span)
-        inputs, targets = noisy[:: self._frame_step], clean[:: self._frame_step]
-        return inputs[: self._input_frames], targets[self._input_frames :]
+        seen = (slice(None, None, self._frame_step), *(region or ()))
+        return noisy[seen][: self._input_frames], clean[seen][self._first_target :]
 
     def name(self, index: int) -> str:
         """The split and number of the film."""

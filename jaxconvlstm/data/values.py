@@ -10,20 +10,37 @@ from jaxconvlstm.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """The linear scale between a data set's own values and the network's [0, 1].
+    """The way from a data set's own values to the network's scale.
+
+    Own values first become shares of the value range, so that `low` is 0 and `high` is 1; pictures
+    and scores are on this scale. Then each channel may be shifted and spread (`shift`, `spread`),
+    which gives the network's scale; without, the two are the same.
+
+        share = (v - low) / (high - low), or, with log, L(v - low) / L(high - low),
+                L(x) = sign(x) log(1 + |x|)
+        scaled = (share - shift) / spread
 
     It works alike on NumPy and JAX arrays: the loader ships integers, the device scales them.
 
     Attributes:
       low, high: the values that become 0 and 1, in the data's own unit.
       dtype: the files' dtype, e.g. "uint8".
-      missing: the value that stands for "no data", if there is one. NaN is not handled here.
+      missing: the value that stands for "no data", if there is one.
+      nan: whether NaN and infinity mean "no data" too.
+      log: whether shares are of the logarithm.
+      shift, spread: one number per channel, in shares of the value range; empty for none.
+      unit: name of the unit, e.g. "dBZ".
     """
 
     low: float
     high: float
     dtype: str
     missing: float | None = None
+    nan: bool = False
+    log: bool = False
+    shift: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+    unit: str | None = None
 
     @classmethod
     def for_dtype(
@@ -38,19 +55,37 @@ class Values:
             raise DataError(f"expected numbers, got an array of {dtype}")
         if value_range is None:
             integer = dtype.kind in "ui"
-            value_range = (0.0, float(np.iinfo(dtype).max)) if integer else (0.0, 1.0)
+            limits = np.iinfo(dtype) if integer else None
+            value_range = (0.0, 1.0) if limits is None else (min(limits.min, 0), limits.max)
         return cls(float(value_range[0]), float(value_range[1]), dtype.name, missing)
 
     def scale(self, values: Any) -> Any:
-        """The data's own values to float32, `low` to 0 and `high` to 1; missing ones to 0."""
-        scaled = (values.astype("float32") - self.low) * (1.0 / (self.high - self.low))
-        return scaled if self.missing is None else scaled * self.valid(values)
+        """The data's own values to float32 on the network's scale; missing ones to 0."""
+        valid = self.valid(values) > 0 if self.missing is not None or self.nan else None
+        scaled = self.share(values)
+        if self.shift:
+            shift, spread = self._per_channel(scaled)
+            scaled = (scaled - shift) * (1 / spread)
+        if valid is None:
+            return scaled
+        # Chosen, not multiplied: 0 times NaN is NaN.
+        return _namespace(scaled).where(valid, scaled, np.float32(0))
 
     def valid(self, values: Any) -> Any:
         """Float32, 1 where a value is there and 0 where it is missing."""
-        if self.missing is None:
-            return (values == values).astype("float32")
-        return (values != self.missing).astype("float32")
+        there = values == values
+        if self.missing is not None:
+            there = there & (values != self.missing)
+        if self.nan and values.dtype.kind == "f":
+            there = there & (abs(values) < np.inf)
+        return there.astype("float32")
+
+    def display(self, scaled: Any) -> Any:
+        """From the network's scale to shares of the value range, for pictures and scores."""
+        if not self.shift:
+            return scaled
+        shift, spread = self._per_channel(scaled)
+        return scaled * spread + shift
 
     def unscale(self, scaled: np.ndarray, dtype: Any = None) -> np.ndarray:
         """The inverse of `scale`, on NumPy arrays: integers are rounded and clipped to their range.
@@ -63,14 +98,49 @@ class Values:
           dtype: dtype of the result; the files' own by default.
         """
         dtype = np.dtype(self.dtype if dtype is None else dtype)
-        values = np.asarray(scaled, np.float64) * (self.high - self.low) + self.low
+        values = np.asarray(self.display(np.asarray(scaled, np.float64)), np.float64)
+        if self.log:
+            values = values * np.log1p(self.high - self.low)
+            values = np.sign(values) * np.expm1(np.abs(values)) + self.low
+        else:
+            values = values * (self.high - self.low) + self.low
         if dtype.kind in "ui":
             return round_to_integers(values, dtype, self.missing)
         return values.astype(dtype)
 
+    def describe(self) -> str:
+        """E.g. "0 to 255 dBZ"."""
+        text = f"{self.low:g} to {self.high:g}"
+        return f"{text} {self.unit}" if self.unit else text
+
     def to_json(self) -> dict[str, Any]:
         """As a plain dictionary, for the checkpoint."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Values":
+        """The inverse of `to_json`; lists become tuples."""
+        settings: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
+
+    def _per_channel(self, array: Any) -> list[np.ndarray]:
+        """Shift and spread in the rank of an array whose last axis is channels."""
+        shape = (*(1 for _ in array.shape[:-1]), -1)
+        return [np.array(pair, np.float32).reshape(shape) for pair in (self.shift, self.spread)]
+
+    def share(self, values: Any) -> Any:
+        """Own values to shares of the value range, float32; missing ones to anything."""
+        above = values.astype("float32") - self.low
+        if not self.log:
+            return above * (1.0 / (self.high - self.low))
+        space = _namespace(above)
+        logarithm = space.sign(above) * space.log1p(abs(above))
+        return logarithm * np.float32(1.0 / np.log1p(self.high - self.low))
+
+
+def _namespace(array: Any) -> Any:
+    """NumPy or jax.numpy, whichever an array is of."""
+    return array.__array_namespace__() if hasattr(array, "__array_namespace__") else np
 
 
 def round_to_integers(values: np.ndarray, dtype: Any, missing: float | None = None) -> np.ndarray:

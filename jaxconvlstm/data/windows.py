@@ -1,31 +1,26 @@
 """Where windows lie in sequences, and splits that share no frame. Lengths and indices only."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from jaxconvlstm.config import Split
+from jaxconvlstm.data.frames import PartName, Stretch
 from jaxconvlstm.errors import DataError
 
-PartName = Literal["train", "val", "test"]
 SplitName = PartName | Literal["all"]
+Parts = dict[PartName, list[Stretch]]
 SPLIT_NAMES: tuple[PartName, ...] = ("train", "val", "test")
 SEQUENCES_TO_HOLD_OUT = 10
 """From so many sequences on, "auto" holds out whole sequences."""
 
 
-class Stretch(NamedTuple):
-    """The frames `start` to `stop - 1` of a sequence."""
-
-    sequence: int
-    start: int
-    stop: int
-
-
-def window_span(input_frames: int, target_frames: int, frame_step: int = 1) -> int:
+def window_span(
+    input_frames: int, target_frames: int, frame_step: int = 1, horizon: int = 1
+) -> int:
     """Number of frames from the first to the last of a window, those stepped over included."""
-    return (input_frames + target_frames - 1) * frame_step + 1
+    return (input_frames + horizon - 1 + target_frames - 1) * frame_step + 1
 
 
 class WindowPositions:
@@ -63,23 +58,25 @@ class WindowPositions:
 
 
 def split_stretches(
-    lengths: Sequence[int],
+    stretches: Sequence[Stretch],
     span: int,
     split: Split,
     by: Literal["auto", "sequence", "time"] = "auto",
-) -> dict[PartName, list[Stretch]]:
+    groups: Sequence[int] | None = None,
+) -> Parts:
     """Divides sequences among training, validation and test so that no frame is in two of them.
 
-    Every split with a share gets room for at least one window. A sequence too short for a window
-    is in none.
+    Every split with a share gets room for at least one window. A stretch too short for a window is
+    in none.
 
     Args:
-      lengths: frames of each sequence.
+      stretches: the runs of frames that windows may be cut from, in order.
       span: frames that a window takes; see `window_span`.
       split: the shares. What they leave over, up to 1, is unused.
       by: "sequence" gives whole sequences to a split: the first ones to training, the last ones to
         test. "time" gives the first part of each to training and its last part to test. "auto"
-        holds out sequences if there are at least `SEQUENCES_TO_HOLD_OUT`.
+        holds out sequences if there are at least `SEQUENCES_TO_HOLD_OUT`, or if some share frames.
+      groups: number of each sequence's group; those of one group share frames and stay together.
 
     Returns:
       The stretches of each split, none for a share of 0.
@@ -88,24 +85,35 @@ def split_stretches(
       DataError: a split with a share cannot get a window.
     """
     shares = {name: getattr(split, name) for name in SPLIT_NAMES if getattr(split, name) > 0}
-    long_enough = [index for index, length in enumerate(lengths) if length >= span]
+    pieces: dict[int, list[Stretch]] = {}
+    for stretch in stretches:
+        if _frames([stretch]) >= span:
+            pieces.setdefault(stretch.sequence, []).append(stretch)
+    share_frames = groups is not None and len({groups[i] for i in pieces}) < len(pieces)
+    if by == "time" and share_frames:
+        raise DataError("--split-by time: some sequences share frames; hold out sequences instead")
     if by == "auto":
-        by = "sequence" if len(long_enough) >= SEQUENCES_TO_HOLD_OUT else "time"
-    divide = _by_sequence if by == "sequence" else _by_time
-    stretches = divide({index: lengths[index] for index in long_enough}, span, shares)
-    if empty := [name for name in shares if not stretches[name]]:
+        many = len(pieces) >= SEQUENCES_TO_HOLD_OUT or share_frames
+        by = "sequence" if many else "time"
+    if by == "sequence":
+        parts = _by_sequence(pieces, shares, groups)
+    else:
+        parts = _by_time(pieces, span, shares)
+    if empty := [name for name in shares if not parts[name]]:
         enough = (
-            f"{len(shares)} sequences of {span} frames would do"
+            f"{len(shares)} sequences of {span} frames "
+            + ("that share none " if share_frames else "")
+            + "would do"
             if by == "sequence"
             else f"a sequence of {len(shares) * span} frames would do"
         )
         raise DataError(
-            f"{sum(lengths)} frames leave no window for {' and '.join(empty)} that "
+            f"{_frames(stretches)} frames leave no window for {' and '.join(empty)} that "
             f"shares no frame with another split: a window takes {span} frames in a row "
-            "(--input-frames + --target-frames, at --frame-step); "
+            "(--input-frames + --target-frames, at --frame-step and --horizon); "
             f"{enough}, or shorter windows, or --split without {empty[-1]}"
         )
-    return stretches
+    return parts
 
 
 def check_share(split: Split, name: PartName) -> None:
@@ -128,59 +136,103 @@ def _allot(total: int, shares: dict[PartName, float], least: int) -> dict[PartNa
     return sizes
 
 
-def _lay_out(total: int, sizes: dict[PartName, int]) -> dict[PartName, tuple[int, int]]:
-    """Start and stop of each split in `range(total)`: training at its start, test at its end."""
-    test = total - sizes.get("test", 0)
-    bounds: dict[PartName, tuple[int, int]] = {
-        "train": (0, sizes["train"]),
-        "val": (test - sizes.get("val", 0), test),
-        "test": (test, total),
-    }
-    return {name: bounds[name] for name in sizes}
-
-
 def _by_sequence(
-    lengths: dict[int, int], span: int, shares: dict[PartName, float]
-) -> dict[PartName, list[Stretch]]:
-    """Whole sequences, of which each holds a window; `lengths` by their index."""
-    stretches: dict[PartName, list[Stretch]] = {name: [] for name in SPLIT_NAMES}
-    whole = [Stretch(index, 0, length) for index, length in lengths.items()]
+    pieces: dict[int, list[Stretch]],
+    shares: dict[PartName, float],
+    groups: Sequence[int] | None,
+) -> Parts:
+    """Whole sequences, of which each holds a window; those of one group together."""
+    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    units: dict[int, list[Stretch]] = {}
+    for sequence, stretches in pieces.items():
+        units.setdefault(groups[sequence] if groups else sequence, []).extend(stretches)
+    whole = list(units.values())
     if len(whole) < len(shares):
-        stretches["train"] = whole
-        return stretches
-    for name, (start, stop) in _lay_out(len(whole), _allot(len(whole), shares, 1)).items():
-        stretches[name] = whole[start:stop]
-    return stretches
+        parts["train"] = [stretch for stretches in whole for stretch in stretches]
+        return parts
+    sizes = _allot(len(whole), shares, 1)
+    test = len(whole) - sizes.get("test", 0)
+    bounds = {"train": (0, sizes["train"]), "val": (test - sizes.get("val", 0), test)}
+    bounds["test"] = (test, len(whole))
+    for name in sizes:
+        start, stop = bounds[name]
+        parts[name] = [stretch for stretches in whole[start:stop] for stretch in stretches]
+    return parts
 
 
-def _by_time(
-    lengths: dict[int, int], span: int, shares: dict[PartName, float]
-) -> dict[PartName, list[Stretch]]:
-    """Parts of each sequence, of which each holds a window; `lengths` by their index."""
-    stretches: dict[PartName, list[Stretch]] = {name: [] for name in SPLIT_NAMES}
-    for index, length in lengths.items():
+def _by_time(pieces: dict[int, list[Stretch]], span: int, shares: dict[PartName, float]) -> Parts:
+    """Parts of each sequence, of which each holds a window."""
+    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    training_only = []
+    for sequence, stretches in pieces.items():
         # Too short for a window of every split, a sequence serves training and test, or only
         # training.
         served = dict(shares)
+        divided = _divide(stretches, span, served)
         for name in ("val", "test"):
-            if name in served and length < len(served) * span:
+            if name in served and not all(divided.values()):
                 served["train"] += served.pop(name)
-        for name, bounds in _lay_out(length, _allot(length, served, span)).items():
-            stretches[name].append(Stretch(index, *bounds))
-    if "val" in shares and not stretches["val"] and len(stretches["test"]) > 1:
-        stretches["val"].append(stretches["test"].pop(0))
+                divided = _divide(stretches, span, served)
+        if list(served) == ["train"]:
+            training_only.append(sequence)
+        for name, found in divided.items():
+            parts[name] += found
+    tested = {stretch.sequence for stretch in parts["test"]}
+    if "val" in shares and not parts["val"] and len(tested) > 1:
+        moved = [s for s in parts["test"] if s.sequence == min(tested)]
+        parts["val"] = moved
+        parts["test"] = [s for s in parts["test"] if s.sequence != min(tested)]
     for name in ("test", "val"):
-        if name in shares and not stretches[name]:
-            _give_whole(stretches, name, lengths)
-    return stretches
+        left = {stretch.sequence for stretch in parts["train"]}
+        if name in shares and not parts[name] and training_only and len(left) > 1:
+            # No sequence is long enough to be divided: one serves this split as a whole.
+            given = training_only.pop()
+            parts["train"] = [s for s in parts["train"] if s.sequence != given]
+            parts[name] = pieces[given]
+    return parts
 
 
-def _give_whole(
-    stretches: dict[PartName, list[Stretch]], name: PartName, lengths: dict[int, int]
-) -> None:
-    """Moves the last sequence that serves only training to a split that has none."""
-    held_out = {s.sequence for other in ("val", "test") for s in stretches[other]}
-    whole = [s for s in stretches["train"] if s.sequence not in held_out]
-    if whole and len(stretches["train"]) > 1:
-        stretches["train"].remove(whole[-1])
-        stretches[name].append(Stretch(whole[-1].sequence, 0, lengths[whole[-1].sequence]))
+def _divide(stretches: list[Stretch], span: int, shares: dict[PartName, float]) -> Parts:
+    """One sequence: its start to training, its end to test, validation before that.
+
+    Each part is at least a window long, and empty only if there is no room for that.
+    """
+    parts: Parts = {}
+    least = span * len(shares)
+    sizes = _allot(max(_frames(stretches), least), shares, span)
+    for name in ("test", "val"):
+        if name in shares:
+            stretches, parts[name] = _take_end(stretches, sizes[name], span)
+    frames = sizes["train"] if sum(shares.values()) < 1 - 1e-9 else _frames(stretches)
+    _, taken = _take_end(_backwards(stretches), frames, span)
+    parts["train"] = _backwards(taken)
+    return parts
+
+
+def _take_end(
+    stretches: list[Stretch], frames: int, span: int
+) -> tuple[list[Stretch], list[Stretch]]:
+    """Cuts stretches in two: what comes before, and the last `frames` frames, or a window more.
+
+    Stretches shorter than `span` are left out of both.
+    """
+    rest = [s for s in stretches if s.stop - s.start >= span]
+    taken: list[Stretch] = []
+    while rest and (not taken or frames >= span):
+        last = rest.pop()
+        cut = max(last.start, last.stop - max(frames, span))
+        taken.insert(0, Stretch(last.sequence, cut, last.stop))
+        frames -= last.stop - cut
+        if cut - last.start >= span:
+            rest.append(Stretch(last.sequence, last.start, cut))
+    return rest, taken
+
+
+def _backwards(stretches: list[Stretch]) -> list[Stretch]:
+    """The same frames, counted from the end."""
+    return [Stretch(s.sequence, -s.stop, -s.start) for s in reversed(stretches)]
+
+
+def _frames(stretches: Sequence[Stretch]) -> int:
+    """Number of frames in some stretches."""
+    return sum(stretch.stop - stretch.start for stretch in stretches)

@@ -1,0 +1,207 @@
+"""How fast the loader hands out batches, beside the least that reading the same files takes.
+
+Pictures are compared with a bare Pillow loop, `np.asarray(Image.open(path))`, and an array with
+plain copies out of its memory map, both in as many threads. Every frame is decoded once a pass:
+windows do not overlap and nothing is kept in memory.
+
+    python benchmarks/loader.py --threads 2 --seconds 2
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+import PIL
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxconvlstm.data.arrays.array_frames import ArrayFrames
+from jaxconvlstm.data.frames import Frames, Region
+from jaxconvlstm.data.loader import TrainLoader
+from jaxconvlstm.data.pictures.folder import FolderFrames
+from jaxconvlstm.data.prepare import Preparation
+
+INPUT_FRAMES, TARGET_FRAMES, BATCH_SIZE = 7, 1, 8
+WINDOW = INPUT_FRAMES + TARGET_FRAMES
+PICTURES = 1024
+"""Files of each kind."""
+KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "256x256 RGB PNG": ("png", (256, 256, 3)),
+    "128x128 RGB JPEG, quality 90": ("jpg", (128, 128, 3)),
+    "64x64 grey PNG": ("png", (64, 64)),
+}
+ARRAY = "64x64 uint8 array [N, 20, H, W]"
+
+
+class OneByOne:
+    """Windows that do not overlap; see `datasets.Windows`."""
+
+    def __init__(self, frames: Frames, span: int):
+        self._frames, self.frame_shape = frames, frames.frame_shape
+        self._starts = [
+            (sequence, start)
+            for sequence, length in enumerate(frames.lengths)
+            for start in range(0, length - span + 1, span)
+        ]
+        self._span = span
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sequence, start = self._starts[index]
+        window = self._frames.read(sequence, range(start, start + self._span), region)
+        return window[:-TARGET_FRAMES], window[-TARGET_FRAMES:]
+
+    def name(self, index: int) -> str:
+        return str(self._starts[index])
+
+
+def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture that compresses about as a photograph does: smooth shading, edges, some noise."""
+    height, width = shape[:2]
+    coarse = generator.integers(0, 256, (8, 8, *shape[2:]), np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    picture = picture.astype(np.float32)
+    for _ in range(6):
+        top, left = generator.integers(0, height), generator.integers(0, width)
+        picture[top : top + height // 4, left : left + width // 4] *= generator.uniform(0.5, 1.2)
+    return np.clip(picture + generator.normal(0, 3, shape), 0, 255).astype(np.uint8)
+
+
+def write_pictures(folder: Path, extension: str, shape: tuple[int, ...]) -> list[Path]:
+    """Writes the files of one kind, a few pictures again and again."""
+    generator = np.random.default_rng(0)
+    pictures = [Image.fromarray(draw(generator, shape)) for _ in range(32)]
+    folder.mkdir()
+    paths = [folder / f"{number:05d}.{extension}" for number in range(PICTURES)]
+    for number, path in enumerate(paths):
+        pictures[number % len(pictures)].save(path, quality=90)
+    return paths
+
+
+def bare_pictures(paths: list[Path], threads: int, seconds: float) -> float:
+    """Frames per second of Pillow alone."""
+
+    def decode(part: list[Path]) -> None:
+        for path in part:
+            np.asarray(Image.open(path))
+
+    parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    with ThreadPoolExecutor(threads) as pool:
+        return repeat(lambda: list(pool.map(decode, parts)), len(paths), seconds)
+
+
+def bare_array(path: Path, span: int, threads: int, seconds: float) -> float:
+    """Frames per second of copies of windows out of a memory map."""
+    array = np.load(path, mmap_mode="r")
+    starts = [(n, a) for n in range(len(array)) for a in range(0, array.shape[1] - span + 1, span)]
+
+    def copy(part: list[tuple[int, int]]) -> None:
+        for number, start in part:
+            np.array(array[number, start : start + span])
+
+    parts = [starts[start : start + 64] for start in range(0, len(starts), 64)]
+    with ThreadPoolExecutor(threads) as pool:
+        return repeat(lambda: list(pool.map(copy, parts)), len(starts) * span, seconds)
+
+
+def repeat(once: Callable[[], Any], frames: int, seconds: float) -> float:
+    """Frames per second of something that is done again until the time is up."""
+    began, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        once()
+        count += frames
+    return count / elapsed
+
+
+def loaded(frames: Frames, span: int, threads: int, seconds: float) -> float:
+    """Frames per second of batches from the loader, end to end."""
+    with TrainLoader(OneByOne(frames, span), BATCH_SIZE, 0, threads=threads) as loader:
+        next(loader)
+        return repeat(lambda: next(loader), BATCH_SIZE * span, seconds)
+
+
+def compare(bare: Callable[[], float], ours: Callable[[], float], repeats: int) -> dict[str, float]:
+    """Medians of measurements taken in turn."""
+    rates = [(bare(), ours()) for _ in range(repeats)]
+    ratio = statistics.median(our / base for base, our in rates)
+    base, our = (statistics.median(column) for column in zip(*rates, strict=True))
+    return {"bare": round(base), "loader": round(our), "ratio": round(ratio, 3)}
+
+
+def measure(
+    folder: Path, threads: int, seconds: float, repeats: int
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each kind of data, and its frames per second."""
+    for number, (name, (extension, shape)) in enumerate(KINDS.items()):
+        paths = write_pictures(folder / str(number), extension, shape)
+        pictures = FolderFrames(
+            folder / str(number), Preparation(), check_files="headers", cache_gib=0
+        )
+        yield (
+            name,
+            compare(
+                partial(bare_pictures, paths, threads, seconds),
+                partial(loaded, pictures, WINDOW, threads, seconds),
+                repeats,
+            ),
+        )
+    path = folder / "films.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (2000, 20, 64, 64), np.uint8))
+    arrays = ArrayFrames(path, Preparation(), axes="NTHW")
+    yield (
+        ARRAY,
+        compare(
+            partial(bare_array, path, 20, threads, seconds),
+            partial(loaded, arrays, 20, threads, seconds),
+            repeats,
+        ),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = dict(
+            measure(Path(folder), arguments.threads, arguments.seconds, arguments.repeats)
+        )
+    versions = {
+        "python": platform.python_version(),
+        "pillow": PIL.__version__,
+        "numpy": np.__version__,
+        "grain": grain.__version__,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": arguments.threads,
+    }
+    if arguments.json:
+        print(json.dumps({"frames_per_second": results, **versions}))
+        return
+    print("| frames per second | bare | loader | ratio |\n| --- | ---: | ---: | ---: |")
+    for name, rates in results.items():
+        print(f"| {name} | {rates['bare']:.0f} | {rates['loader']:.0f} | {rates['ratio']:.0%} |")
+    print("\n" + ", ".join(f"{name} {value}" for name, value in versions.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Files and folders of arrays: which are there, and how to open each."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxconvlstm.data.arrays.array_stores import open_hdf5, open_netcdf, open_zarr
+from jaxconvlstm.data.arrays.npy_files import open_npy, open_npz
+from jaxconvlstm.data.arrays.stored_array import StoredArray, unreadable
+from jaxconvlstm.data.pictures.listing import natural_key
+from jaxconvlstm.data.pictures.picture_file import printable
+from jaxconvlstm.errors import DataError
+
+_OPENERS: dict[str, Callable[[Path, str | None, int | None], StoredArray]] = {
+    ".npy": open_npy,
+    ".npz": open_npz,
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), open_hdf5),
+    **dict.fromkeys((".nc", ".nc4", ".cdf"), open_netcdf),
+    ".zarr": open_zarr,
+}
+EXTENSIONS = tuple(_OPENERS)
+
+
+def is_array_file(path: str | os.PathLike[str]) -> bool:
+    """Whether the name ends as that of a file of arrays does (.zarr is a folder)."""
+    return Path(path).suffix.lower() in _OPENERS
+
+
+def open_array(path: Path, variable: str | None = None, rank: int | None = None) -> StoredArray:
+    """Looks at an array in a file, of whatever kind its extension says, without its values.
+
+    Args:
+      path: the file, or the folder of a Zarr array.
+      variable: name of the array in a file of several.
+      rank: number of axes that it should have; None for 3 or more.
+
+    Raises:
+      DataError: the file is missing, damaged or of an unknown kind, or it is unclear which array
+        is meant.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    opener = _OPENERS.get(path.suffix.lower())
+    if opener is None:
+        raise DataError(f"{printable(path)}: no array file; known are {', '.join(EXTENSIONS)}")
+    if path.is_dir() != (opener is open_zarr):
+        kind = "a folder" if path.is_dir() else "a file"
+        raise DataError(f"{printable(path)}: is {kind}, which its extension does not fit")
+    return opener(path, variable, rank)
+
+
+def list_array_files(root: Path) -> tuple[list[tuple[Path, list[Path]]], list[Path]]:
+    """The folders at or below `root` that hold array files, with those, and other files.
+
+    In natural order. Hidden folders and files are passed over; links are followed, but each real
+    folder is listed once.
+
+    Raises:
+      DataError: a folder cannot be listed, or there is no array file.
+    """
+    folders: list[tuple[Path, list[Path]]] = []
+    ignored: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+        except OSError as error:
+            raise unreadable(folder, error) from error
+        arrays: list[Path] = []
+        deeper: list[Path] = []
+        for path in entries:
+            hidden = path.name.startswith(".")
+            if is_array_file(path) and not hidden:
+                arrays.append(path)
+            elif not path.is_dir():
+                ignored.append(path)
+            elif not hidden:
+                deeper.append(path)
+        if arrays:
+            folders.append((folder, arrays))
+        waiting += reversed(deeper)
+    if not folders:
+        found = f" among {len(ignored)} files" if ignored else ""
+        known = ", ".join(EXTENSIONS)
+        raise DataError(f"{printable(root)}: no array files{found}; known are {known}")
+    return folders, ignored

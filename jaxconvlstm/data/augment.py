@@ -1,0 +1,186 @@
+"""Random changes of training windows: crops, mirroring, turning, playing backwards."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jaxconvlstm.data.frames import Region
+from jaxconvlstm.errors import DataError
+
+# The second number of each seed sequence, so that changes, orders and generated films (which count
+# splits from 0 there) never draw the same numbers.
+CHANGE_STREAM = 101
+
+CANDIDATES = 8
+"""Places that a crop by signal is chosen from."""
+FLOOR = 0.05
+"""What a place without any signal counts, as a share of the best candidate's signal."""
+BACKGROUND_SAMPLES = 10_000
+"""About so many pixels of a frame say what its background is."""
+CROP_SAMPLES = 16
+"""About so many rows, and columns, of a crop say what its signal is."""
+
+Flip = Literal["none", "horizontal", "vertical", "both"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which random changes training windows go through; each is the same in all frames of a window.
+
+    What happens to a window follows from `(seed, epoch, index)` alone, and whether one kind of
+    change is on does not alter what the others do.
+
+    Attributes:
+      crop: height and width of a random part of the frames; None for whole frames.
+      crop_by: "uniform" draws any place alike; "signal" more often one where the last input frame
+        differs from its background. Any place stays possible.
+      flip: mirror left to right, upside down, or each of both.
+      rotate: turn by 0, 90, 180 or 270 degrees; by 0 or 180, where that is not square.
+      reverse: play backwards, the targets' end first.
+      missing: value of pixels without data, which are no signal.
+    """
+
+    crop: tuple[int, int] | None = None
+    crop_by: Literal["uniform", "signal"] = "uniform"
+    flip: Flip = "none"
+    rotate: bool = False
+    reverse: bool = False
+    missing: float | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether any change is asked for."""
+        return self != Augmentation(crop_by=self.crop_by, missing=self.missing)
+
+    @property
+    def needs_frame(self) -> bool:
+        """Whether `draw` looks at the last input frame."""
+        return self.crop is not None and self.crop_by == "signal"
+
+    def check(self, frame_size: tuple[int, ...]) -> None:
+        """Raises `DataError` if frames of this height and width are smaller than the crop."""
+        if self.crop is not None and (self.crop[0] > frame_size[0] or self.crop[1] > frame_size[1]):
+            height, width = frame_size[:2]
+            raise DataError(
+                f"--crop {self.crop[0]} {self.crop[1]} is larger than the frames, {height}x{width}"
+            )
+
+    def draw(
+        self,
+        seed: int,
+        epoch: int,
+        index: int,
+        frame_size: tuple[int, ...],
+        frame: np.ndarray | None = None,
+    ) -> "Change":
+        """The change of a window.
+
+        Args:
+          seed, epoch, index: what it follows from.
+          frame_size: height and width of the frames.
+          frame: the last input frame `[height, width, channels]`, if `needs_frame`.
+        """
+        generator = np.random.default_rng([seed, CHANGE_STREAM, epoch, index])
+        # All are always drawn, so that switching one on does not change the others.
+        upside_down, mirrored, turn, backwards, choice = generator.random(5)
+        places = generator.random((CANDIDATES, 2))
+        region = None
+        if self.crop is not None:
+            regions = [_place(place, frame_size, self.crop) for place in places]
+            region = regions[0]
+            if self.needs_frame:
+                assert frame is not None
+                region = _choose(regions, frame, self.missing, choice)
+        height, width = self.crop or frame_size[:2]
+        turns = int(4 * turn) if height == width else 2 * int(2 * turn)
+        return Change(
+            region,
+            bool(upside_down < 0.5) and self.flip in ("vertical", "both"),
+            bool(mirrored < 0.5) and self.flip in ("horizontal", "both"),
+            turns if self.rotate else 0,
+            bool(backwards < 0.5) and self.reverse,
+        )
+
+
+class Change(NamedTuple):
+    """What is done to one window. `region` is for whoever reads it; `apply` does the rest."""
+
+    region: Region | None = None
+    upside_down: bool = False
+    mirrored: bool = False
+    quarter_turns: int = 0
+    backwards: bool = False
+
+    def apply(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mirrors, turns and reverses a window `[time, height, width, channels]` of the region."""
+        inputs, targets = self._turn(inputs), self._turn(targets)
+        if self.backwards:
+            film = np.concatenate([inputs, targets])[::-1]
+            inputs, targets = film[: len(inputs)], film[len(inputs) :]
+        return inputs, targets
+
+    def _turn(self, film: np.ndarray) -> np.ndarray:
+        film = film[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+        return np.rot90(film, self.quarter_turns, axes=(1, 2)) if self.quarter_turns else film
+
+
+def _place(place: np.ndarray, frame_size: tuple[int, ...], crop: tuple[int, int]) -> Region:
+    """The part of a frame at two numbers in [0, 1)."""
+    top, left = (
+        int(share * (side - part + 1))
+        for share, side, part in zip(place, frame_size[:2], crop, strict=True)
+    )
+    return slice(top, top + crop[0]), slice(left, left + crop[1])
+
+
+def _choose(
+    regions: list[Region], frame: np.ndarray, missing: float | None, choice: float
+) -> Region:
+    """One of the regions, the likelier the more signal it has; `choice` is in [0, 1)."""
+    found = background(frame, missing)
+    signals = np.array([signal(frame[region], found, missing) for region in regions])
+    if not signals.max() > 0:
+        return regions[0]
+    weights = signals + FLOOR * signals.max()
+    shares = np.cumsum(weights[:-1]) / weights.sum()
+    return regions[int(np.searchsorted(shares, choice, "right"))]
+
+
+def background(frame: np.ndarray, missing: float | None = None) -> np.ndarray:
+    """Each channel's most common value, of integers, or median, of floats; 0 if none is valid.
+
+    Args:
+      frame: `[height, width, channels]`; a sample of its pixels is looked at.
+      missing: value of pixels without data.
+    """
+    step = max(1, round((frame.shape[0] * frame.shape[1] / BACKGROUND_SAMPLES) ** 0.5))
+    pixels = frame[::step, ::step].reshape(-1, frame.shape[-1])
+    found = np.zeros(frame.shape[-1])
+    for channel, values in enumerate(pixels.T):
+        values = values[_valid(values, missing)]
+        if len(values) and frame.dtype.kind == "f":
+            found[channel] = np.median(values)
+        elif len(values):
+            unique, counts = np.unique(values, return_counts=True)
+            found[channel] = unique[counts.argmax()]
+    return found
+
+
+def signal(part: np.ndarray, background: np.ndarray, missing: float | None = None) -> float:
+    """Mean absolute difference from the background; where there are no data, it is 0.
+
+    Args:
+      part: `[height, width, channels]`; a sample of its pixels is looked at.
+      background: of each channel.
+      missing: value of pixels without data.
+    """
+    rows, columns = (max(1, side // CROP_SAMPLES) for side in part.shape[:2])
+    part = part[::rows, ::columns]
+    known = np.where(_valid(part, missing), part, background)
+    return float(np.abs(known - background).mean())
+
+
+def _valid(values: np.ndarray, missing: float | None) -> np.ndarray:
+    valid = np.isfinite(values)
+    return valid if missing is None else valid & (values != missing)

@@ -1,0 +1,220 @@
+"""Windows cut from the frames of a source, divided into splits."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxconvlstm.config import DataConfig, Split, flag
+from jaxconvlstm.data import split_file
+from jaxconvlstm.data.frames import Frames, PartName, Region, Stretch
+from jaxconvlstm.data.scaling import scale_for
+from jaxconvlstm.data.values import Values
+from jaxconvlstm.data.windows import (
+    SPLIT_NAMES,
+    Parts,
+    SplitName,
+    WindowPositions,
+    split_stretches,
+    window_span,
+)
+from jaxconvlstm.errors import DataError
+
+FREE_RUNNING_STEPS = 5
+"""Steps that each part has room for at least, where the sequences allow it."""
+
+
+class FramesDataset:
+    """Windows of the frames of a source; see `Dataset`.
+
+    Attributes:
+      frames: the source.
+      parts: the stretches of each split.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        frames: Frames,
+        split: Mapping[str, Any] | None = None,
+        values: Values | None = None,
+    ):
+        self._config = config
+        self._recorded = split
+        self._given_values = values
+        self._place = config.data or "the data"
+        self.frames = frames
+        self.frame_shape, self.dtype = frames.frame_shape, frames.dtype
+        notes = list(frames.notes)
+        self._stretches = frames.stretches()
+        self.values, value_notes = self._scale()
+        self.notes = [*notes, *value_notes, *self._summary()]
+
+    def windows(
+        self,
+        split: SplitName,
+        input_frames: int | None = None,
+        target_frames: int | None = None,
+    ) -> "FrameWindows":
+        """See `Dataset.windows`."""
+        config = self._config
+        inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
+        span = window_span(inputs, targets, config.frame_step, config.horizon)
+        stretches = self._stretches if split == "all" else self.parts[split]
+        if not stretches:
+            raise DataError(f"{self._place}: the {split} part has no windows (--split {split}=0)")
+        positions = WindowPositions(stretches, span, config.stride, config.limit)
+        if not positions:
+            where = "stretch of frames" if split == "all" else f"stretch of frames for {split}"
+            raise DataError(self._too_short(stretches, where, inputs, targets))
+        return FrameWindows(self.frames, positions, config, inputs, targets)
+
+    def split_record(self) -> dict[str, Any]:
+        """See `Dataset.split_record`."""
+        return split_file.to_json(self.parts, self.frames)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Always for the configured lengths, so that no split moves when others are evaluated."""
+        config = self._config
+        if self._recorded is not None:
+            return split_file.from_json(self._recorded, self.frames, "split.json of the run")
+        if config.split_file is not None:
+            record = split_file.read(Path(config.split_file))
+            return split_file.from_json(record, self.frames, config.split_file)
+        if max((s.stop - s.start for s in self._stretches), default=0) < self._span:
+            sizes = (config.input_frames, config.target_frames)
+            raise DataError(self._too_short(self._stretches, "stretch of frames", *sizes))
+        if self.frames.parts is not None and config.split_by == "auto":
+            return self._parts_of_folders(self.frames.parts)
+        return self._divide(self._stretches, config.split)
+
+    def _parts_of_folders(self, given: Sequence[PartName]) -> Parts:
+        """As the folders say; a part with a share and no folder is divided from training."""
+        parts: Parts = {name: [] for name in SPLIT_NAMES}
+        for stretch in self._stretches:
+            parts[given[stretch.sequence]].append(stretch)
+        there = [name for name in ("val", "test") if parts[name]]
+        shares = dataclasses.asdict(self._config.split)
+        shares["train"] += sum(shares[name] for name in there)
+        shares.update(dict.fromkeys(there, 0.0))
+        divided = self._divide(parts["train"], Split(**shares))
+        return {name: parts[name] if name in there else divided[name] for name in SPLIT_NAMES}
+
+    def _divide(self, stretches: list[Stretch], split: Split) -> Parts:
+        config, groups = self._config, self.frames.groups
+        # A model is evaluated on its own feedback further than it was trained for: where no
+        # sequence is lost by it, each part gets room for a few steps.
+        steps = max(config.target_frames, FREE_RUNNING_STEPS)
+        roomy = window_span(config.input_frames, steps, config.frame_step, config.horizon)
+        lengths = [stretch.stop - stretch.start for stretch in stretches]
+        if all(length >= roomy for length in lengths if length >= self._span):
+            with contextlib.suppress(DataError):
+                return split_stretches(stretches, roomy, split, config.split_by, groups)
+        try:
+            return split_stretches(stretches, self._span, split, config.split_by, groups)
+        except DataError as error:
+            raise DataError(f"{self._place}: {error}") from None
+
+    def _scale(self) -> tuple[Values, list[str]]:
+        if self._given_values is not None:
+            return self._given_values, []
+        try:
+            training = self.parts["train"]
+        except DataError:
+            # Data that are only evaluated need not be large enough to be divided.
+            training = self._stretches
+        return scale_for(self._config, self.frames, training)
+
+    @property
+    def _span(self) -> int:
+        config = self._config
+        return window_span(
+            config.input_frames, config.target_frames, config.frame_step, config.horizon
+        )
+
+    def _summary(self) -> list[str]:
+        lengths = self.frames.lengths
+        notes = []
+        usable = {s.sequence for s in self._stretches if s.stop - s.start >= self._span}
+        if short := len(lengths) - len(usable):
+            notes.append(
+                f"sequences left out, without {self._span} frames in a row for a window: {short}"
+            )
+        whole = [Stretch(index, 0, length) for index, length in enumerate(lengths)]
+        every, left = (
+            len(WindowPositions(stretches, self._span, self._config.stride))
+            for stretches in (whole, self._stretches)
+        )
+        if every > left:
+            notes.append(
+                f"windows left out, across a gap or with a bad frame: {every - left} of {every}"
+            )
+        shape = "x".join(map(str, self.frame_shape))
+        sequences = "1 sequence" if len(lengths) == 1 else f"{len(lengths)} sequences"
+        summary = f"{sequences}, {sum(lengths)} frames of {shape} {self.frames.dtype}"
+        try:
+            counts = [
+                f"{name} {len(self.windows(name))}" for name, part in self.parts.items() if part
+            ]
+        except DataError:
+            # Who asks for a split is told.
+            return [*notes, summary]
+        return [*notes, f"{summary}; windows: {', '.join(counts)}"]
+
+    def _too_short(
+        self, stretches: list[Stretch], where: str, input_frames: int, target_frames: int
+    ) -> str:
+        config = self._config
+        longest = max((s.stop - s.start for s in stretches), default=0)
+        span = window_span(input_frames, target_frames, config.frame_step, config.horizon)
+        more = "".join(
+            f" at {flag(name)} {getattr(config, name)}"
+            for name in ("frame_step", "horizon")
+            if getattr(config, name) > 1
+        )
+        return (
+            f"{self._place}: the longest {where} has {longest} frames; {input_frames} input and "
+            f"{target_frames} target frames{more} need {span}"
+        )
+
+
+class FrameWindows:
+    """Windows cut from sequences of frames; see `Windows`."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        positions: WindowPositions,
+        config: DataConfig,
+        input_frames: int,
+        target_frames: int,
+    ):
+        self.frame_shape = frames.frame_shape
+        self._frames = frames
+        self._positions = positions
+        self._input_frames = input_frames
+        first = input_frames + config.horizon - 1
+        numbers = [*range(input_frames), *range(first, first + target_frames)]
+        self._offsets = [config.frame_step * number for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Windows.read`; the same in every epoch."""
+        sequence, start = self._positions[index]
+        numbers = [start + offset for offset in self._offsets]
+        window = self._frames.read(sequence, numbers, region)
+        return window[: self._input_frames], window[self._input_frames :]
+
+    def name(self, index: int) -> str:
+        """The sequence and the window's first and last frame in it, counted from 0."""
+        sequence, start = self._positions[index]
+        return f"{self._frames.names[sequence]} frames {start}-{start + self._offsets[-1]}"

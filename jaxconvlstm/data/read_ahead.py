@@ -1,0 +1,117 @@
+"""Numbered items read ahead by threads, handed out in order, without ever waiting for ever."""
+
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from jaxconvlstm.data.being_read import count_wait
+from jaxconvlstm.errors import StuckReaderError
+
+AHEAD = 4
+"""Items that are read before they are asked for."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks at what is being read, while waiting."""
+
+T = TypeVar("T")
+# Made once, by the thread that read the item.
+Result = queue.SimpleQueue[tuple[T | None, BaseException | None]]
+
+
+class ReadAhead(Generic[T]):
+    """An iterator over `read(self, number)` for all numbers, in order.
+
+    An error of `read` is raised where its item would have come. The threads are daemons: neither
+    `close` nor the end of the program waits for one that reads for ever.
+    """
+
+    def __init__(
+        self,
+        read: Callable[["ReadAhead[T]", int], T],
+        numbers: range,
+        *,
+        threads: int,
+        timeout: float,
+        check: Callable[[], None] | None = None,
+    ):
+        """Prepares reading; it starts when the first item is asked for.
+
+        Args:
+          read: gets this reader and a number, in a thread. What it reads, it notes in a
+            `being_read.Reading` of this reader, and it may stop once that is `closed`.
+          numbers: what to read.
+          threads: threads that read.
+          timeout: seconds to wait for one window before it counts as never to come.
+          check: called again and again while waiting; what it raises ends the wait.
+        """
+        self._read, self._numbers = read, iter(numbers)
+        self._threads, self._timeout, self._check = threads, timeout, check
+        self._orders: queue.SimpleQueue[tuple[int, Result[T]] | None] = queue.SimpleQueue()
+        self._results: deque[Result[T]] = deque()
+        self._started = self.closed = False
+
+    def __iter__(self) -> "ReadAhead[T]":
+        return self
+
+    def __next__(self) -> T:
+        if self.closed:
+            raise StopIteration
+        if not self._started:
+            self._start()
+        self._order(1)
+        if not self._results:
+            self.close()
+            raise StopIteration
+        item, error = self._wait(self._results.popleft())
+        if error is not None:
+            self.close()
+            raise error
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Stops the threads without waiting for them; twice is fine."""
+        if self._started and not self.closed:
+            for _ in range(self._threads):
+                self._orders.put(None)
+        self.closed = True
+
+    def _start(self) -> None:
+        self._started = True
+        self._order(max(AHEAD, self._threads))
+        for _ in range(self._threads):
+            threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
+
+    def _order(self, count: int) -> None:
+        """Has so many more items read, if there are."""
+        for number in itertools.islice(self._numbers, count):
+            result: Result[T] = queue.SimpleQueue()
+            self._results.append(result)
+            self._orders.put((number, result))
+
+    def _work(self) -> None:
+        """Reads what is ordered, in a thread."""
+        while (order := self._orders.get()) is not None:
+            number, result = order
+            if self.closed:
+                continue
+            try:
+                result.put((self._read(self, number), None))
+            except BaseException as error:
+                result.put((None, error))
+
+    def _wait(self, result: Result[T]) -> tuple[T | None, BaseException | None]:
+        every = min(LOOK_EVERY, self._timeout)
+        while True:
+            try:
+                return result.get(timeout=every)
+            except queue.Empty:
+                if self._check is not None:
+                    self._check()
+                if name := count_wait(self, every, self._timeout):
+                    self.close()
+                    raise StuckReaderError(
+                        f"{name}: not read after {self._timeout:g} seconds of waiting "
+                        "(--read-timeout)"
+                    ) from None

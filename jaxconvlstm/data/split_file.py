@@ -1,0 +1,128 @@
+"""Which frames belong to which part of the data, as a JSON file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxconvlstm.data.frames import Frames, Stretch
+from jaxconvlstm.data.windows import SPLIT_NAMES, Parts
+from jaxconvlstm.errors import DataError
+
+FORMAT_VERSION = 1
+
+
+def to_json(parts: Parts, frames: Frames) -> dict[str, Any]:
+    """What a run folder keeps: each part's stretches, with the names of their outer frames."""
+    return {
+        "format_version": FORMAT_VERSION,
+        **{
+            name: [
+                {
+                    "sequence": frames.names[stretch.sequence],
+                    "start": stretch.start,
+                    "stop": stretch.stop,
+                    "first": frames.frame_name(stretch.sequence, stretch.start),
+                    "last": frames.frame_name(stretch.sequence, stretch.stop - 1),
+                }
+                for stretch in stretches
+            ]
+            for name, stretches in parts.items()
+        },
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      DataError: it cannot be read, or is no object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
+    """The parts that a file names, of these frames.
+
+    Args:
+      values: an object with the keys train, val and test, each a list. An item is a sequence's
+        name, for all of it, or an object with `sequence` and maybe `start` and `stop` (the frames
+        `start` to `stop - 1`), and `first` and `last` (names of the outer frames, to be checked).
+      frames: what is divided.
+      source: what an error names.
+
+    Raises:
+      DataError: a sequence or frame that is not there, another one in its place, or a frame in two
+        parts.
+    """
+    index = {name: number for number, name in enumerate(frames.names)}
+    usable: dict[int, list[Stretch]] = {}
+    for stretch in frames.stretches():
+        usable.setdefault(stretch.sequence, []).append(stretch)
+    if unknown := values.keys() - {*SPLIT_NAMES, "format_version"}:
+        raise DataError(f"{source}: unknown key {', '.join(sorted(unknown))}")
+    if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+        raise DataError(f"{source}: format version {values['format_version']!r} is not known")
+    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    taken: dict[int, list[tuple[Stretch, str]]] = {}
+    for name in SPLIT_NAMES:
+        for item in values.get(name, []):
+            stretch = _stretch(item, index, frames, f"{source}: {name}")
+            for other, part in taken.setdefault(stretch.sequence, []):
+                if other.start < stretch.stop and stretch.start < other.stop:
+                    sequence = frames.names[stretch.sequence]
+                    raise DataError(f"{source}: {sequence}: frames in both {part} and {name}")
+            taken[stretch.sequence].append((stretch, name))
+            parts[name] += [
+                Stretch(s.sequence, max(s.start, stretch.start), min(s.stop, stretch.stop))
+                for s in usable.get(stretch.sequence, [])
+                if s.start < stretch.stop and stretch.start < s.stop
+            ]
+    _check_groups(parts, frames, source)
+    return parts
+
+
+def _stretch(item: Any, index: Mapping[str, int], frames: Frames, source: str) -> Stretch:
+    """One item of a part."""
+    if isinstance(item, str):
+        item = {"sequence": item}
+    if not isinstance(item, dict) or item.keys() - {"sequence", "start", "stop", "first", "last"}:
+        raise DataError(f"{source}: expected a sequence's name or an object, got {item!r}")
+    name = item.get("sequence")
+    if not isinstance(name, str) or name not in index:
+        raise DataError(f"{source}: there is no sequence {name!r} in the data")
+    length = frames.lengths[index[name]]
+    start, stop = item.get("start", 0), item.get("stop", length)
+    if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop):
+        raise DataError(f"{source}: {name}: frames {start!r} to {stop!r} are no stretch")
+    if stop > length:
+        raise DataError(f"{source}: {name}: had at least {stop} frames, now {length}")
+    for key, frame in (("first", start), ("last", stop - 1)):
+        found = frames.frame_name(index[name], frame)
+        if item.get(key, found) != found:
+            raise DataError(
+                f"{source}: {name}: frame {frame} was {item[key]}, now it is {found}: "
+                "the data have changed"
+            )
+    return Stretch(index[name], start, stop)
+
+
+def _check_groups(parts: Parts, frames: Frames, source: str) -> None:
+    """Sequences that share frames must not be in different parts."""
+    if frames.groups is None:
+        return
+    where: dict[int, str] = {}
+    for name, stretches in parts.items():
+        for stretch in stretches:
+            group = frames.groups[stretch.sequence]
+            if where.setdefault(group, name) != name:
+                raise DataError(
+                    f"{source}: {frames.names[stretch.sequence]}, in {name}, shares frames with "
+                    f"one in {where[group]}"
+                )

@@ -15,7 +15,7 @@ import tyro
 from jaxconvlstm import cli
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import DataConfig, flag
-from jaxconvlstm.data.datasets import for_other_data, guess_dataset, last_frames, open_dataset
+from jaxconvlstm.data.datasets import LastFrames, for_other_data, guess_dataset, open_dataset
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.run_folder import read_config, read_split, write_json
 
@@ -58,6 +58,9 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
     dataset = flags["--dataset"] or (flags["--data"] and guess_dataset(flags["--data"]))
     if dataset not in (None, own.dataset):
         default = for_other_data(own, dataset)
+    if flags["--data"] and not is_same_data(dataclasses.replace(own, data=flags["--data"]), own):
+        # What chose some of the run's data says nothing about others.
+        default = dataclasses.replace(default, sequences=None, split_file=None, limit=None)
     parsed = cli.parse(Arguments, arguments, Arguments(run, default), __doc__ or "")
     for name in ("steps", "forecast", "batch_size"):
         value = getattr(parsed, name)
@@ -65,10 +68,10 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
             check_positive(flag(name), value)
     if parsed.samples < 0:
         raise ConfigError(f"--samples: expected 0 or more, got {parsed.samples}")
-    if parsed.forecast is not None and (parsed.steps is not None or parsed.part is not None):
-        raise ConfigError(
-            "--forecast: says how many frames to predict; --steps and --part are for scores"
-        )
+    if parsed.forecast is not None:
+        for name in ("steps", "part", "batch_size", "samples"):
+            if getattr(parsed, name) != getattr(Arguments, name):
+                raise ConfigError(f"--forecast: {flag(name)} is for scores only")
     return parsed, own
 
 
@@ -177,23 +180,23 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     steps = parsed.forecast
     assert steps is not None
     predictor = load(parsed.run, parsed.which)
-    values = values_for(predictor, parsed.data, own)
-    sequences, notes = last_frames(parsed.data, parsed.data.input_frames)
-    for note in notes:
+    last = LastFrames(parsed.data, parsed.data.input_frames)
+    for note in last.notes:
         print(note)
-    _, first = sequences[0]
-    check_frames(predictor, first.dtype, first.shape[-1], parsed.data, own)
+    check_frames(predictor, last.dtype, last.channels, parsed.data, own)
+    values = dataclasses.replace(values_for(predictor, parsed.data, own), dtype=last.dtype.name)
     predictor = Predictor(
         predictor.module, predictor.variables, predictor.config, values, predictor.channels
     )
     out = make_folder(parsed.out or parsed.run / "forecast")
     written: list[Path] = []
-    for number, (name, frames) in enumerate(sequences):
+    folders: set[Path] = set()
+    for number, (name, frames) in enumerate(last):
         future = predictor.predict(frames, steps, parsed.data.tile)
-        folder = out if len(sequences) == 1 else out / safe_name(name)
-        if folder in [path.parent for path in written]:
+        folder = out if len(last) == 1 else out / safe_name(name)
+        if folder in folders:
             folder = out / f"{safe_name(name)}-{number}"
-        make_folder(folder)
+        folders.add(make_folder(folder))
         np.save(folder / "forecast.npy", future)
         given, shown = (values.display(np.asarray(values.scale(part))) for part in (frames, future))
         whole = future.dtype in (np.uint8, np.uint16)

@@ -1,8 +1,8 @@
 """Trains a ConvLSTM that predicts pictures from pictures.
 
-python train.py                                              # generated moving squares
-python train.py --dataset folder --data DIR --out RUN        # your own pictures
-python train.py --dataset folder --data DIR --out RUN --resume auto
+python train.py                             # generated moving squares
+python train.py --data DIR --out RUN        # your own pictures, arrays or videos
+python train.py --data DIR --out RUN --resume auto
 """
 
 import dataclasses

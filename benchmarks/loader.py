@@ -1,8 +1,10 @@
 """How fast the loader hands out batches, beside the least that reading the same files takes.
 
 Pictures are compared with a bare Pillow loop, `np.asarray(Image.open(path))`, and an array with
-plain copies out of its memory map, both in as many threads. Every frame is decoded once a pass:
-windows do not overlap and nothing is kept in memory.
+plain copies out of its memory map, in as many threads: copies of one window each, which is dropped
+at once, so that the next finds its memory warm; and copies of the same windows into batches that
+live as long as the loader's do. Every frame is decoded once a pass: windows do not overlap and
+nothing is kept in memory.
 
     python benchmarks/loader.py --threads 2 --seconds 2
 """
@@ -15,13 +17,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 import PIL
 from PIL import Image
@@ -33,6 +35,7 @@ from jaxconvlstm.data.frames import Frames, Region
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.pictures.folder import FolderFrames
 from jaxconvlstm.data.prepare import Preparation
+from jaxconvlstm.data.read_ahead import AHEAD
 
 INPUT_FRAMES, TARGET_FRAMES, BATCH_SIZE = 7, 1, 8
 WINDOW = INPUT_FRAMES + TARGET_FRAMES
@@ -43,7 +46,8 @@ KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "128x128 RGB JPEG, quality 90": ("jpg", (128, 128, 3)),
     "64x64 grey PNG": ("png", (64, 64)),
 }
-ARRAY = "64x64 uint8 array [N, 20, H, W]"
+ARRAY = "64x64 uint8 array [N, 20, H, W], beside copies"
+ARRAY_BATCHES = "the same, beside copies into batches"
 
 
 class OneByOne:
@@ -121,6 +125,22 @@ def bare_array(path: Path, span: int, threads: int, seconds: float) -> float:
         return repeat(lambda: list(pool.map(copy, parts)), len(starts) * span, seconds)
 
 
+def bare_batches(path: Path, span: int, threads: int, seconds: float) -> float:
+    """Frames per second of windows copied into batches, of which some wait to be used."""
+    array = np.load(path, mmap_mode="r")
+    starts = [(n, a) for n in range(len(array)) for a in range(0, array.shape[1] - span + 1, span)]
+    waiting: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=AHEAD)
+
+    def copy(part: list[tuple[int, int]]) -> None:
+        windows = [array[number, start : start + span] for number, start in part]
+        inputs = np.stack([window[:-TARGET_FRAMES] for window in windows])
+        waiting.append((inputs, np.stack([window[-TARGET_FRAMES:] for window in windows])))
+
+    parts = [starts[i : i + BATCH_SIZE] for i in range(0, len(starts), BATCH_SIZE)]
+    with ThreadPoolExecutor(threads) as pool:
+        return repeat(lambda: list(pool.map(copy, parts)), len(starts) * span, seconds)
+
+
 def repeat(once: Callable[[], Any], frames: int, seconds: float) -> float:
     """Frames per second of something that is done again until the time is up."""
     began, count = time.perf_counter(), 0
@@ -165,14 +185,9 @@ def measure(
     path = folder / "films.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (2000, 20, 64, 64), np.uint8))
     arrays = ArrayFrames(path, Preparation(), axes="NTHW")
-    yield (
-        ARRAY,
-        compare(
-            partial(bare_array, path, 20, threads, seconds),
-            partial(loaded, arrays, 20, threads, seconds),
-            repeats,
-        ),
-    )
+    ours = partial(loaded, arrays, 20, threads, seconds)
+    for name, bare in ((ARRAY, bare_array), (ARRAY_BATCHES, bare_batches)):
+        yield name, compare(partial(bare, path, 20, threads, seconds), ours, repeats)
 
 
 def main() -> None:
@@ -190,7 +205,6 @@ def main() -> None:
         "python": platform.python_version(),
         "pillow": PIL.__version__,
         "numpy": np.__version__,
-        "grain": grain.__version__,
         "cores": len(os.sched_getaffinity(0)),
         "threads": arguments.threads,
     }

@@ -46,7 +46,8 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
                 kind,
                 args=list(arguments),
                 default=default,
-                description=description,
+                # Lines of one paragraph would be joined.
+                description=re.sub(r"(?<!\n)\n(?=python )", "\n\n", description),
                 prog=Path(sys.argv[0]).name,
                 return_unknown_args=True,
                 registry=_registry(),

@@ -17,6 +17,8 @@ from jaxconvlstm.checks import check_positive, per_layer
 from jaxconvlstm.errors import ConfigError
 
 FORMAT_VERSION = 1
+LARGEST_FRAME = 89_478_485
+"""Most pixels of a frame: as many as Pillow decodes of a picture."""
 
 
 def flag(name: str) -> str:
@@ -107,8 +109,8 @@ class DataConfig:
     threshold: float | None = None
     """Values from this one on become 1, all others 0."""
     value_range: tuple[float, float] | None = None
-    """Values that become 0 and 1; by default the whole range of an integer type, and 0 to 1, or
-    the training data's smallest to largest, for floats."""
+    """Values that become 0 and 1; by default the whole range of 8- and 16-bit unsigned integers;
+    for others 0 to 1 if the training data lie in it, else their smallest and largest value."""
     normalize: Literal["range", "min-max", "mean-std"] = "range"
     """Scale of the network: --value-range; each channel's smallest to largest value; or each
     channel's mean and standard deviation; both of the training data."""
@@ -130,7 +132,8 @@ class DataConfig:
     split_file: str | None = None
     """JSON file that says which frames belong to which part, as a run folder's split.json does."""
     check_files: Literal["all", "headers", "none"] | None = None
-    """What to read of every file before training; by default all up to 10,000 frames."""
+    """What to read of every file before training; by default all up to 10,000 frames, or up to a
+    GiB of an array's floats."""
     cache: float = 1.0
     """Keep decoded frames in memory if all of them take no more than so many GiB; 0 keeps none."""
     read_timeout: float = 25.0
@@ -146,6 +149,8 @@ class DataConfig:
         for name in ("size", "crop", "tile"):
             for side in getattr(self, name) or ():
                 check_positive(flag(name), side)
+        if self.size is not None and math.prod(self.size) > LARGEST_FRAME:
+            raise ConfigError(f"--size: more than the {LARGEST_FRAME:,} pixels that are allowed")
         numbers = (*(self.value_range or ()), self.missing_value or 0.0, self.threshold or 0.0)
         if not all(map(math.isfinite, numbers)):
             raise ConfigError(
@@ -167,6 +172,10 @@ class DataConfig:
             raise ConfigError("--fit crop: needs --size H W, whose proportions it cuts out")
         if self.crop_by == "signal" and self.crop is None:
             raise ConfigError("--crop-by signal: needs --crop H W")
+        if self.reverse and self.horizon > 1:
+            raise ConfigError("--reverse: backwards, the frames before --horizon would be given")
+        if self.split_file is not None and self.split_by != "auto":
+            raise ConfigError("--split-by: --split-file says already which frames are where")
         if self.threshold is not None:
             for name, value in (
                 ("missing-value", self.missing_value),

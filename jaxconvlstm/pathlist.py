@@ -4,7 +4,7 @@ python -m jaxconvlstm pathlist --data DIR --out list.txt
 
 python -m jaxconvlstm pathlist --data DIR --out list.txt --length 20 --stride 5
 
-Training on it: python train.py --dataset folder --data list.txt
+Training on it: python train.py --data list.txt --input-frames 7 --target-frames 1
 """
 
 import dataclasses
@@ -61,7 +61,9 @@ def main(arguments: Sequence[str]) -> None:
         f"{_counted(sequences, 'sequence')}"
     )
     place = shlex.quote(printable(parsed.out))
-    print(f"next: python train.py --dataset folder --data {place}")
+    print(
+        f"next: python train.py --data {place} --input-frames {parsed.length - 1} --target-frames 1"
+    )
 
 
 def _counted(count: int, noun: str) -> str:

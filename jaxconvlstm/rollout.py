@@ -65,8 +65,8 @@ class Predictor:
           integers are rounded and clipped to their range, floats are neither.
 
         Raises:
-          ConfigError: another number of axes or channels, or an integer dtype that the model was
-            not trained on.
+          ConfigError: another number of axes or channels, an integer dtype that the model was not
+            trained on, or NaN that it was not trained to leave out.
         """
         check_positive("steps", steps)
         frames, batched = self._check(frames)
@@ -122,6 +122,11 @@ class Predictor:
             raise ConfigError(
                 f"frames: trained on {self.values.dtype}, got {frames.dtype}; convert them, or "
                 f"give floats from {self.values.low:g} to {self.values.high:g}"
+            )
+        if frames.dtype.kind == "f" and not self.values.nan and not np.isfinite(frames).all():
+            where = np.argwhere(~np.isfinite(frames))[0].tolist()
+            raise ConfigError(
+                f"frames: NaN or infinity at {where}; a model trained with --nan mask takes them"
             )
         return (frames if frames.ndim == 5 else frames[None]), frames.ndim == 5
 

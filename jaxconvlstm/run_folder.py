@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from jaxconvlstm.config import Config
-from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
+from jaxconvlstm.data import split_file
+from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
@@ -60,12 +61,9 @@ def read_split(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(record).__name__}")
-    return record
+        return split_file.read(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
 
 
 class RunFolder:

@@ -24,13 +24,14 @@ from jaxconvlstm.device import device_memory
 from jaxconvlstm.errors import (
     CheckpointError,
     ConfigError,
+    DataError,
     Interrupted,
     NonFiniteError,
     ResourceError,
 )
 from jaxconvlstm.evaluation import evaluate, spread
 from jaxconvlstm.progress import Meter, Progress
-from jaxconvlstm.run_folder import RunFolder, holds_run, read_config, read_split
+from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.signals import StopSignals
 from jaxconvlstm.training import (
     TrainState,
@@ -99,24 +100,33 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
     started = holds_run(out)
 
     def open_data() -> Dataset:
-        split = read_split(out) if started else None
-        return open_dataset(config.data, config.training.seed, data=data, split=split)
+        split, values = (read_split(out), _saved_values(out)) if started else (None, None)
+        return open_dataset(
+            config.data, config.training.seed, data=data, split=split, values=values
+        )
 
-    with StopSignals() as stop:
-        if started and resume:
-            _check_same_run(read_config(out), config, out)
-        if not started and resume != "must":
-            # Before the folder is made: bad data must not leave a run behind.
+    if started and resume:
+        _check_same_run(read_config(out), config, out)
+    if not started and resume != "must":
+        # Before the folder is made: bad data must not leave a run behind. And before signals are
+        # only noted: while data are opened, there is nothing to save yet.
+        dataset = open_data()
+    with RunFolder(out, resume=resume) as run:
+        if started:
             dataset = open_data()
-            stop.check()
-        with RunFolder(out, resume=resume) as run:
-            if started:
-                dataset = open_data()
+        with StopSignals() as stop:
             for note in dataset.notes:
                 print(note, flush=True)
             training = _Training(config, run, dataset, stop)
             with Checkpoints(run.checkpoints, writable=True) as checkpoints:
                 return training.run(checkpoints)
+
+
+def _saved_values(out: Path) -> Values:
+    """The scale that a run trains on: measured once, and never again."""
+    with Checkpoints(out / CHECKPOINTS_NAME) as checkpoints:
+        meta = checkpoints.load_meta(checkpoints.choose("last"))
+    return Values.from_json(meta["values"])
 
 
 def _with_absolute_paths(config: DataConfig) -> DataConfig:
@@ -217,7 +227,8 @@ class _Training:
 
     def _train(self, state: TrainState, step: int) -> int:
         """Takes steps until all are done, and returns how many that is."""
-        train_step = batch = None
+        train_step = batch = failure = None
+        begun_at = step
         progress = Progress(self.total_steps, step)
         frames = self.config.data.input_frames + self.config.data.target_frames
         meter = Meter(self.settings.batch_size * frames)
@@ -229,6 +240,8 @@ class _Training:
                     meter.restart()
                 if step >= self.total_steps:
                     return step
+                if failure is not None:
+                    raise failure
                 with meter.waiting():
                     batch = batch or self._next_batch()
                 if train_step is None:
@@ -243,20 +256,27 @@ class _Training:
                         # Read and sent to the device while that computes.
                         with meter.waiting():
                             batch = self._next_batch()
+                except DataError as error:
+                    failure = error  # after what is due at the end of an epoch
                 finally:
                     self._finish_step(step, metrics, meter, progress)
                 every = self.settings.checkpoint_every
                 if every and step % every == 0 and step % self.steps_per_epoch:
                     self._save(state, step, None)
-        except Interrupted as interruption:
-            if step != self.saved_step:
+        except (Interrupted, DataError) as error:
+            # A file that has gone must not take the work with it.
+            if step != self.saved_step and (isinstance(error, Interrupted) or step > begun_at):
                 self._save(state, step, None)
             self.checkpoints.wait()
-            raise Interrupted(
-                f"{interruption}; saved step {step} of {self.total_steps} in {self.folder.path}, "
-                "go on with --resume auto",
-                interruption.exit_code - 128,
-            ) from None
+            if self.saved_step is None:
+                raise
+            message = (
+                f"{error}; saved step {self.saved_step} of {self.total_steps} in "
+                f"{self.folder.path}, go on with --resume auto"
+            )
+            if isinstance(error, Interrupted):
+                raise Interrupted(message, error.exit_code - 128) from None
+            raise type(error)(message) from error
         finally:
             progress.close()
 
@@ -430,11 +450,6 @@ class _Training:
             raise CheckpointError(
                 f"{self.folder.path}: the data changed: {data['windows']} training windows when "
                 f"step {step} was saved, {len(self.windows)} now"
-            )
-        if Values.from_json(meta["values"]) != self.dataset.values:
-            saved, now = Values.from_json(meta["values"]).describe(), self.dataset.values.describe()
-            raise CheckpointError(
-                f"{self.folder.path}: the data changed: their scale was {saved}, now it is {now}"
             )
         expected = {"variables": state.variables, "opt_state": state.opt_state}
         items = jax.device_put(self.checkpoints.load(step, expected))

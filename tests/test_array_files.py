@@ -211,13 +211,33 @@ def test_a_folder_of_files(tmp_path):
     for sequence in range(3):
         expected = VALUES[sequence + 1, 2:5]
         np.testing.assert_array_equal(frames.read(sequence, [2, 3, 4])[..., 0], expected)
-    assert any("files ignored that are no arrays: 1" in note for note in frames.notes)
+    assert any("files ignored that are no array files: 1" in note for note in frames.notes)
     assert any("axes read as THW: 3 arrays" in note for note in frames.notes)
     assert ArrayFrames(tmp_path, PLAIN, sequences=(1, 3)).names == ["film10", "more/film1"]
     write(tmp_path / "odd.npy", VALUES[0, :, :5])
     with pytest.raises(DataError, match=r"odd\.npy: frames of 5x6x1 .* but .*film9\.npy has 8x6x1"):
         ArrayFrames(tmp_path, PLAIN)
     assert ArrayFrames(tmp_path, Preparation(size=(4, 4))).read(3, [1]).shape == (1, 4, 4, 1)
+
+
+@pytest.mark.parametrize("kind", [".npy", ".zarr"])
+def test_a_file_that_is_linked_to_counts_once(tmp_path, kind):
+    (tmp_path / "test").mkdir()
+    write(tmp_path / f"b{kind}", VALUES[0])
+    (tmp_path / f"a{kind}").symlink_to(f"b{kind}")
+    (tmp_path / f"test/c{kind}").symlink_to(f"../a{kind}")
+    count = 2
+    if kind == ".npy":
+        (tmp_path / "test/d.npy").hardlink_to(tmp_path / "b.npy")
+        count = 3
+    frames = ArrayFrames(tmp_path, PLAIN, axes="THW")
+    assert list(frames.names) == ["b"]
+    assert frames.notes[0].startswith(
+        f"links to array files that are listed already, left out: {count}, e.g. "
+    )
+    (tmp_path / f"broken{kind}").symlink_to("nowhere")
+    with pytest.raises(DataError, match="broken"):
+        ArrayFrames(tmp_path, PLAIN, axes="THW")
 
 
 def test_a_folder_of_one_frame_files(tmp_path):

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxconvlstm.data.arrays import array_search
 from jaxconvlstm.data.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.arrays.array_reader import runs
 from jaxconvlstm.data.arrays.stored_array import OpenFiles
 from jaxconvlstm.data.prepare import Preparation
-from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError
 
 PLAIN = Preparation()
 
@@ -231,9 +232,9 @@ def test_sequences_are_a_part(tmp_path):
     path = save(tmp_path, stored)
     frames = ArrayFrames(path, PLAIN, axes="NTHW", sequences=(6, 8))
     assert list(frames.names) == ["x[6]", "x[7]"]
-    assert "sequences used: 2 of 9" in frames.notes
+    assert "sequences 6 to 7 of 9 used (--sequences)" in frames.notes
     np.testing.assert_array_equal(frames.read(1, [2])[..., 0], stored[7, [2]])
-    with pytest.raises(ConfigError, match="hold 9 sequences"):
+    with pytest.raises(DataError, match=r"x\.npy: --sequences 6 10: there are only 9"):
         ArrayFrames(path, PLAIN, axes="NTHW", sequences=(6, 10))
 
 
@@ -269,7 +270,9 @@ def test_objects_are_sequences():
         region = slice(2, 7), slice(1, 3)
         np.testing.assert_array_equal(frames.read(1, range(3, 8), region), films[1][3:8, *region])
     part = ArrayFrames(Items(films), PLAIN, sequences=(1, 3))
-    assert part.lengths == [9, 7] and "sequences used: 2 of 3" in part.notes
+    assert part.lengths == [9, 7] and "sequences 1 to 2 of 3 used (--sequences)" in part.notes
+    with pytest.raises(DataError, match="data: --sequences 1 4: there are only 3"):
+        ArrayFrames(Items(films), PLAIN, sequences=(1, 4))
     np.testing.assert_array_equal(part.read(0, [8]), films[1][[8]])
 
 
@@ -280,6 +283,63 @@ def test_objects_may_be_lists_of_frames():
     np.testing.assert_array_equal(frames.read(0, [1, 4])[..., 0], film[[1, 4]])
     lazy = ArrayFrames(Items([list(film)]), PLAIN)
     np.testing.assert_array_equal(lazy.read(0, [5])[..., 0], film[[5]])
+
+
+class Reused(Items):
+    """Gives the same buffer for every item, as a decoder may."""
+
+    def __init__(self, items, as_list):
+        super().__init__(items)
+        self.buffer, self.as_list = np.zeros_like(items[0]), as_list
+
+    def __getitem__(self, index):
+        self.asked += 1
+        self.buffer[:] = self.items[index]
+        return list(self.buffer) if self.as_list else self.buffer
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("cache_gib", [0, 1])
+def test_a_buffer_that_the_object_uses_again(as_list, cache_gib):
+    films = [numbers(7, 16, 16) + 1000 * n for n in range(3)]
+    frames = ArrayFrames(Reused(films, as_list), PLAIN, cache_gib=cache_gib)
+    read = [frames.read(n, range(1, 6, 2)) for n in range(3)]
+    with ThreadPoolExecutor(8) as pool:
+        read += pool.map(lambda n: frames.read(n % 3, range(1, 6, 2)), range(60))
+    for number, values in enumerate(read):
+        np.testing.assert_array_equal(values[..., 0], films[number % 3][1:6:2])
+
+
+def test_an_item_of_frames_is_asked_for_once_a_read():
+    items = Reused([numbers(9, 8, 8)], as_list=True)
+    frames = ArrayFrames(items, PLAIN, cache_gib=0)
+    before = items.asked
+    frames.read(0, range(2, 8))
+    assert items.asked - before == 1
+
+
+def test_frames_of_an_item_may_differ_in_size():
+    items = Items([[numbers(4 + n, 6) for n in range(5)]])
+    frames = ArrayFrames(items, Preparation(size=(4, 6)))
+    assert frames.read(0, range(5)).shape == (5, 4, 6, 1)
+    np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], numbers(4, 6))
+
+
+def test_a_search_that_never_ends_is_named(monkeypatch):
+    monkeypatch.setattr(array_search, "BLOCK_TIMEOUT", 0.3)
+    ends = threading.Event()
+
+    class Dead(Items):
+        def __getitem__(self, index):
+            if self.asked > 1:
+                ends.wait()
+            return super().__getitem__(index)
+
+    try:
+        with pytest.raises(StuckReaderError, match=r"sequence 0, frames 0 to 4: not read"):
+            ArrayFrames(Dead([numbers(5, 4, 4)] * 2), PLAIN, cache_gib=0, check_files="all")
+    finally:
+        ends.set()
 
 
 def test_items_are_kept_only_while_they_fit():

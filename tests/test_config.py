@@ -96,6 +96,8 @@ def test_every_setting_is_used() -> None:
         ({"threshold": 1.0, "nan": "mask"}, "--threshold: .* excludes --nan"),
         ({"threshold": float("nan")}, "--threshold: expected finite"),
         ({"sequences": (3, 3)}, "--sequences: expected 0 <= FIRST < STOP, got 3 3"),
+        ({"reverse": True, "horizon": 2}, "--reverse: backwards"),
+        ({"split_file": "f.json", "split_by": "time"}, "--split-by: --split-file says already"),
         ({"axes": "TT"}, "--axes TT: expected each letter once"),
         ({"axes": "NTC"}, "--axes NTC"),
         ({"cache": -1.0}, "--cache: expected 0 or more GiB"),

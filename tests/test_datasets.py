@@ -190,3 +190,32 @@ def test_real_data_need_a_place() -> None:
 def test_parts_that_are_too_short_say_what_is_needed() -> None:
     with pytest.raises(DataError, match="3 input and 2 target frames at --horizon 3 need 7"):
         dataset(MemoryFrames([6]), horizon=3).windows("all")
+
+
+def test_a_code_that_no_value_has_is_refused() -> None:
+    for missing in (300.0, 3.5, -1.0):
+        with pytest.raises(ConfigError, match=r"--missing-value .*: no uint8 value is that"):
+            dataset(MemoryFrames([30], "uint8"), missing_value=missing)
+
+
+def test_what_has_no_effect_on_these_data_is_said() -> None:
+    notes = dataset(MemoryFrames([30], "uint8"), nan="mask", tile=(64, 64)).notes
+    assert "--nan mask: uint8 values are never NaN" in notes
+    assert "--tile 64 64: frames are no larger, and evaluated whole" in notes
+
+
+def test_all_of_the_data_may_be_for_test() -> None:
+    for lengths in ([30], [30] * 12):
+        data = dataset(MemoryFrames(lengths), split=Split(0, 0, 1))
+        assert used(data.windows("test")) == {
+            100 * index + frame for index in range(len(lengths)) for frame in range(30)
+        }
+
+
+def test_a_hostile_split_file_is_refused(tmp_path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        dataset(MemoryFrames([30]), split_file=str(path)).windows("train")
+    with pytest.raises(DataError, match="no such file"):
+        dataset(MemoryFrames([30]), split_file=str(tmp_path)).windows("train")

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 from PIL import Image
 
 from jaxconvlstm.data.frames import Stretch
-from jaxconvlstm.data.pictures import listing
+from jaxconvlstm.data.pictures import folder, listing, picture_check
 from jaxconvlstm.data.pictures.folder import FolderFrames
 from jaxconvlstm.data.pictures.listing import list_sequences, natural_key
 from jaxconvlstm.data.pictures.picture_file import printable, read_header, read_picture
 from jaxconvlstm.data.prepare import Preparation, resize
-from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError
 
 SHAPE = (6, 8)
 
@@ -447,8 +448,8 @@ def test_pages_are_a_sequence(tmp_path: Path, extension: str) -> None:
     assert frames.names == [tmp_path.name, f"film.{extension}"]
     assert frames.lengths == [2, 5]
     assert frames.frame_name(1, 3) == f"film.{extension} page 3"
-    for folder in (frames, open_folder(path, channels=1, cache_gib=0, check_files="headers")):
-        found = folder.read(len(folder.names) - 1, [3, 0, 4, 3])
+    for source in (frames, open_folder(path, channels=1, cache_gib=0, check_files="headers")):
+        found = source.read(len(source.names) - 1, [3, 0, 4, 3])
         np.testing.assert_array_equal(found[:, 2, 2, 0], [120, 0, 160, 120])
     assert open_folder(path).names == [f"film.{extension}"]
     assert open_folder(path).details["files"].endswith(" 5")
@@ -498,6 +499,40 @@ def test_bad_pages_are_skipped(tmp_path: Path) -> None:
     assert "film.tif page 2: float32 values" in refusal(path)
 
 
+def test_all_pages_of_a_file_are_checked_in_one_pass(tmp_path: Path, monkeypatch: Any) -> None:
+    pages = [Image.fromarray(counter(page)) for page in range(50)]
+    pages[0].save(tmp_path / "film.gif", save_all=True, append_images=pages[1:])
+    read = folder.read_pages
+    passes: list[int] = []
+
+    def counted(path: Path, numbers: Any, *arguments: Any, **options: Any) -> Any:
+        passes.append(len(numbers))
+        return read(path, numbers, *arguments, **options)
+
+    monkeypatch.setattr(folder, "read_pages", counted)
+    open_folder(tmp_path / "film.gif", on_bad_frame="skip")
+    assert passes == [50]
+
+
+def test_a_picture_that_is_never_read_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    shot(tmp_path, range(40))
+    ends = threading.Event()
+    read = folder.read_picture
+
+    def dead(path: Any, *arguments: Any, **options: Any) -> Any:
+        if "frame20" in os.fspath(path):
+            ends.wait()
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(folder, "read_picture", dead)
+    monkeypatch.setattr(picture_check, "RUN_TIMEOUT", -15.5)
+    try:
+        with pytest.raises(StuckReaderError, match=r"frame16\.png: not read after 0\.5 seconds"):
+            open_folder(tmp_path)
+    finally:
+        ends.set()
+
+
 def test_nan_passes_where_it_is_masked(tmp_path: Path) -> None:
     pixels = ramp(np.float32)
     pixels[2, 3] = np.nan
@@ -512,7 +547,8 @@ def test_a_range_of_sequences(tmp_path: Path) -> None:
     frames = open_folder(tmp_path, sequences=(1, 3))
     assert frames.names == ["shot1", "shot2"]
     assert frames.notes == ["sequences 1 to 2 of 4 used (--sequences)"]
-    assert "there are only 4" in refusal(tmp_path, sequences=(4, 9))
+    assert "--sequences 4 9: there are only 4" in refusal(tmp_path, sequences=(4, 9))
+    assert "there are only 4" in refusal(tmp_path, sequences=(3, 5))
 
 
 def test_names_that_print_alike_are_numbered(tmp_path: Path) -> None:

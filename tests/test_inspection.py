@@ -161,7 +161,7 @@ class TestFolders:
         tools.dispatch(arguments)
         output = capsys.readouterr().out
         assert "wrote list.txt: 4 lines of 6 frames from 1 sequence\n" in output
-        assert output.endswith("next: python train.py --dataset folder --data list.txt\n")
+        assert output.endswith("--data list.txt --input-frames 5 --target-frames 1\n")
         before = Path("list.txt").read_bytes()
         with pytest.raises(ConfigError, match="--overwrite"):
             tools.dispatch([*arguments, "--stride", "1"])

@@ -103,14 +103,6 @@ def test_seeds_differ() -> None:
     assert not np.array_equal(take(1, seed=1)[0].inputs, take(1, seed=2**32 + 1)[0].inputs)
 
 
-def test_position() -> None:
-    with TrainLoader(NumberedWindows(10), 3, 1, threads=2, start=5) as loader:
-        assert (loader.position, loader.batches_per_epoch) == (5, 3)
-        next(loader)
-        assert loader.position == 6
-        loader.close()
-
-
 @pytest.mark.parametrize("crop_by", ["uniform", "signal"])
 def test_changes_are_the_same_in_all_frames_of_a_window(crop_by: Any) -> None:
     seen = set()

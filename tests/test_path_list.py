@@ -51,7 +51,9 @@ def test_lines_of_the_original_form(tmp_path: Path) -> None:
     assert frames.lengths == [3, 2]
     # In the order given.
     assert frames.read(0, range(3))[:, 0, 0, 0].tolist() == [0, 3, 1]
-    assert frames.frame_name(0, 1) == "3.png"
+    # From the list's folder, however the list is named.
+    assert [frames.frame_name(0, frame) for frame in range(3)] == ["a/0.png", "a/3.png", "a/1.png"]
+    assert frames.frame_name(1, 0) == "a/2.png"
     assert frames.stretches() == [Stretch(0, 0, 3), Stretch(1, 0, 2)]
 
 
@@ -64,6 +66,24 @@ def test_lines_that_share_frames_are_a_group(tmp_path: Path) -> None:
     assert frames.notes == ["lines that share frames: 4, kept in the same part"]
     apart = open_list(written(tmp_path / "list.txt", "0.png 1.png\n2.png 3.png"))
     assert apart.groups is None and apart.notes == []
+
+
+def test_a_line_that_holds_a_frame_twice_is_not_divided(tmp_path: Path) -> None:
+    shot(tmp_path, 9)
+    (tmp_path / "link.png").symlink_to("5.png")
+    frames = open_list(written(tmp_path / "list.txt", "0.png 1.png\n5.png 6.png link.png"))
+    assert frames.groups == [0, 1]
+    assert frames.notes == ["lines that hold a frame twice: 1, not divided in time"]
+
+
+def test_a_reordered_list_has_other_frame_names(tmp_path: Path) -> None:
+    shot(tmp_path / "a", 2)
+    shot(tmp_path / "b", 2)
+    lines = ["a/0.png a/1.png", "b/0.png b/1.png"]
+    before = open_list(written(tmp_path / "list.txt", "\n".join(lines)))
+    after = open_list(written(tmp_path / "list.txt", "\n".join(reversed(lines))))
+    assert before.names == after.names
+    assert before.frame_name(0, 0) != after.frame_name(0, 0)
 
 
 def test_a_shared_bad_frame_is_bad_in_every_line(tmp_path: Path) -> None:
@@ -110,8 +130,13 @@ def test_what_is_no_path_list(tmp_path: Path, content: str | bytes, reason: str)
 def test_a_path_list_has_an_order_of_its_own(tmp_path: Path) -> None:
     shot(tmp_path, 2)
     path = written(tmp_path / "list.txt", "0.png 1.png")
-    with pytest.raises(ConfigError, match="--time-format"):
-        open_list(path, time_format="%Y")
+    pages = [Image.new("L", (4, 4), page) for page in range(3)]
+    pages[0].save(tmp_path / "film.tif", save_all=True, append_images=pages[1:])
+    for source in (path, tmp_path / "film.tif"):
+        with pytest.raises(ConfigError, match=f"--time-format: .*{source.name}"):
+            open_list(source, time_format="%Y")
+        with pytest.raises(ConfigError, match=f"--allow-gaps: .*{source.name}"):
+            open_list(source, allow_gaps=True)
 
 
 def test_written_lines_are_windows(tmp_path: Path) -> None:
@@ -137,7 +162,6 @@ def test_written_lines_are_windows(tmp_path: Path) -> None:
     assert write_path_list(tmp_path / "data", out, length=4, stride=4, overwrite=True) == (
         2, 2, [notes[0], "frames in no line: 7"],
     )  # fmt: skip
-    assert write_path_list(tmp_path / "data", out, length=None, overwrite=True)[0] == 3
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

@@ -54,12 +54,26 @@ def test_an_array_in_its_own_unit_with_holes(tmp_path: Path) -> None:
     assert saved.shape == (2, 18, 20, 1) and 200 < saved.mean() < 400
 
 
+def test_another_dtype_is_forecast_with_its_own_range(tmp_path: Path) -> None:
+    make_films(tmp_path / "films")
+    run("train.py", "--data", tmp_path / "films", "--out", tmp_path / "run", *TINY)
+    shares = np.random.default_rng(0).random((9, 18, 14)).astype(np.float32)
+    np.save(tmp_path / "shares.npy", shares)
+    other = ("--data", tmp_path / "shares.npy", "--forecast", 2)
+    assert "--value-range" in run("eval.py", tmp_path / "run", *other, code=3).stderr
+    run("eval.py", tmp_path / "run", *other, "--value-range", 0, 1, "--out", tmp_path / "next")
+    forecast = np.load(tmp_path / "next" / "forecast.npy", allow_pickle=False)
+    assert forecast.dtype == np.float32 and np.abs(forecast).max() < 10
+    refused = run("eval.py", tmp_path / "run", *other, "--samples", 1, code=2).stderr
+    assert "--samples is for scores only" in refused
+
+
 def test_a_path_list(tmp_path: Path) -> None:
     """Folders whose names have blanks and accents, to a list, to a model: 7 frames to 1."""
     make_films(tmp_path / "mes films à moi", sequences=4, frames=17)
     path, out = tmp_path / "films.txt", tmp_path / "run"
     printed = tool("pathlist", "--data", tmp_path / "mes films à moi", "--out", path)
-    assert "8 lines" in printed or "8 " in printed
+    assert "8 lines of 8 frames from 4 sequences" in printed
     run(
         "train.py", "--data", path, "--out", out, "--input-frames", 7, "--target-frames", 1,
         "--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 2, "--features", 4,

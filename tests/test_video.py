@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from jaxconvlstm.data.prepare import Preparation
+from jaxconvlstm.data.video import video_frames
 from jaxconvlstm.data.video.video_frames import VideoFrames
 from jaxconvlstm.data.video.video_reader import VideoReader
-from jaxconvlstm.errors import DataError
+from jaxconvlstm.errors import DataError, StuckReaderError
 
 av = pytest.importorskip("av")
 
@@ -273,16 +274,21 @@ def test_folders_are_listed_in_natural_order(tmp_path):
     video = lazy(tmp_path)
     assert video.names == ["clip2.mp4", "clip10.mp4", "deep/x.MKV"]
     assert video.notes[0].startswith("files ignored that are no videos: 4, e.g. ")
-    assert lazy(tmp_path, sequences=(1, 2)).names == ["clip10.mp4"]
+    part = lazy(tmp_path, sequences=(1, 2))
+    assert part.names == ["clip10.mp4"]
+    assert "sequences 1 to 1 of 3 used (--sequences)" in part.notes
+    with pytest.raises(DataError, match="--sequences 1 4: there are only 3"):
+        lazy(tmp_path, sequences=(1, 4))
     assert "3 files" in video.details["video"]
 
 
 def test_a_file_that_is_linked_to_counts_once(tmp_path):
     encode(tmp_path / "b.mp4", count=3)
     (tmp_path / "a.mp4").symlink_to("b.mp4")
+    (tmp_path / "c.mp4").hardlink_to(tmp_path / "b.mp4")
     video = lazy(tmp_path)
     assert video.names == ["b.mp4"]
-    assert video.notes[0].startswith("links to videos that are listed already, left out: 1, e.g. ")
+    assert video.notes[0].startswith("links to videos that are listed already, left out: 2, e.g. ")
     (tmp_path / "loop.mp4").symlink_to("loop.mp4")
     with pytest.raises(DataError, match=r"loop\.mp4: "):
         lazy(tmp_path)
@@ -378,12 +384,12 @@ def test_what_is_no_video_is_named_on_one_line(tmp_path, reason, capfd):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"no videos; accepted are \.mp4, .* y4m"):
+    with pytest.raises(DataError, match=r"no videos; accepted are \.mp4, .* \.y4m"):
         VideoFrames(tmp_path, Preparation())
     with pytest.raises(DataError, match="nowhere: cannot be listed"):
         VideoFrames(tmp_path / "nowhere", Preparation())
     encode(tmp_path / "a.mp4", count=3)
-    with pytest.raises(DataError, match="no video from 5"):
+    with pytest.raises(DataError, match="--sequences 5 9: there are only 1"):
         VideoFrames(tmp_path, Preparation(), sequences=(5, 9))
 
 
@@ -451,6 +457,18 @@ def test_a_frame_of_another_size_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_a_file_that_is_never_read_is_named(tmp_path, monkeypatch):
+    encode(tmp_path / "a.mp4", count=3)
+    ends = threading.Event()
+    monkeypatch.setattr(video_frames, "FILE_TIMEOUT", 0.3)
+    monkeypatch.setattr(video_frames, "index_video", lambda path: ends.wait())
+    try:
+        with pytest.raises(StuckReaderError, match=r"a\.mp4: not read after 0\.3 seconds"):
+            VideoFrames(tmp_path, Preparation())
+    finally:
+        ends.set()
+
+
 def test_files_are_closed(tmp_path):
     for number in range(6):
         encode(tmp_path / f"{number}.mp4", count=3)

@@ -12,9 +12,11 @@ from jaxconvlstm.errors import DataError
 EIGHTY = Split(0.8, 0.1, 0.1)
 lengths_of_sequences = st.lists(st.integers(0, 90), min_size=1, max_size=15)
 spans = st.integers(1, 30)
-splits = st.tuples(
-    st.integers(1, 10), st.integers(0, 10), st.integers(0, 10), st.integers(0, 3)
-).map(lambda parts: Split(*(part / sum(parts) for part in parts[:3])))
+splits = (
+    st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(0, 10), st.integers(0, 3))
+    .filter(lambda parts: any(parts[:3]))
+    .map(lambda parts: Split(*(part / sum(parts) for part in parts[:3])))
+)
 ways = st.sampled_from(["auto", "sequence", "time"])
 
 

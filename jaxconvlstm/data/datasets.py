@@ -1,7 +1,7 @@
 """A run's data: windows of each split, whatever they are cut from."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -200,39 +200,54 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
     )
 
 
-def last_frames(config: DataConfig, count: int) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+class LastFrames:
     """The last frames of every sequence: what a forecast starts from.
 
-    Args:
-      config: names the data, and how they are read.
-      count: number of frames, `config.frame_step` apart.
+    Iterating reads them: `(name, frames [count, height, width, channels])` of each sequence that
+    ends with them without a gap.
 
-    Returns:
-      The name and frames `[count, height, width, channels]` of each sequence that ends with them
-      without a gap; and notes, among them how many do not.
-
-    Raises:
-      ConfigError: a setting that this kind of data cannot follow.
-      DataError: no sequence is long enough, or a frame cannot be read.
+    Attributes:
+      dtype, channels: of the frames.
+      notes: one line each, among them how many sequences do not.
     """
-    check_applies(config)
-    # Only what is used gets decoded, unless asked otherwise.
-    frames = open_frames(dataclasses.replace(config, check_files=config.check_files or "none"))
-    step = config.frame_step
-    span = window_span(count, 0, step)
-    ends = [s for s in frames.stretches() if s.stop == frames.lengths[s.sequence]]
-    long_enough = [s for s in ends if s.stop - s.start >= span]
-    if not long_enough:
-        longest = max((s.stop - s.start for s in ends), default=0)
-        raise DataError(
-            f"{config.data}: the longest sequence ends with {longest} frames in a row; a forecast "
-            f"from {count} input frames needs {span}"
-        )
-    notes = list(frames.notes)
-    if short := len(frames.lengths) - len(long_enough):
-        notes.append(f"sequences left out, without {span} frames in a row at their end: {short}")
-    found = [
-        (frames.names[s.sequence], frames.read(s.sequence, range(s.stop - span, s.stop, step)))
-        for s in long_enough
-    ]
-    return found, notes
+
+    def __init__(self, config: DataConfig, count: int):
+        """Opens the data.
+
+        Args:
+          config: names the data, and how they are read; `limit` is the most sequences.
+          count: number of frames, `config.frame_step` apart.
+
+        Raises:
+          ConfigError: a setting that this kind of data cannot follow.
+          DataError: no sequence is long enough, or a frame cannot be read.
+        """
+        check_applies(config)
+        # Only what is used gets decoded, unless asked otherwise.
+        check = config.check_files or "none"
+        self._frames = frames = open_frames(dataclasses.replace(config, check_files=check))
+        self._step = config.frame_step
+        self._span = window_span(count, 0, self._step)
+        self.dtype, self.channels = frames.dtype, frames.frame_shape[-1]
+        ends = [s for s in frames.stretches() if s.stop == frames.lengths[s.sequence]]
+        found = [s for s in ends if s.stop - s.start >= self._span]
+        if not found:
+            longest = max((s.stop - s.start for s in ends), default=0)
+            raise DataError(
+                f"{config.data}: the longest sequence ends with {longest} frames in a row; a "
+                f"forecast from {count} input frames needs {self._span}"
+            )
+        self.notes = list(frames.notes)
+        if short := len(frames.lengths) - len(found):
+            self.notes.append(
+                f"sequences left out, without {self._span} frames in a row at their end: {short}"
+            )
+        self._ends = found[: config.limit]
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        for sequence, _, stop in self._ends:
+            numbers = range(stop - self._span, stop, self._step)
+            yield self._frames.names[sequence], self._frames.read(sequence, numbers)

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxconvlstm.errors import DataError
+
 PartName = Literal["train", "val", "test"]
 Region = tuple[slice, slice]
 """Rows and columns of a part of the frames."""
@@ -34,7 +36,8 @@ class Frames(abc.ABC):
       parts: for each sequence the part ("train", "val", "test") that the data themselves put it in,
         or None where they say nothing.
       groups: for each sequence the number of its group; sequences that share frames are in one
-        group and must not be in different parts. None where no sequences share any.
+        group and must not be in different parts, and none is divided. None where no frame is in
+        two sequences, or twice in one.
       unit: of the values, e.g. "dBZ", where the data name it.
       value_range: lowest and highest value, where the data say it: 0 and 1 for truth values.
       nan_is_missing: the data themselves mark missing values, which are read as NaN.
@@ -87,6 +90,21 @@ class Frames(abc.ABC):
                 if start not in bad
             ]
         return found
+
+
+def choose_sequences(count: int, chosen: tuple[int, int] | None, place: str) -> range:
+    """The numbers of the sequences to use, of `count`: those of `--sequences FIRST STOP`, or all.
+
+    Raises:
+      DataError: there are not so many.
+    """
+    if chosen is None:
+        return range(count)
+    if chosen[1] > count:
+        raise DataError(
+            f"{place}: --sequences {chosen[0]} {chosen[1]}: there are only {count}, counted from 0"
+        )
+    return range(*chosen)
 
 
 class FrameCache:

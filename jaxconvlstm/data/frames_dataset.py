@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from jaxconvlstm.data.windows import (
     split_stretches,
     window_span,
 )
-from jaxconvlstm.errors import DataError
+from jaxconvlstm.errors import ConfigError, DataError
 
 FREE_RUNNING_STEPS = 5
 """Steps that each part has room for at least, where the sequences allow it."""
@@ -50,6 +51,7 @@ class FramesDataset:
         self.frames = frames
         self.frame_shape, self.dtype = frames.frame_shape, frames.dtype
         notes = list(frames.notes)
+        self._check_missing()
         self._stretches = frames.stretches()
         self.values, value_notes = self._scale()
         self.notes = [*notes, *value_notes, *self._summary()]
@@ -93,6 +95,14 @@ class FramesDataset:
             return self._parts_of_folders(self.frames.parts)
         return self._divide(self._stretches, config.split)
 
+    def _check_missing(self) -> None:
+        """Refuses a code for missing values that no value can have."""
+        missing, dtype = self._config.missing_value, self.dtype
+        if missing is not None and dtype.kind in "ui":
+            limits = np.iinfo(dtype)
+            if missing != int(missing) or not limits.min <= missing <= limits.max:
+                raise ConfigError(f"--missing-value {missing:g}: no {dtype} value is that")
+
     def _parts_of_folders(self, given: Sequence[PartName]) -> Parts:
         """As the folders say; a part with a share and no folder is divided from training."""
         parts: Parts = {name: [] for name in SPLIT_NAMES}
@@ -124,7 +134,7 @@ class FramesDataset:
         if self._given_values is not None:
             return self._given_values, []
         try:
-            training = self.parts["train"]
+            training = self.parts["train"] or self._stretches
         except DataError:
             # Data that are only evaluated need not be large enough to be divided.
             training = self._stretches
@@ -140,6 +150,10 @@ class FramesDataset:
     def _summary(self) -> list[str]:
         lengths = self.frames.lengths
         notes = []
+        if self._config.nan == "mask" and self.dtype.kind != "f":
+            notes.append(f"--nan mask: {self.dtype} values are never NaN")
+        if (tile := self._config.tile) and all(map(operator.ge, tile, self.frame_shape)):
+            notes.append(f"--tile {tile[0]} {tile[1]}: frames are no larger, and evaluated whole")
         usable = {s.sequence for s in self._stretches if s.stop - s.start >= self._span}
         if short := len(lengths) - len(usable):
             notes.append(
@@ -199,8 +213,9 @@ class FrameWindows:
         self._positions = positions
         self._input_frames = input_frames
         first = input_frames + config.horizon - 1
-        numbers = [*range(input_frames), *range(first, first + target_frames)]
-        self._offsets = [config.frame_step * number for number in numbers]
+        step = config.frame_step
+        self._given = range(0, input_frames * step, step)
+        self._wanted = range(first * step, (first + target_frames) * step, step)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -210,11 +225,13 @@ class FrameWindows:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Windows.read`; the same in every epoch."""
         sequence, start = self._positions[index]
-        numbers = [start + offset for offset in self._offsets]
+        numbers: Sequence[int] = range(start, start + self._wanted.stop, self._given.step)
+        if self._given.stop != self._wanted.start:
+            numbers = [start + offset for offset in (*self._given, *self._wanted)]
         window = self._frames.read(sequence, numbers, region)
         return window[: self._input_frames], window[self._input_frames :]
 
     def name(self, index: int) -> str:
         """The sequence and the window's first and last frame in it, counted from 0."""
         sequence, start = self._positions[index]
-        return f"{self._frames.names[sequence]} frames {start}-{start + self._offsets[-1]}"
+        return f"{self._frames.names[sequence]} frames {start}-{start + self._wanted[-1]}"

@@ -32,7 +32,6 @@ class TrainLoader:
     statement, or close it.
 
     Attributes:
-      position: index of the next batch, to `start` from when a run is resumed.
       batches_per_epoch: full batches in an epoch.
     """
 
@@ -75,7 +74,6 @@ class TrainLoader:
         self._augmentation.check(windows.frame_shape)
         self._augments = self._augmentation.changes
         self.batches_per_epoch = len(windows) // batch_size
-        self.position = start
         self._batches = ReadAhead(
             self._read, range(start, sys.maxsize), threads=threads, timeout=timeout, check=check
         )
@@ -90,9 +88,7 @@ class TrainLoader:
           DataError: a window cannot be read; the message names it.
           StuckReaderError: reading a window did not end in time; its thread may still be running.
         """
-        batch = next(self._batches)
-        self.position += 1
-        return batch
+        return next(self._batches)
 
     def __enter__(self) -> "TrainLoader":
         return self

@@ -1,13 +1,14 @@
 """Numbered items read ahead by threads, handed out in order, without ever waiting for ever."""
 
 import itertools
+import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from jaxconvlstm.data.being_read import count_wait
+from jaxconvlstm.data.being_read import Reading, count_wait
 from jaxconvlstm.errors import StuckReaderError
 
 AHEAD = 4
@@ -16,6 +17,7 @@ LOOK_EVERY = 0.2
 """Seconds between two looks at what is being read, while waiting."""
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 # Made once, by the thread that read the item.
 Result = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 
@@ -115,3 +117,35 @@ class ReadAhead(Generic[T]):
                         f"{name}: not read after {self._timeout:g} seconds of waiting "
                         "(--read-timeout)"
                     ) from None
+
+
+def map_in_threads(
+    function: Callable[[Item], T],
+    items: Sequence[Item],
+    name: Callable[[Item], str],
+    *,
+    timeout: float = 25.0,
+) -> Iterator[T]:
+    """`function` of each item, in order, worked out by a few threads that read ahead.
+
+    Args:
+      function: reads a file, say.
+      items: what of.
+      name: what an item is called, should it never end.
+      timeout: seconds to wait for one item.
+
+    Raises:
+      StuckReaderError: one is not done in time; its thread may still be running.
+    """
+
+    def read(reader: ReadAhead[T], number: int) -> T:
+        with Reading(reader, lambda index: name(items[index])) as reading:
+            reading.start(number)
+            return function(items[number])
+
+    threads = min(8, os.cpu_count() or 1)
+    results = ReadAhead(read, range(len(items)), threads=threads, timeout=timeout)
+    try:
+        yield from results
+    finally:
+        results.close()

@@ -1,17 +1,16 @@
 """The scale of the network, measured on the training data where it has to be."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxconvlstm.config import DataConfig
 from jaxconvlstm.data.frames import Frames, Stretch
+from jaxconvlstm.data.read_ahead import map_in_threads
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.errors import DataError
+from jaxconvlstm.errors import ConfigError, DataError
 
 MOST_FRAMES = 10_000
 """Frames that are measured at most, spread evenly over all."""
@@ -50,6 +49,8 @@ def scale_for(
     notes = []
     chosen = config.value_range or frames.value_range
     if config.threshold is not None:
+        if frames.nan_is_missing:
+            raise ConfigError("--threshold: the file marks missing values, which would become 0")
         chosen = (0.0, 1.0)
     values = dataclasses.replace(
         Values.for_dtype(frames.dtype, chosen, config.missing_value),
@@ -102,12 +103,16 @@ def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Sta
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     count, total, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     measured = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        jobs = list(_portions(stretches))
-        for part in pool.map(lambda job: _measure_some(frames, values, *job), jobs):
-            low, high = np.minimum(low, part[0]), np.maximum(high, part[1])
-            count, total, squares = count + part[2], total + part[3], squares + part[4]
-            measured += int(part[5][0])
+    jobs = list(_portions(stretches))
+    parts = map_in_threads(
+        lambda job: _measure_some(frames, values, *job),
+        jobs,
+        lambda job: f"{frames.names[job[0]]}, frame {frames.frame_name(job[0], job[1][0])}",
+    )
+    for part in parts:
+        low, high = np.minimum(low, part[0]), np.maximum(high, part[1])
+        count, total, squares = count + part[2], total + part[3], squares + part[4]
+        measured += int(part[5][0])
     if not count.all():
         raise DataError("the training frames hold no valid value in at least one channel")
     mean = total / count

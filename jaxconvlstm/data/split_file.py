@@ -1,11 +1,13 @@
 """Which frames belong to which part of the data, as a JSON file."""
 
+import bisect
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.data.frames import Frames, Stretch
+from jaxconvlstm.data.frames import Frames, PartName, Stretch
 from jaxconvlstm.data.windows import SPLIT_NAMES, Parts
 from jaxconvlstm.errors import DataError
 
@@ -38,9 +40,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
       DataError: it cannot be read, or is no object.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")  # nor a pipe, which might never end
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(values).__name__}")
@@ -69,21 +73,30 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
         raise DataError(f"{source}: unknown key {', '.join(sorted(unknown))}")
     if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise DataError(f"{source}: format version {values['format_version']!r} is not known")
-    parts: Parts = {name: [] for name in SPLIT_NAMES}
-    taken: dict[int, list[tuple[Stretch, str]]] = {}
+    named: dict[int, list[tuple[Stretch, PartName]]] = {}
     for name in SPLIT_NAMES:
         for item in values.get(name, []):
             stretch = _stretch(item, index, frames, f"{source}: {name}")
-            for other, part in taken.setdefault(stretch.sequence, []):
-                if other.start < stretch.stop and stretch.start < other.stop:
-                    sequence = frames.names[stretch.sequence]
-                    raise DataError(f"{source}: {sequence}: frames in both {part} and {name}")
-            taken[stretch.sequence].append((stretch, name))
-            parts[name] += [
-                Stretch(s.sequence, max(s.start, stretch.start), min(s.stop, stretch.stop))
-                for s in usable.get(stretch.sequence, [])
-                if s.start < stretch.stop and stretch.start < s.stop
-            ]
+            named.setdefault(stretch.sequence, []).append((stretch, name))
+    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    for sequence, entries in named.items():
+        entries.sort()
+        for (before, part), (after, other) in itertools.pairwise(entries):
+            if after.start < before.stop:
+                where = f"both {part} and {other}" if part != other else f"{part} twice"
+                raise DataError(f"{source}: {frames.names[sequence]}: frames in {where}")
+        runs = usable.get(sequence, [])
+        starts = [run.start for run in runs]
+        for stretch, name in entries:
+            first = max(bisect.bisect_right(starts, stretch.start) - 1, 0)
+            for run in itertools.islice(runs, first, None):
+                if run.start >= stretch.stop:
+                    break
+                start, stop = max(run.start, stretch.start), min(run.stop, stretch.stop)
+                if start < stop:
+                    parts[name].append(Stretch(sequence, start, stop))
+    for stretches in parts.values():
+        stretches.sort()
     _check_groups(parts, frames, source)
     return parts
 

@@ -1,5 +1,7 @@
 """Where windows lie in sequences, and splits that share no frame. Lengths and indices only."""
 
+import bisect
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -39,9 +41,9 @@ class WindowPositions:
         self._stretches = stretches
         self._stride = stride
         counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in stretches]
-        self._ends = np.cumsum(counts, dtype=np.int64)
-        self._firsts = self._ends - counts
-        total = sum(counts)
+        # The number of each stretch's first window; one more for the end.
+        self._firsts = [0, *itertools.accumulate(counts)]
+        total = self._firsts[-1]
         self._chosen: Sequence[int] | np.ndarray = range(total)
         if limit is not None and limit < total:
             self._chosen = np.linspace(0, total - 1, limit).round().astype(np.int64)
@@ -51,10 +53,9 @@ class WindowPositions:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         window = int(self._chosen[index])
-        which = int(np.searchsorted(self._ends, window, side="right"))
-        stretch = self._stretches[which]
-        offset = window - int(self._firsts[which])
-        return stretch.sequence, stretch.start + offset * self._stride
+        which = bisect.bisect_right(self._firsts, window) - 1
+        sequence, start, _ = self._stretches[which]
+        return sequence, start + (window - self._firsts[which]) * self._stride
 
 
 def split_stretches(
@@ -76,7 +77,8 @@ def split_stretches(
       by: "sequence" gives whole sequences to a split: the first ones to training, the last ones to
         test. "time" gives the first part of each to training and its last part to test. "auto"
         holds out sequences if there are at least `SEQUENCES_TO_HOLD_OUT`, or if some share frames.
-      groups: number of each sequence's group; those of one group share frames and stay together.
+      groups: number of each sequence's group, where some share frames or hold one twice: those of
+        one group stay together, and none is divided.
 
     Returns:
       The stretches of each split, none for a share of 0.
@@ -89,9 +91,12 @@ def split_stretches(
     for stretch in stretches:
         if _frames([stretch]) >= span:
             pieces.setdefault(stretch.sequence, []).append(stretch)
-    share_frames = groups is not None and len({groups[i] for i in pieces}) < len(pieces)
+    share_frames = groups is not None
     if by == "time" and share_frames:
-        raise DataError("--split-by time: some sequences share frames; hold out sequences instead")
+        raise DataError(
+            "--split-by time: some sequences share frames, or hold one twice; "
+            "--split-by sequence keeps those together"
+        )
     if by == "auto":
         many = len(pieces) >= SEQUENCES_TO_HOLD_OUT or share_frames
         by = "sequence" if many else "time"
@@ -125,7 +130,7 @@ def check_share(split: Split, name: PartName) -> None:
 def _allot(total: int, shares: dict[PartName, float], least: int) -> dict[PartName, int]:
     """Shares of `total` frames or sequences, each at least `least`; `total` must hold these."""
     sizes = {name: max(round(total * share), least) for name, share in shares.items()}
-    if sum(shares.values()) > 1 - 1e-9:
+    if "train" in sizes and sum(shares.values()) > 1 - 1e-9:
         sizes["train"] = max(total - sum(sizes.values()) + sizes["train"], least)
     excess = sum(sizes.values()) - total
     for name in SPLIT_NAMES:  # Training gives first, then validation.
@@ -148,11 +153,11 @@ def _by_sequence(
         units.setdefault(groups[sequence] if groups else sequence, []).extend(stretches)
     whole = list(units.values())
     if len(whole) < len(shares):
-        parts["train"] = [stretch for stretches in whole for stretch in stretches]
+        parts[next(iter(shares))] = [stretch for stretches in whole for stretch in stretches]
         return parts
     sizes = _allot(len(whole), shares, 1)
     test = len(whole) - sizes.get("test", 0)
-    bounds = {"train": (0, sizes["train"]), "val": (test - sizes.get("val", 0), test)}
+    bounds = {"train": (0, sizes.get("train", 0)), "val": (test - sizes.get("val", 0), test)}
     bounds["test"] = (test, len(whole))
     for name in sizes:
         start, stop = bounds[name]
@@ -170,8 +175,9 @@ def _by_time(pieces: dict[int, list[Stretch]], span: int, shares: dict[PartName,
         served = dict(shares)
         divided = _divide(stretches, span, served)
         for name in ("val", "test"):
-            if name in served and not all(divided.values()):
-                served["train"] += served.pop(name)
+            if name in served and len(served) > 1 and not all(divided.values()):
+                share = served.pop(name)
+                served[next(iter(served))] += share
                 divided = _divide(stretches, span, served)
         if list(served) == ["train"]:
             training_only.append(sequence)
@@ -203,6 +209,8 @@ def _divide(stretches: list[Stretch], span: int, shares: dict[PartName, float]) 
     for name in ("test", "val"):
         if name in shares:
             stretches, parts[name] = _take_end(stretches, sizes[name], span)
+    if "train" not in shares:
+        return parts
     frames = sizes["train"] if sum(shares.values()) < 1 - 1e-9 else _frames(stretches)
     _, taken = _take_end(_backwards(stretches), frames, span)
     parts["train"] = _backwards(taken)

@@ -7,7 +7,6 @@ from pathlib import Path
 from jaxconvlstm.data.arrays.array_stores import open_hdf5, open_netcdf, open_zarr
 from jaxconvlstm.data.arrays.npy_files import open_npy, open_npz
 from jaxconvlstm.data.arrays.stored_array import StoredArray, unreadable
-from jaxconvlstm.data.pictures.listing import natural_key
 from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.errors import DataError
 
@@ -49,46 +48,3 @@ def open_array(path: Path, variable: str | None = None, rank: int | None = None)
         kind = "a folder" if path.is_dir() else "a file"
         raise DataError(f"{printable(path)}: is {kind}, which its extension does not fit")
     return opener(path, variable, rank)
-
-
-def list_array_files(root: Path) -> tuple[list[tuple[Path, list[Path]]], list[Path]]:
-    """The folders at or below `root` that hold array files, with those, and other files.
-
-    In natural order. Hidden folders and files are passed over; links are followed, but each real
-    folder is listed once.
-
-    Raises:
-      DataError: a folder cannot be listed, or there is no array file.
-    """
-    folders: list[tuple[Path, list[Path]]] = []
-    ignored: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-        except OSError as error:
-            raise unreadable(folder, error) from error
-        arrays: list[Path] = []
-        deeper: list[Path] = []
-        for path in entries:
-            hidden = path.name.startswith(".")
-            if is_array_file(path) and not hidden:
-                arrays.append(path)
-            elif not path.is_dir():
-                ignored.append(path)
-            elif not hidden:
-                deeper.append(path)
-        if arrays:
-            folders.append((folder, arrays))
-        waiting += reversed(deeper)
-    if not folders:
-        found = f" among {len(ignored)} files" if ignored else ""
-        known = ", ".join(EXTENSIONS)
-        raise DataError(f"{printable(root)}: no array files{found}; known are {known}")
-    return folders, ignored

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxconvlstm.data.arrays import objects
 from jaxconvlstm.data.arrays.array_reader import WHOLE, ArrayReader
-from jaxconvlstm.data.arrays.array_series import Series, Source, from_path
+from jaxconvlstm.data.arrays.array_search import search_frames
+from jaxconvlstm.data.arrays.array_series import Series, Source, choose_from, from_path
 from jaxconvlstm.data.arrays.array_values import describe_bad, first_bad
-from jaxconvlstm.data.frames import FrameCache, Frames, Region
+from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences
 from jaxconvlstm.data.part_folders import parts_of_folders
 from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.data.prepare import Preparation
@@ -61,8 +62,8 @@ class ArrayFrames(Frames):
           cache_gib: memory for what is kept.
 
         Raises:
-          ConfigError: `axes` or `sequences` does not fit the data.
-          DataError: missing, damaged, unclear, or values that are refused.
+          ConfigError: `axes` does not fit the data.
+          DataError: missing, damaged, unclear, values that are refused, or fewer sequences.
         """
         super().__init__()
         self._preparation = preparation
@@ -143,40 +144,29 @@ class ArrayFrames(Frames):
         most_bytes: float,
     ) -> list[Series]:
         """The arrays of the sequences asked for."""
+        found: list[Series] | None = None
         if isinstance(source, str | os.PathLike):
-            found, ignored = from_path(Path(source), axes, variable, on_bad_frame)
-            if ignored:
-                example = printable(ignored[0])
-                self.notes.append(
-                    f"files ignored that are no arrays: {len(ignored)}, e.g. {example}"
-                )
+            found, notes = from_path(Path(source), axes, variable, on_bad_frame)
+            self.notes += notes
         elif variable is not None:
             raise ConfigError(f"--variable {variable}: has no effect on data in memory")
         elif objects.is_array(source):
             found = objects.from_array(source, axes)
-        else:
-            found, count = objects.from_objects(source, axes, sequences, most_bytes)
-            if sequences is not None:
-                self.notes.append(f"sequences used: {len(found)} of {count}")
-            sequences = None
+        count = objects.count(source) if found is None else sum(each.stop for each in found)
+        place = printable(source) if isinstance(source, str | os.PathLike) else "data"
+        used = choose_sequences(count, sequences, place)
         if sequences is not None:
-            found = self._subset(found, *sequences)
+            self.notes.append(
+                f"sequences {used.start} to {used.stop - 1} of {count} used (--sequences)"
+            )
+        if found is None:
+            # Only those used are asked for.
+            found = objects.from_objects(source, axes, used, most_bytes)
+        else:
+            found = choose_from(found, used)
         if not found:
             raise DataError("data: no sequences")
         return found
-
-    def _subset(self, found: list[Series], first: int, stop: int) -> list[Series]:
-        count = sum(series.stop for series in found)
-        if stop > count:
-            raise ConfigError(f"--sequences {first} {stop}: the data hold {count} sequences")
-        start = 0
-        for series in found:
-            length = series.stop
-            series.first = min(max(first - start, 0), length)
-            series.stop = max(min(stop - start, length), series.first)
-            start += length
-        self.notes.append(f"sequences used: {stop - first} of {count}")
-        return [series for series in found if series.first < series.stop]
 
     def _sources(self) -> Iterator[Source]:
         for series in self._series:
@@ -277,24 +267,15 @@ class ArrayFrames(Frames):
         return may_fail and (check_files == "all" or size <= CHECK_ALL_UP_TO)
 
     def _search(self, on_bad_frame: Literal["error", "skip"]) -> None:
-        """Reads every frame once. A bad one is found by halving, and listed or raised."""
-        bad: dict[int, dict[int, str]] = {}
-        step = max(1, BLOCK_BYTES // (int(np.prod(self._raw_shape)) * self._raw_dtype.itemsize))
-        for sequence, length in enumerate(self.lengths):
-            size = step if self._alike else 1
-            waiting = [(n, min(n + size, length)) for n in range(0, length, size)][::-1]
-            while waiting:
-                start, stop = waiting.pop()
-                try:
-                    self._read(sequence, range(start, stop), WHOLE)
-                except DataError as error:
-                    if on_bad_frame == "error":
-                        raise
-                    if stop - start == 1:
-                        bad.setdefault(sequence, {})[start] = str(error)
-                    else:
-                        middle = (start + stop) // 2
-                        waiting += [(middle, stop), (start, middle)]
+        """Reads every frame once, and lists or raises what is bad."""
+        size = max(1, BLOCK_BYTES // (int(np.prod(self._raw_shape)) * self._raw_dtype.itemsize))
+        bad = search_frames(
+            lambda sequence, frames: self._read(sequence, frames, WHOLE),
+            self._reader.place,
+            self.lengths,
+            size if self._alike else 1,
+            skip=on_bad_frame == "skip",
+        )
         self.bad, self._checked = bad, True
         count = sum(map(len, bad.values()))
         if count:

@@ -1,6 +1,7 @@
 """Which arrays make up which sequences, for files and folders of files."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxconvlstm.data.arrays.array_files import list_array_files, open_array
+from jaxconvlstm.data.arrays.array_files import EXTENSIONS, is_array_file, open_array
 from jaxconvlstm.data.arrays.array_values import dtype_to_read
 from jaxconvlstm.data.arrays.axes import Layout, find_layout
 from jaxconvlstm.data.arrays.stored_array import StoredArray
 from jaxconvlstm.data.pictures.picture_file import printable
+from jaxconvlstm.data.walk import find_files
 from jaxconvlstm.errors import DataError
 
 
@@ -92,8 +94,8 @@ def from_path(
     axes: str | None,
     variable: str | None,
     on_bad_frame: Literal["error", "skip"],
-) -> tuple[list[Series], list[Path]]:
-    """The sequences in a file, or in a folder of files, and the files that are ignored.
+) -> tuple[list[Series], list[str]]:
+    """The sequences in a file, or in a folder of files, and notes on the files left out.
 
     Raises:
       ConfigError: the axes do not fit.
@@ -104,14 +106,26 @@ def from_path(
     return [Series(printable(path.stem), [_open(path, axes, variable, False)])], []
 
 
+def choose_from(found: list[Series], used: range) -> list[Series]:
+    """Only the sequences of these numbers."""
+    start = 0
+    for series in found:
+        length = series.stop
+        series.first = min(max(used.start - start, 0), length)
+        series.stop = max(min(used.stop - start, length), series.first)
+        start += length
+    return [series for series in found if series.first < series.stop]
+
+
 def _from_folder(
     root: Path, axes: str | None, variable: str | None, on_bad_frame: Literal["error", "skip"]
-) -> tuple[list[Series], list[Path]]:
-    folders, ignored = list_array_files(root)
+) -> tuple[list[Series], list[str]]:
+    found, notes = find_files(root, is_array_file, "array files", EXTENSIONS)
     one_frame = axes is not None and "T" not in axes
     series = []
     first: Source | None = None
-    for folder, files in folders:
+    for folder, group in itertools.groupby(found, lambda file: file.parent):
+        files = list(group)
         below = folder.relative_to(root)
         sources: list[Source | None] = []
         bad: dict[int, str] = {}
@@ -145,7 +159,7 @@ def _from_folder(
             raise DataError(f"{printable(folder)}: no file can be used, e.g. {bad[0]}")
     for each in series:
         _check_alike(each)
-    return series, ignored
+    return series, notes
 
 
 def _name(path: Path, stems: Mapping[str, int]) -> str:

@@ -8,14 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxconvlstm.data.frames import FrameCache, Frames, Region, stack
+from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences, stack
 from jaxconvlstm.data.part_folders import parts_of_folders
-from jaxconvlstm.data.pictures.listing import (
-    PictureSequence,
-    name_apart,
-)
+from jaxconvlstm.data.pictures.listing import PictureSequence, name_apart
 from jaxconvlstm.data.pictures.numbering import number_frames
-from jaxconvlstm.data.pictures.pages import read_pages
 from jaxconvlstm.data.pictures.path_list import group_lines, number_files
 from jaxconvlstm.data.pictures.picture_check import Findings, Run, check_pictures
 from jaxconvlstm.data.pictures.picture_file import (
@@ -23,6 +19,7 @@ from jaxconvlstm.data.pictures.picture_file import (
     PictureHeader,
     printable,
     read_header,
+    read_pages,
     read_picture,
 )
 from jaxconvlstm.data.pictures.picture_sequences import is_path_list, list_pictures
@@ -75,7 +72,8 @@ class FolderFrames(Frames):
           sequences: use only those from the first number up to, not including, the second.
 
         Raises:
-          ConfigError: a time format that cannot be read, or where names are not looked at.
+          ConfigError: a time format that cannot be read; or one, or `allow_gaps`, where names are
+            not looked at.
           DataError: nothing there, or a picture that is damaged or unlike the first one.
         """
         super().__init__()
@@ -83,17 +81,25 @@ class FolderFrames(Frames):
         self._preparation, self._allow_nan = preparation, nan == "mask"
         self._files: list[list[int]] | None = None
         is_folder = not root.is_file()
-        if time_format is not None and not is_folder:
-            raise ConfigError(f"--time-format: {printable(root)} has an order of its own")
+        for flag, given in (("--time-format", time_format), ("--allow-gaps", allow_gaps)):
+            if given and not is_folder:
+                raise ConfigError(f"{flag}: {printable(root)} has an order of its own")
         listing = list_pictures(root)
         self.notes += listing.notes
-        self.sequences = self._choose(root, name_apart(listing.sequences), sequences)
+        count = len(listing.sequences)
+        used = choose_sequences(count, sequences, printable(root))
+        self.sequences = name_apart(listing.sequences)[used.start : used.stop]
+        if sequences is not None:
+            self.notes.append(
+                f"sequences {used.start} to {used.stop - 1} of {count} used (--sequences)"
+            )
         if is_folder:
             inside = (sequence.folder.relative_to(root).parts for sequence in self.sequences)
             self.parts, notes = parts_of_folders(parts[0] if parts else "" for parts in inside)
             self.notes += notes
             self._find_gaps(time_format, allow_gaps)
         elif is_path_list(root):
+            self._list_folder = root.parent
             self._find_groups()
         self.names = [sequence.name for sequence in self.sequences]
         self.lengths = [sequence.length for sequence in self.sequences]
@@ -127,28 +133,14 @@ class FolderFrames(Frames):
         return stack((found[frame] for frame in frames), region)  # type: ignore[misc]
 
     def frame_name(self, sequence: int, frame: int) -> str:
-        """The file's name, and the page, if it has several."""
-        return self.sequences[sequence].frame_name(frame)
+        """The file's name, and the page, if it has several; its path from a path list's folder."""
+        if self._files is None:
+            return self.sequences[sequence].frame_name(frame)
+        return printable(os.path.relpath(self.path(sequence, frame), self._list_folder))
 
     def path(self, sequence: int, frame: int) -> Path:
         """The file of a frame."""
         return self.sequences[sequence].path(frame)
-
-    def _choose(
-        self, root: Path, found: list[PictureSequence], chosen: tuple[int, int] | None
-    ) -> list[PictureSequence]:
-        """The sequences that are to be used."""
-        if chosen is None:
-            return found
-        used = found[slice(*chosen)]
-        if not used:
-            raise DataError(
-                f"{printable(root)}: --sequences {chosen[0]} {chosen[1]}: there are only "
-                f"{len(found)}, counted from 0"
-            )
-        last = chosen[0] + len(used) - 1
-        self.notes.append(f"sequences {chosen[0]} to {last} of {len(found)} used (--sequences)")
-        return used
 
     def _find_gaps(self, time_format: str | None, allow_gaps: bool) -> None:
         """Orders frames by time, if asked to, and finds where some are missing."""
@@ -163,14 +155,17 @@ class FolderFrames(Frames):
         self.notes += numbering.notes
 
     def _find_groups(self) -> None:
-        """Lines of a path list that share frames belong together."""
+        """Lines of a path list that share frames, or hold one twice, belong together."""
         self._files = number_files([sequence.files for sequence in self.sequences])
         groups = group_lines(self._files)
-        sizes = Counter(groups)
-        if len(sizes) < len(groups):
-            self.groups = groups
-            sharing = sum(size for size in sizes.values() if size > 1)
+        sharing = sum(size for size in Counter(groups).values() if size > 1)
+        repeating = sum(len(set(files)) < len(files) for files in self._files)
+        if sharing:
             self.notes.append(f"lines that share frames: {sharing}, kept in the same part")
+        if repeating:
+            self.notes.append(f"lines that hold a frame twice: {repeating}, not divided in time")
+        if sharing or repeating:
+            self.groups = groups
 
     def _count(self) -> int:
         """Number of frames, each file of a path list counted once."""
@@ -243,7 +238,11 @@ class FolderFrames(Frames):
     def _check(self, decode: bool, skip: bool) -> None:
         """Reads every picture once."""
         findings = check_pictures(
-            self._runs(), self._pictures if decode else None, self._look, skip
+            self._runs(),
+            self._pictures if decode else None,
+            self._look,
+            lambda run: printable(self.path(run[0], run[1][0])),
+            skip,
         )
         converted = findings.colour[not self._colour]
         if converted and self._as_first:
@@ -281,8 +280,11 @@ class FolderFrames(Frames):
                 new = {n: frame for frame, n in enumerate(self._files[sequence]) if n not in seen}
                 frames = list(new.values())
                 seen.update(new)
-            for start in range(0, len(frames), CHECKED_AT_ONCE):
-                yield sequence, frames[start : start + CHECKED_AT_ONCE]
+            # The pages of a file all at once: those of a GIF are drawn on the ones before.
+            paged = self.sequences[sequence].pages is not None
+            step = length if paged else CHECKED_AT_ONCE
+            for start in range(0, len(frames), step):
+                yield sequence, frames[start : start + step]
 
     def _places(self, reasons: dict[tuple[int, int], str]) -> dict[int, dict[int, str]]:
         """Every frame that shows a refused picture: in a path list, maybe of several lines."""

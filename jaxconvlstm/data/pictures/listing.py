@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxconvlstm.data.pictures.picture_file import EXTENSIONS, printable, read_header
+from jaxconvlstm.data.read_ahead import map_in_threads
 from jaxconvlstm.errors import DataError
 
 PAGED_EXTENSIONS = ("gif", "tif", "tiff", "webp")
 """Of files that may hold several pictures."""
 OPENED_UP_TO = 10_000
 """So many of those files are opened to count their pages; more are taken for single pictures."""
+COUNT_TIMEOUT = 300.0
+"""Seconds that are waited for one of them: counting a GIF's pages goes through all."""
 _SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 _PAGED_SUFFIXES = tuple(f".{extension}" for extension in PAGED_EXTENSIONS)
 _DIGITS = re.compile("[0-9]+")
@@ -140,10 +143,14 @@ def split_pages(sequences: Sequence[PictureSequence], root: Path) -> Listing:
             f": {candidates:,}"
         )
         return Listing(list(sequences), [note])
+    paths = [
+        found.folder / name for found in sequences for name in found.files if may_have_pages(name)
+    ]
+    counts = map_in_threads(count_pages, paths, printable, timeout=COUNT_TIMEOUT)
     split = []
     for sequence in sequences:
-        opened = filter(may_have_pages, sequence.files) if candidates else ()
-        pages = {name: count for name in opened if (count := count_pages(sequence.folder / name))}
+        opened = filter(may_have_pages, sequence.files) if paths else ()
+        pages = {name: count for name, count in zip(opened, counts) if count}
         if not pages:
             split.append(sequence)
             continue

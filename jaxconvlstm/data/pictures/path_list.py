@@ -72,7 +72,7 @@ def write_path_list(
     root: str | Path,
     out: str | Path,
     *,
-    length: int | None = 8,
+    length: int = 8,
     stride: int = 8,
     overwrite: bool = False,
 ) -> tuple[int, int, list[str]]:
@@ -84,7 +84,7 @@ def write_path_list(
     Args:
       root: the folder of pictures.
       out: the file to write; it is there complete or not at all.
-      length: frames in a line; None for whole sequences.
+      length: frames in a line.
       stride: frames from the start of a line to that of the next.
       overwrite: replace a file that is there.
 
@@ -120,17 +120,15 @@ def write_path_list(
                 before, used = lines, 0
                 ends = [0, *numbering.gaps.get(index, ()), sequence.length]
                 for first, stop in itertools.pairwise(ends):
-                    size = stop - first if length is None else length
-                    for begin in range(first, stop - size + 1, stop if length is None else stride):
-                        names = sequence.files[begin : begin + size]
+                    for begin in range(first, stop - length + 1, stride):
+                        names = sequence.files[begin : begin + length]
                         file.write(json.dumps([os.path.join(start, n) for n in names]) + "\n")  # noqa: PTH118
                         lines += 1
-                        unused -= begin + size - max(begin, used)
-                        used = begin + size
+                        unused -= begin + length - max(begin, used)
+                        used = begin + length
                 sequences += lines > before
         if not lines:
-            wanted = "pictures for a path list" if length is None else f"{length} frames in a row"
-            raise DataError(f"{printable(root)}: no {wanted}")
+            raise DataError(f"{printable(root)}: no {length} frames in a row")
         temporary.replace(out)
     except OSError as error:
         raise ConfigError(f"--out {printable(out)}: cannot be written: {error.strerror}") from error

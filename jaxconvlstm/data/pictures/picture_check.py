@@ -2,19 +2,22 @@
 
 import dataclasses
 import itertools
-import os
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from jaxconvlstm.data.pictures.picture_file import Picture, PictureHeader
+from jaxconvlstm.data.read_ahead import map_in_threads
 from jaxconvlstm.errors import DataError
 
 SHOWN = 5
 """Kinds of pictures that are named; the others are counted."""
+AT_ONCE = 256
+"""Runs that are handed out together, as a million waiting ones take memory."""
+RUN_TIMEOUT = 300.0
+"""Seconds that are waited for a run, and one more for each of its frames."""
 
 Run = tuple[int, Sequence[int]]
 """A sequence, and some of its frames in order."""
@@ -61,15 +64,11 @@ class Findings:
         return found
 
 
-def exhaust(pictures: Iterable[Picture]) -> None:
-    """Decodes all, and keeps none."""
-    deque(pictures, maxlen=0)
-
-
 def check_pictures(
     runs: Iterable[Run],
     decode: Callable[[int, Sequence[int]], Iterable[Picture]] | None,
     look: Callable[[int, int], tuple[PictureHeader, int] | None],
+    name: Callable[[Run], str],
     skip: bool,
 ) -> Findings:
     """Reads pictures in several threads.
@@ -79,43 +78,48 @@ def check_pictures(
       decode: gives frames of a sequence, or raises a DataError; None if headers are enough.
       look: gives a frame's header and the number of frames whose header it is, or raises; None for
         a page whose file was looked at already.
+      name: what a run is called, should reading it never end.
       skip: collect the reasons instead of raising the first of them.
 
     Raises:
       DataError: the first frame, in order, that cannot be used.
+      StuckReaderError: a run is not read in time.
     """
 
     def check(run: Run) -> Findings:
         findings = Findings()
         sequence, frames = run
-        usable = frames
-        if decode is not None:
-            try:
-                exhaust(decode(sequence, frames))
-            except DataError:
-                if not skip:
-                    raise
-                usable = []
-                for frame in frames:
-                    try:
-                        exhaust(decode(sequence, [frame]))
-                        usable.append(frame)
-                    except DataError as error:
-                        findings.refused[sequence, frame] = str(error)
+        usable = frames if decode is None else decodable(findings, sequence, frames)
         for frame in usable:
             if (seen := look(sequence, frame)) is not None:
                 findings.count(*seen)
         return findings
 
+    def decodable(findings: Findings, sequence: int, frames: Sequence[int]) -> list[int]:
+        assert decode is not None
+        usable: list[int] = []
+        while frames:
+            done = 0
+            try:
+                for _ in decode(sequence, frames):
+                    done += 1
+            except DataError as error:
+                if not skip:
+                    raise
+                findings.refused[sequence, frames[done]] = str(error)
+            usable += frames[:done]
+            frames = frames[done + 1 :]
+        return usable
+
     found = Findings()
     remaining = iter(runs)
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings():
         # Pillow warns of what reading then refuses; an error is one line.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Not all at once, as a million waiting runs take memory.
-        while some := list(itertools.islice(remaining, 64)):
-            # `map` hands out results in order, so that always the same bad file is named.
-            for findings in pool.map(check, some):
+        while some := list(itertools.islice(remaining, AT_ONCE)):
+            timeout = RUN_TIMEOUT + max(len(frames) for _, frames in some)
+            # Results come in order, so that always the same bad file is named.
+            for findings in map_in_threads(check, some, name, timeout=timeout):
                 found.headers += findings.headers
                 found.colour += findings.colour
                 found.refused |= findings.refused

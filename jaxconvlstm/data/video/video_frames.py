@@ -1,21 +1,21 @@
 """A video file, or a folder of them, as sequences of frames."""
 
 import dataclasses
-import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.data.frames import FrameCache, Frames, Region, stack
+from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences, stack
 from jaxconvlstm.data.part_folders import parts_of_folders
 from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.data.prepare import Preparation
+from jaxconvlstm.data.read_ahead import map_in_threads
 from jaxconvlstm.data.video.video_file import (
+    EXTENSIONS,
     VideoIndex,
     explained,
     import_av,
@@ -23,14 +23,16 @@ from jaxconvlstm.data.video.video_file import (
     pixels_of,
     upright_shape,
 )
-from jaxconvlstm.data.video.video_listing import list_videos
 from jaxconvlstm.data.video.video_reader import Decoded, VideoReader, check_video, ends_early
+from jaxconvlstm.data.walk import find_files
 from jaxconvlstm.errors import DataError
 
 CHECK_ALL_UP_TO = 10_000
 """Frames that are all decoded before training, unless the user says otherwise."""
 OPEN_FILES = 4
 """Video files that each thread keeps open."""
+FILE_TIMEOUT = 600.0
+"""Seconds that are waited for one file, and one more for each frame where all are decoded."""
 GAP = 1.5
 """Frames further apart than this many typical steps have others missing between them."""
 
@@ -74,13 +76,17 @@ class VideoFrames(Frames):
         self._skips = on_bad_frame == "skip"
         self._local = threading.local()
         root = Path(source)
-        files, notes = list_videos(root)
-        self.notes += notes
+        files = [root]
+        if root.is_dir() or not root.exists():
+            accepted = [f".{extension}" for extension in EXTENSIONS]
+            files, notes = find_files(root, _is_video, "videos", accepted)
+            self.notes += notes
+        used = choose_sequences(len(files), sequences, printable(root))
         if sequences is not None:
-            files = files[slice(*sequences)]
-            if not files:
-                raise DataError(f"{printable(root)}: no video from {sequences[0]} on is there")
-        videos = self._index(files)
+            self.notes.append(
+                f"sequences {used.start} to {used.stop - 1} of {len(files)} used (--sequences)"
+            )
+        videos = self._index(files[used.start : used.stop])
         first = videos[0]
         grey = first.grey if preparation.channels is None else preparation.channels == 1
         self._prepare = dataclasses.replace(preparation, channels=1 if grey else 3)
@@ -171,7 +177,7 @@ class VideoFrames(Frames):
     def _index(self, files: list[Path]) -> list[VideoIndex]:
         """Lists the frames of all files."""
         found, unusable = [], []
-        for video in _in_threads(self._index_one, files):
+        for video in map_in_threads(self._index_one, files, printable, timeout=FILE_TIMEOUT):
             if isinstance(video, DataError):
                 unusable.append(video)
             else:
@@ -203,7 +209,15 @@ class VideoFrames(Frames):
                 self._check_one(number, video) if everything or not video.certain else (video, {})
             )
 
-        checked = _in_threads(check, range(len(videos)))
+        most = max(len(video.times) for video in videos)
+        checked = list(
+            map_in_threads(
+                check,
+                range(len(videos)),
+                lambda number: printable(videos[number].path),
+                timeout=FILE_TIMEOUT + most,
+            )
+        )
         self.bad = {number: bad for number, (_, bad) in enumerate(checked) if bad}
         if self.bad:
             number, bad = next(iter(self.bad.items()))
@@ -265,7 +279,5 @@ class VideoFrames(Frames):
         return f"{which} {', '.join(kinds)}, {sum(self.lengths)} frames, {', '.join(rates)}"
 
 
-def _in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Results in order, so that always the same bad file is named; each file in one thread."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+def _is_video(path: Path) -> bool:
+    return path.suffix[1:].lower() in EXTENSIONS and not path.is_dir()

@@ -1,8 +1,10 @@
 """Array files of every kind: what is read, what is refused, and that damage ends in one line."""
 
+import base64
 import contextlib
 import gzip
 import io
+import os
 import pickle
 import struct
 import sys
@@ -467,3 +469,110 @@ def test_a_big_hdf5_file_is_read_window_by_window(tmp_path):
         assert frames.read(0, range(19980, 20000)).sum() == 64 * 64
     assert array_stores.LIBRARY_LOCK.acquire(timeout=1)
     array_stores.LIBRARY_LOCK.release()
+
+
+@pytest.mark.parametrize("mark", ["_FillValue", "missing_value"])
+@pytest.mark.parametrize("kind", [".h5", ".zarr"])
+def test_marks_of_missing_values(tmp_path, kind, mark):
+    path = write(tmp_path / f"x{kind}", VALUES[0].astype(np.float32))
+    value = float(VALUES[0, 1, 2, 3])
+    if kind == ".h5":
+        with h5py.File(path, "a") as file:
+            file["rain"].attrs[mark] = np.float32(value)
+    else:
+        zarr.open_group(path)["rain"].attrs[mark] = value
+    frames = ArrayFrames(path, PLAIN, axes="THW", nan="mask")
+    assert frames.nan_is_missing
+    expected = np.where(VALUES[0] == value, np.nan, VALUES[0].astype(np.float32))
+    np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], expected)
+
+
+@pytest.mark.parametrize("fill", [-9999.0, 0.0])
+@pytest.mark.parametrize("by", ["xarray", "others"])
+def test_the_fill_value_of_zarr_2(tmp_path, by, fill):
+    values = VALUES[0].astype(np.float32)
+    values[:, 2, 3] = fill
+    array = zarr.create_array(tmp_path / "x.zarr", data=values, fill_value=fill, zarr_format=2)
+    if by == "xarray":
+        array.attrs["_ARRAY_DIMENSIONS"] = ["time", "lat", "lon"]
+    frames = ArrayFrames(tmp_path / "x.zarr", PLAIN, axes="THW", nan="mask")
+    assert frames.nan_is_missing == (by == "xarray" or fill != 0)
+    assert np.isnan(frames.read(0, [1])[0, 2, 3, 0]) == frames.nan_is_missing
+    said = [note for note in frames.notes if f"its fill_value, {fill}, is taken to mark" in note]
+    assert len(said) == frames.nan_is_missing
+
+
+def test_the_fill_value_of_xarray_in_zarr_3(tmp_path):
+    values = VALUES[0].astype(np.float32)
+    array = zarr.create_array(tmp_path / "x.zarr", data=values)
+    array.attrs["_FillValue"] = base64.standard_b64encode(struct.pack("<d", 7)).decode()
+    frames = ArrayFrames(tmp_path / "x.zarr", PLAIN, axes="THW", nan="mask")
+    expected = np.where(values == 7, np.nan, values)
+    np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], expected)
+
+
+def one_frame_files(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for number, name in enumerate(names):
+        np.save(folder / f"{name}.npy", np.full((4, 4), number, np.uint8))
+    return folder
+
+
+def test_gaps_in_the_numbers_of_one_frame_files(tmp_path):
+    folder = one_frame_files(tmp_path / "a", [f"f{n:03d}" for n in range(9) if n not in (4, 5)])
+    frames = ArrayFrames(folder, PLAIN, axes="HW")
+    assert frames.gaps == {0: [4]}
+    said = "gaps in numbering: 1 (2 frames missing), e.g. before a/f006.npy; no window crosses one"
+    assert any(note.startswith(said) for note in frames.notes)
+    allowed = ArrayFrames(folder, PLAIN, axes="HW", allow_gaps=True)
+    assert allowed.gaps == {} and any("windows may cross them" in note for note in allowed.notes)
+
+
+def test_names_of_one_frame_files_as_times(tmp_path):
+    names = ["010220 1200", "010220 1300", "020120 1100", "020120 1000"]
+    folder = one_frame_files(tmp_path / "a", names)
+    (folder / "020120 1000.npy").write_bytes(b"")
+    frames = ArrayFrames(folder, PLAIN, axes="HW", time_format="%d%m%y %H%M", on_bad_frame="skip")
+    assert frames.gaps == {0: [2]} and list(frames.bad[0]) == [0]
+    assert frames.read(0, range(1, 4))[:, 0, 0, 0].tolist() == [2, 0, 1]
+    with pytest.raises(ConfigError, match="--time-format: has no effect"):
+        ArrayFrames(np.zeros((5, 4, 4)), PLAIN, time_format="%Y")
+
+
+@pytest.mark.parametrize("kind", [".h5", ".nc", ".zarr"])
+def test_gaps_in_a_time_coordinate(tmp_path, kind):
+    path = write(tmp_path / f"x{kind}", VALUES[0])
+    times = np.array([0, 1, 2, 3, 7, 8, 9, 10, 11]) / 12
+    if kind == ".h5":
+        with h5py.File(path, "a") as file:
+            file["time"] = times
+            for axis, label in enumerate(("time", "lat", "lon")):
+                file["rain"].dims[axis].label = label
+    elif kind == ".nc":
+        with netCDF4.Dataset(path, "a") as file:
+            file.createVariable("time", "f8", ("time",))[:] = times
+    else:
+        group = zarr.open_group(path)
+        group["rain"].attrs["_ARRAY_DIMENSIONS"] = ["time", "lat", "lon"]
+        group.create_array("time", data=times)
+    frames = ArrayFrames(path, PLAIN)
+    assert frames.gaps == {0: [4]}
+    said = "gaps in the time coordinate: 1 (3 frames missing), e.g. before frame 4 of "
+    assert any(note.startswith(said) for note in frames.notes)
+    assert ArrayFrames(path, PLAIN, allow_gaps=True).gaps == {}
+
+
+def test_a_time_coordinate_that_does_not_rise_is_noted(tmp_path):
+    path = write(tmp_path / "x.nc", VALUES[0])
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("time", "i4", ("time",))[:] = [0, 1, 1, 2, 3, 4, 5, 6, 7]
+    frames = ArrayFrames(path, PLAIN)
+    assert frames.gaps == {} and any("time coordinates that do not rise" in n for n in frames.notes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_is_not_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / f"x{kind}")
+    for source in (tmp_path, tmp_path / f"x{kind}"):
+        with pytest.raises(DataError, match=f"x{kind}: cannot be read: not an ordinary file"):
+            ArrayFrames(source, PLAIN)

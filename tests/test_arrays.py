@@ -438,3 +438,8 @@ def test_users_objects_are_used_by_one_thread_at_a_time():
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda n: frames.read(n % 6, [4]), range(300)))
     assert all((values[0, ..., 0] == films[n % 6][4]).all() for n, values in enumerate(read))
+
+
+def test_truth_values_have_a_range():
+    assert ArrayFrames(np.ones((5, 4, 4), bool), Preparation()).value_range == (0, 1)
+    assert ArrayFrames(np.ones((5, 4, 4), np.uint8), Preparation()).value_range is None

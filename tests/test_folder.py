@@ -593,3 +593,17 @@ def test_many_files_are_listed_in_little_memory(tmp_path: Path) -> None:
     assert stretches == [Stretch(0, 0, 7_000), Stretch(0, 7_000, count - 1)]
     # The names take 64 bytes each, and their place in a list 8.
     assert kept < 100 * count and peak < 300 * count
+
+
+@pytest.mark.parametrize("kind", ["palette", "colour", "alpha"])
+def test_every_kind_of_transparency_is_counted(tmp_path: Path, kind: str) -> None:
+    image = Image.fromarray(ramp(channels=4 if kind == "alpha" else 3))
+    image = image.convert("P") if kind == "palette" else image
+    options: dict[str, Any] = {
+        "palette": {"transparency": 0},
+        "colour": {"transparency": (0, 0, 0)},
+    }
+    for number in range(3):
+        image.save(tmp_path / f"{number}.png", **options.get(kind, {}))
+    frames = FolderFrames(tmp_path, Preparation())
+    assert "pictures whose transparency is left out: 3" in frames.notes

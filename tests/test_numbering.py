@@ -147,3 +147,39 @@ def test_a_long_sequence_is_quick() -> None:
     positions = find_gaps(names).positions
     assert time.perf_counter() - start < 5
     np.testing.assert_array_equal(np.diff(positions), 999)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("rw_10000-%y%m%d%H%M-dwd", "%y%m%d%H%M"), ("%Y%j%H%M", "%Y%j%H%M")]
+)
+def test_dates_without_a_century_or_a_month(form: str, kind: str) -> None:
+    start = datetime(2016, 12, 31, 21)
+    times = [start + timedelta(minutes=5 * n) for n in range(60) if n not in (30, 31)]
+    assert gaps([f"{time:{form}}" for time in times]) == ([30], 2, 5 * MINUTE, kind)
+
+
+@pytest.mark.parametrize("first", ["1970010100", "2016022923"])
+def test_whole_years_are_preferred(first: str) -> None:
+    start = datetime.strptime(first, "%Y%m%d%H")
+    names = [f"{start + timedelta(hours=n):%Y%m%d%H}" for n in range(30)]
+    assert gaps(names) == ([], 0, 60 * MINUTE, "%Y%m%d%H")
+
+
+@pytest.mark.parametrize("first", [1475102700, 20160228990])
+def test_long_numbers_that_are_no_dates(first: int) -> None:
+    numbers = [str(first + 10 * n) for n in range(20) if n != 7]
+    assert gaps(numbers) == ([7], 1, 10, "number")
+    note = number_frames([sequence("a", *numbers)]).notes[-1]
+    assert note.endswith("lets them); --time-format reads times instead")
+
+
+def test_no_hint_at_times_for_padded_numbers() -> None:
+    found = number_frames([sequence("a", *(f"{n:09d}" for n in (1, 2, 3, 7)))])
+    assert found.notes[-1].endswith("(--allow-gaps lets them)")
+
+
+def test_files_of_the_same_number_are_noted() -> None:
+    found = number_frames([sequence("a", "f001", "f1", "f002", "f2", "f3")])
+    assert found.gaps == {}
+    expected = "files with the same number or time as another: 2, e.g. a/f1.png"
+    assert expected in found.notes

@@ -212,4 +212,10 @@ def test_any_name_survives(folder: bytes, stems: list[bytes]) -> None:
         assert out.read_bytes().isascii()
         found = read_path_list(out)
         assert {path for line in found.lines for path in line} == set(root.iterdir())
-        assert found.notes == []
+        assert found.notes == ["every line holds one picture: a line is a sequence"] * (lines > 1)
+
+
+def test_lines_of_one_picture_are_noted(tmp_path: Path) -> None:
+    shot(tmp_path, 3)
+    found = read_path_list(written(tmp_path / "list.txt", "0.png\n1.png\n2.png\n"))
+    assert found.notes == ["every line holds one picture: a line is a sequence"]

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,7 @@ def test_headers(tmp_path: Path, name: str, mode: str) -> None:
     Image.new(mode, (7, 5)).save(tmp_path / name)
     picture_format = "PNG" if "png" in name else "JPEG"
     colour = mode == "RGB"
-    expected = (5, 7, colour, np.uint8, 1, mode, picture_format)
+    expected = (5, 7, colour, np.uint8, 1, mode, picture_format, False)
     assert read_header(tmp_path / name) == expected
 
 
@@ -146,3 +148,110 @@ def test_a_pipe_behind_a_picture_s_name_is_refused_at_once(tmp_path: Path) -> No
     for read in (read_picture, read_header):
         with pytest.raises(DataError, match="not an ordinary file"):
             read(path)
+
+
+def tiff(
+    path: Path,
+    bits: int = 8,
+    samples: int = 1,
+    planar: bool = False,
+    sample_format: int = 1,
+    description: str = "",
+    photometric: int = 1,
+) -> Path:
+    """One page of 4x4 pixels, with tags that Pillow does not write."""
+    text = description.encode() + b"\0"
+    plane = 16 * bits // 8
+    tail = 8 + 2 + 12 * (12 if samples == 2 else 11) + 4
+    shorts = tail + len(text) + len(text) % 2
+    offsets = shorts + 6 * samples
+    data = offsets + 4 * samples
+    planes = samples if planar else 1
+
+    def tag(number: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack("<HHI", number, kind, count) + (
+            struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value)
+        )
+
+    def per_sample(number: int, value: int) -> bytes:
+        return tag(number, 3, samples, value if samples == 1 else value << 16 | value)
+
+    # Three values do not fit into a tag.
+    wide = tag(258, 3, samples, shorts) if samples > 2 else per_sample(258, bits)
+    tags = [
+        tag(256, 3, 1, 4), tag(257, 3, 1, 4), wide, tag(259, 3, 1, 1), tag(262, 3, 1, photometric),
+        tag(270, 2, len(text), tail),
+        tag(273, 4, planes, data if planes == 1 else offsets), tag(277, 3, 1, samples),
+        tag(278, 3, 1, 4), tag(284, 3, 1, 2 if planar else 1), tag(339, 3, 1, sample_format),
+    ]  # fmt: skip
+    if samples == 2:
+        tags.insert(-1, tag(338, 3, 1, 0))
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    content += text.ljust(shorts - tail, b"\0") + struct.pack(f"<{samples}H", *[bits] * samples)
+    content = content.ljust(offsets, b"\0")
+    content += struct.pack(f"<{planes}I", *(data + plane * n for n in range(planes)))
+    path.write_bytes(content.ljust(data, b"\0") + bytes(plane * samples))
+    return path
+
+
+MISREAD: dict[str, tuple[dict[str, Any], str]] = {
+    "planes of 16 bits": (
+        {"bits": 16, "samples": 3, "planar": True, "photometric": 2},
+        "16 bits in each of several channels",
+    ),
+    "two samples": ({"samples": 2}, "2 values a pixel"),
+    "signed": ({"sample_format": 2}, "signed 8-bit"),
+    "ImageJ channels": ({"description": "ImageJ=1.5\nimages=60\nchannels=2\n"}, "60 images"),
+    "stack of one page": ({"description": "ImageJ=1.5\nimages=60\n"}, "60 images stored as one"),
+    "tifffile": ({"description": '{"shape": [30, 4, 4], "truncated": true}'}, "30 images stored"),
+    "OME": (
+        {"description": '<OME><Pixels SizeC="2" SizeT="3" SizeZ="5"/></OME>'},
+        "2 channels and",
+    ),
+    "OME depth": ({"description": "<Pixels ID='a' SizeC='1' SizeZ='5'>"}, "5 slices"),
+}
+
+
+@pytest.mark.parametrize("fault", MISREAD)
+def test_tiff_files_that_would_be_misread(tmp_path: Path, fault: str) -> None:
+    options, reason = MISREAD[fault]
+    path = tiff(tmp_path / "a.tif", **options)
+    for read in (read_header, read_picture):
+        with pytest.raises(DataError, match=f"a\\.tif: cannot be read: {reason}"):
+            read(path)
+
+
+def test_tiff_files_that_are_what_they_seem(tmp_path: Path) -> None:
+    for description in ("", "ImageJ=1.5\nimages=1\n", '<Pixels SizeC="1" SizeZ="1">', "channels=2"):
+        assert read_picture(tiff(tmp_path / "a.tif", description=description)).frame.shape[2] == 1
+    description = '<Pixels SizeC="3" SizeZ="1">'
+    path = tiff(tmp_path / "a.tif", samples=3, photometric=2, description=description)
+    assert read_picture(path).colour
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [("channels=2\nframes=2", "2 channels"), ("slices=2\nframes=2", "2 slices"), ("slices=4", "")],
+)
+def test_stacks_of_imagej(tmp_path: Path, lines: str, reason: str) -> None:
+    # A plain stack calls its only axis slices.
+    info = {270: f"ImageJ=1.53\nimages=4\n{lines}\n"}
+    path = save_pages(tmp_path / "a.tif", film(4, 5, 6), tiffinfo=info)
+    if not reason:
+        assert read_header(path).pages == 4
+        return
+    with pytest.raises(DataError, match=f"{reason}, whose pages are no sequence in time; convert"):
+        read_header(path)
+
+
+def test_warnings_of_pillow_are_not_shown_beside_the_error(tmp_path: Path) -> None:
+    path = save_pages(tmp_path / "a.tif", film(4, 5, 6))
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
+    code = (
+        "import sys; from jaxconvlstm.data.pictures.picture_file import read_picture\n"
+        "from jaxconvlstm.errors import DataError\n"
+        "try: read_picture(sys.argv[1], page=2)\n"
+        "except DataError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.count("\n") == 1 and "a.tif" in done.stdout

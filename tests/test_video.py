@@ -498,3 +498,23 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(DataError, match=r"video needs PyAV: pip install 'jaxconvlstm\[video\]'"):
         VideoFrames(tmp_path, Preparation())
+
+
+def test_a_header_that_was_cut_off_is_named(tmp_path):
+    whole = encode(
+        tmp_path / "whole.mp4", count=3, container={"movflags": "faststart"}
+    ).read_bytes()
+    path = tmp_path / "cut.mp4"
+    for size in range(40, len(whole) - 1, len(whole) // 30):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"cut\.mp4: "):
+            lazy(path)
+
+
+def test_a_duration_that_is_damaged_is_named(tmp_path):
+    path = encode(tmp_path / "a.mkv", count=5)
+    content = path.read_bytes()
+    place = content.index(b"00:00:00.")
+    path.write_bytes(content[:place] + b"0p" + content[place + 2 :])
+    with pytest.raises(DataError, match=r"a\.mkv: damaged: a duration of '0p:00"):
+        lazy(path)

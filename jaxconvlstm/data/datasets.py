@@ -25,9 +25,8 @@ _APPLIES_TO: dict[str, tuple[str, ...]] = {
         _REAL,
     ),
     **dict.fromkeys(("variable", "axes"), ("array",)),
-    "time_format": ("folder",),
-    "allow_gaps": ("folder", "video"),
-    "nan": ("folder", "array"),
+    "allow_gaps": _REAL,
+    **dict.fromkeys(("time_format", "nan"), ("folder", "array")),
 }
 
 
@@ -172,6 +171,7 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
         "check_files": config.check_files,
         "on_bad_frame": config.on_bad_frame,
         "cache_gib": config.cache,
+        "allow_gaps": config.allow_gaps,
     }
     if config.dataset == "array" or data is not None:
         from jaxconvlstm.data.arrays.array_frames import ArrayFrames
@@ -182,12 +182,13 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
             axes=config.axes,
             variable=config.variable,
             nan=config.nan,
+            time_format=config.time_format,
             **common,
         )
     if config.dataset == "video":
         from jaxconvlstm.data.video.video_frames import VideoFrames
 
-        return VideoFrames(source, preparation, allow_gaps=config.allow_gaps, **common)
+        return VideoFrames(source, preparation, **common)
     from jaxconvlstm.data.pictures.folder import FolderFrames
 
     return FolderFrames(
@@ -195,7 +196,6 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
         preparation,
         nan=config.nan,
         time_format=config.time_format,
-        allow_gaps=config.allow_gaps,
         **common,
     )
 

@@ -1,6 +1,7 @@
 """Files and folders of arrays: which are there, and how to open each."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,12 +39,14 @@ def open_array(path: Path, variable: str | None = None, rank: int | None = None)
         is meant.
     """
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         raise DataError(f"{printable(path)}: no array file; known are {', '.join(EXTENSIONS)}")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{printable(path)}: cannot be read: not an ordinary file")
     if path.is_dir() != (opener is open_zarr):
         kind = "a folder" if path.is_dir() else "a file"
         raise DataError(f"{printable(path)}: is {kind}, which its extension does not fit")

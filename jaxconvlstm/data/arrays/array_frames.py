@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxconvlstm.data.arrays import objects
+from jaxconvlstm.data.arrays.array_gaps import find_gaps
 from jaxconvlstm.data.arrays.array_reader import WHOLE, ArrayReader
 from jaxconvlstm.data.arrays.array_search import search_frames
 from jaxconvlstm.data.arrays.array_series import Series, Source, choose_from, from_path
@@ -44,6 +45,8 @@ class ArrayFrames(Frames):
         on_bad_frame: Literal["error", "skip"] = "error",
         check_files: Literal["all", "headers", "none"] | None = None,
         cache_gib: float = 1.0,
+        allow_gaps: bool = False,
+        time_format: str | None = None,
     ):
         """Looks at the arrays and, by default, searches up to 1 GiB of floats for NaN.
 
@@ -60,9 +63,13 @@ class ArrayFrames(Frames):
           on_bad_frame: stop at a frame that cannot be used, or list it in `bad`.
           check_files: "all" reads all values now; "headers" and "none" read no values.
           cache_gib: memory for what is kept.
+          allow_gaps: count the gaps in the numbers of files of one frame each and in time
+            coordinates, but let windows cross them.
+          time_format: how the names of files of one frame each tell the time; it orders the frames.
 
         Raises:
-          ConfigError: `axes` does not fit the data.
+          ConfigError: `axes` does not fit the data; or a time format that cannot be read, or where
+            no frames are files of their own.
           DataError: missing, damaged, unclear, values that are refused, or fewer sequences.
         """
         super().__init__()
@@ -78,6 +85,8 @@ class ArrayFrames(Frames):
         self._set_shape(on_bad_frame)
         self._describe()
         self._name_sequences()
+        self.gaps, notes = find_gaps(self._series, time_format, allow_gaps)
+        self.notes += notes
         searched = on_bad_frame == "skip" or self._to_be_searched(check_files)
         self._reader = ArrayReader(self._series, self._raw_dtype, most_bytes)
         if check_files in (None, "all") and self._reader.load_small():
@@ -226,6 +235,8 @@ class ArrayFrames(Frames):
             else:
                 what = f"axes {text}" if axes else text
                 self.notes.append(f"{what}: {len(names)} arrays, e.g. {names[0]}")
+        if all(source.stored.dtype == bool for source in self._sources()):
+            self.value_range = 0.0, 1.0
         if len(units) > 1:
             listed = ", ".join("none" if unit is None else unit for unit in units)
             self.notes.append(f"units of the arrays differ, so none is assumed: {listed}")

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +53,7 @@ class Series:
       offset: how many of them the array no longer has, because only the others were loaded.
       bad: frames that cannot be used, and why.
       folder: of the file, below the folder that was given.
+      files: names of the sources, in order, where each is a file of one frame.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Series:
     offset: int = 0
     bad: dict[int, str] = dataclasses.field(default_factory=dict)
     folder: Path = Path()
+    files: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.stop = self.any_source.layout.size("N")
@@ -154,7 +156,9 @@ def _from_folder(
             ]
         elif len(bad) < len(files):
             name = printable(root.resolve().name if folder == root else below)
-            series.append(Series(name, sources, bad=bad, folder=below))
+            series.append(
+                Series(name, sources, bad=bad, folder=below, files=[file.name for file in files])
+            )
         else:
             raise DataError(f"{printable(folder)}: no file can be used, e.g. {bad[0]}")
     for each in series:

@@ -1,8 +1,10 @@
 """Arrays in HDF5, netCDF and Zarr files, of which parts are read when asked for."""
 
+import base64
 import contextlib
 import dataclasses
 import math
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxconvlstm.data.arrays.array_values import dtype_to_read
+from jaxconvlstm.data.arrays.coordinates import has_coordinate, read_coordinate
 from jaxconvlstm.data.arrays.stored_array import (
     Key,
     OpenArray,
@@ -32,18 +35,22 @@ _MISSING_MARKS = {"_FillValue", "missing_value", "valid_min", "valid_max", "vali
 class _Packing:
     """How stored values stand for others, by the attributes of the CF conventions."""
 
-    fill: Any = None
+    fills: tuple[float, ...] = ()
     scale: float = 1.0
     offset: float = 0.0
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> "_Packing":
-        fill = _number(attributes.get("_FillValue"))
+        fills = [n for mark in ("_FillValue", "missing_value") for n in _numbers(attributes, mark)]
         scale = _number(attributes.get("scale_factor"))
         offset = _number(attributes.get("add_offset"))
-        if fill is not None and dtype.kind != "f" and not float(fill).is_integer():
-            fill = None  # NaN and the like, which no integer is.
-        return cls(fill, 1.0 if scale is None else scale, 0.0 if offset is None else offset)
+        if dtype.kind != "f":  # No integer is NaN and the like.
+            fills = [fill for fill in fills if float(fill).is_integer()]
+        return cls(
+            tuple(dict.fromkeys(fills)),
+            1.0 if scale is None else scale,
+            0.0 if offset is None else offset,
+        )
 
     @property
     def needed(self) -> bool:
@@ -51,15 +58,14 @@ class _Packing:
 
     def unpack(self, values: np.ndarray) -> np.ndarray:
         """As float32, NaN where missing."""
-        valid = None if self.fill is None else values != self.fill
         unpacked = values.astype(np.float64) * self.scale + self.offset
-        if valid is not None:
-            unpacked[~valid] = np.nan
+        for fill in self.fills:
+            unpacked[values == fill] = np.nan
         with np.errstate(over="ignore"):
             return unpacked.astype(np.float32)
 
     def remarks(self) -> list[str]:
-        return _packing_remarks(self.fill is not None, (self.scale, self.offset) != (1, 0))
+        return _packing_remarks(bool(self.fills), (self.scale, self.offset) != (1, 0))
 
 
 class _Locked:
@@ -118,6 +124,7 @@ def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray
             attributes = _hdf5_attributes(dataset)
             dimensions = _hdf5_dimensions(dataset)
             found.clear()
+            has_times = has_coordinate(file.get, key, dimensions)
     except Exception as error:
         raise unreadable(path, error) from error
     packing = _Packing.of(attributes, dtype)
@@ -129,7 +136,12 @@ def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray
             raise unreadable(label, error) from error
         return OpenArray(_unpacking(opened.read, packing))
 
-    return _stored(label, shape, dtype, open_dataset, dimensions, attributes, packing, remark)
+    def coordinate(axis: int) -> np.ndarray | None:
+        with LIBRARY_LOCK, opener() as file:
+            return read_coordinate(file.get, key, dimensions[axis])
+
+    stored = _stored(label, shape, dtype, open_dataset, dimensions, attributes, packing, remark)
+    return dataclasses.replace(stored, coordinate=coordinate if has_times else None)
 
 
 def open_netcdf(path: Path, variable: str | None, rank: int | None) -> StoredArray:
@@ -157,6 +169,7 @@ def open_netcdf(path: Path, variable: str | None, rank: int | None) -> StoredArr
             dtype_to_read(label, dtype)
             attributes = {name: chosen.getncattr(name) for name in chosen.ncattrs()}
             dimensions = tuple(chosen.dimensions)
+            has_times = has_coordinate(found.get, key, dimensions)
     except Exception as error:
         raise unreadable(path, error) from error
     marks = bool(_MISSING_MARKS & set(attributes))
@@ -181,13 +194,17 @@ def open_netcdf(path: Path, variable: str | None, rank: int | None) -> StoredArr
             raise unreadable(label, error) from error
         return OpenArray(lambda key: _unmask(opened.read(key), read_dtype))
 
+    def coordinate(axis: int) -> np.ndarray | None:
+        with LIBRARY_LOCK, opener() as file:
+            return read_coordinate(_netcdf_variables(file).get, key, dimensions[axis])
+
     remarks = [remark] if remark else []
     if not (marks or scaled) and dtype == np.float64:
         remarks.append("float64 values read as float32")
     remarks += _packing_remarks(marks, scaled)
     return StoredArray(
         label, shape, read_dtype, open_variable, "library", dimensions, _unit(attributes), marks,
-        tuple(remarks),
+        tuple(remarks), coordinate if has_times else None,
     )  # fmt: skip
 
 
@@ -201,6 +218,7 @@ def open_zarr(path: Path, variable: str | None, rank: int | None) -> StoredArray
     name = printable(path)
     try:
         node = zarr.open(path, mode="r")
+        arrays: dict[str, Any] = {}
         if isinstance(node, zarr.Group):
             arrays = {k: a for k, a in node.members(max_depth=None) if isinstance(a, zarr.Array)}
             shapes = {key: array.shape for key, array in arrays.items()}
@@ -209,13 +227,14 @@ def open_zarr(path: Path, variable: str | None, rank: int | None) -> StoredArray
         elif variable is not None:
             raise DataError(f"{name}: --variable {printable(variable)}: it is one array, no group")
         else:
-            label, remark = name, None
+            key, label, remark = "", name, None
         shape, dtype = tuple(node.shape), np.dtype(node.dtype)
         dtype_to_read(label, dtype)
         attributes = dict(node.attrs)
         dimensions = getattr(node.metadata, "dimension_names", None)
         dimensions = dimensions or attributes.get("_ARRAY_DIMENSIONS") or ()
         remarks = _missing_chunks(node)
+        remarks += _take_zarr_fill(node, attributes)
     except Exception as error:
         raise unreadable(path, error) from error
     if math.prod(node.chunks) * dtype.itemsize > MOST_CHUNK_BYTES:
@@ -230,9 +249,28 @@ def open_zarr(path: Path, variable: str | None, rank: int | None) -> StoredArray
 
     opened = OpenArray(_unpacking(read, packing))
     names = tuple(map(str, dimensions))
-    return _stored(
+    stored = _stored(
         label, shape, dtype, lambda: opened, names, attributes, packing, remark, *remarks
     )
+    if not has_coordinate(arrays.get, key, names):
+        return stored
+    return dataclasses.replace(
+        stored, coordinate=lambda axis: read_coordinate(arrays.get, key, names[axis])
+    )
+
+
+def _take_zarr_fill(array: Any, attributes: dict[str, Any]) -> list[str]:
+    """Completes the attributes by the fill value as xarray writes and reads it; remarks on it."""
+    stored = attributes.get("_FillValue")
+    if isinstance(stored, str) and array.dtype.kind == "f":
+        # JSON has no NaN: xarray writes the bytes of a float in base64.
+        with contextlib.suppress(ValueError, struct.error):
+            attributes["_FillValue"] = struct.unpack("<d", base64.b64decode(stored))[0]
+    fill = _number(array.metadata.fill_value) if array.metadata.zarr_format == 2 else None
+    if fill is None or stored is not None or not (fill or "_ARRAY_DIMENSIONS" in attributes):
+        return []
+    attributes["_FillValue"] = fill
+    return [f"its fill_value, {fill}, is taken to mark missing values, as xarray does"]
 
 
 def _stored(
@@ -254,7 +292,7 @@ def _stored(
         "library",
         dimensions=dimensions,
         unit=_unit(attributes),
-        marks_missing=packing.fill is not None,
+        marks_missing=bool(packing.fills),
         remarks=tuple(said),
     )
 
@@ -302,7 +340,7 @@ def _netcdf_variables(group: Any, prefix: str = "") -> dict[str, Any]:
 
 def _hdf5_attributes(dataset: Any) -> dict[str, Any]:
     found = {}
-    for key in ("units", "unit", "_FillValue", "scale_factor", "add_offset"):
+    for key in ("units", "unit", "_FillValue", "missing_value", "scale_factor", "add_offset"):
         # Attributes may be of types that h5py cannot read.
         with contextlib.suppress(Exception):
             if key in dataset.attrs:
@@ -337,11 +375,17 @@ def _missing_chunks(array: Any) -> list[str]:
 
 def _number(value: Any) -> Any:
     """An attribute that is one number; None for what is not."""
+    found = _numbers({"": value}, "")
+    return found[0] if len(found) == 1 else None
+
+
+def _numbers(attributes: Mapping[str, Any], name: str) -> list[Any]:
+    """An attribute of one or more numbers; empty for what is not."""
     with contextlib.suppress(TypeError, ValueError):
-        array = np.asarray(value)
-        if array.size == 1 and array.dtype.kind in "iuf":
-            return array.reshape(-1)[0].item()
-    return None
+        array = np.asarray(attributes.get(name))
+        if array.dtype.kind in "iuf":
+            return array.reshape(-1).tolist()
+    return []
 
 
 def _unit(attributes: Mapping[str, Any]) -> str | None:

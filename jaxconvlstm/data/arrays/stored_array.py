@@ -47,6 +47,7 @@ class StoredArray:
       unit: of the values.
       marks_missing: whether missing values are marked, and read as NaN.
       remarks: what was assumed or converted; one line each, without the name.
+      coordinate: reads the numbers along an axis, such as times, where the file may hold some.
     """
 
     name: str
@@ -58,6 +59,7 @@ class StoredArray:
     unit: str | None = None
     marks_missing: bool = False
     remarks: tuple[str, ...] = ()
+    coordinate: Callable[[int], np.ndarray | None] | None = None
 
 
 def in_memory(name: str, array: np.ndarray) -> StoredArray:

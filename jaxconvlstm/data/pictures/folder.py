@@ -11,7 +11,7 @@ import numpy as np
 from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences, stack
 from jaxconvlstm.data.part_folders import parts_of_folders
 from jaxconvlstm.data.pictures.listing import PictureSequence, name_apart
-from jaxconvlstm.data.pictures.numbering import number_frames
+from jaxconvlstm.data.pictures.numbering import GAPS_ALLOWED, number_frames
 from jaxconvlstm.data.pictures.path_list import group_lines, number_files
 from jaxconvlstm.data.pictures.picture_check import Findings, Run, check_pictures
 from jaxconvlstm.data.pictures.picture_file import (
@@ -145,9 +145,7 @@ class FolderFrames(Frames):
     def _find_gaps(self, time_format: str | None, allow_gaps: bool) -> None:
         """Orders frames by time, if asked to, and finds where some are missing."""
         if allow_gaps:
-            numbering = number_frames(
-                self.sequences, time_format, "windows may cross them (--allow-gaps)"
-            )
+            numbering = number_frames(self.sequences, time_format, GAPS_ALLOWED)
         else:
             numbering = number_frames(self.sequences, time_format)
             self.gaps = numbering.gaps
@@ -250,8 +248,8 @@ class FolderFrames(Frames):
             self.notes.append(
                 f"{kinds[0]} pictures read as {kinds[1]}, as the first is: {converted}"
             )
-        if transparent := findings.transparent():
-            self.notes.append(f"pictures whose transparency is left out: {transparent}")
+        if findings.transparent:
+            self.notes.append(f"pictures whose transparency is left out: {findings.transparent}")
         if findings.refused:
             example = next(iter(findings.refused.values()))
             self.notes.append(

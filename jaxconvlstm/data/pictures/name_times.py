@@ -23,6 +23,11 @@ _FORM = re.compile(
     r"(?<!0)0000(?P<date>[-_.]?)00(?P=date)00"
     r"(?:(?P<between>[-_T ]?)00(?:(?P<time>[-_:.]?)00(?P<second>(?P=time)00)?)?)?(?!0)"
 )
+# Forms without separators that are not of years, months and days of 8 digits, tried after those.
+_SHORT_FORMS = {10: "%y%m%d%H%M", 11: "%Y%j%H%M"}
+_SHORT = re.compile("(?<!0)0{10,11}(?!0)")
+FIRST_YEAR_OF_TWO_DIGITS = 1969
+"""As in strptime: 69 is 1969, and 68 is 2068."""
 # What strptime reads, but with as many digits as strftime writes.
 _DIRECTIVES = {
     "Y": "[0-9]{4}",
@@ -63,14 +68,25 @@ def time_forms(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[TimeFor
         form += "" if match["second"] is None else f"{time}%S"
         start, stop = bisect_left(places, match.start()), bisect_left(places, match.end())
         yield TimeForm(form, start, stop, lengths[start:stop])
+    for match in _SHORT.finditer(shape):
+        start, digits = bisect_left(places, match.start()), len(match[0])
+        yield TimeForm(_SHORT_FORMS[digits], start, start + 1, [digits])
 
 
-def to_microseconds(numbers: np.ndarray, lengths: Sequence[int]) -> np.ndarray | None:
+def to_microseconds(numbers: np.ndarray, form: TimeForm) -> np.ndarray | None:
     """Times `[name]` from the numbers `[name, part]` of a form; None if one is no real time."""
     joined = np.zeros(len(numbers), np.int64)
-    for part, length in zip(numbers.T, lengths):
+    for part, length in zip(numbers.T, form.lengths):
         joined = joined * 10**length + part
-    joined *= 10 ** (len("YYYYmmddHHMMSS") - sum(lengths))
+    if form.format == "%Y%j%H%M":
+        return _from_day_of_year(joined)
+    digits = sum(form.lengths)
+    if form.format.startswith("%y"):
+        century = FIRST_YEAR_OF_TWO_DIGITS // 100
+        late = joined // 10 ** (digits - 2) >= FIRST_YEAR_OF_TWO_DIGITS % 100
+        joined += np.where(late, century, century + 1) * 10**digits
+        digits += 2
+    joined *= 10 ** (len("YYYYmmddHHMMSS") - digits)
     fields = []
     for _ in range(5):
         joined, field = np.divmod(joined, 100)
@@ -87,6 +103,21 @@ def to_microseconds(numbers: np.ndarray, lengths: Sequence[int]) -> np.ndarray |
         return None
     seconds = ((days.astype(np.int64) * 24 + hour) * 60 + minute) * 60 + second
     return seconds * SECOND
+
+
+def _from_day_of_year(joined: np.ndarray) -> np.ndarray | None:
+    """Times of numbers YYYYjjjHHMM; None if one is no real time."""
+    joined, minute = np.divmod(joined, 100)
+    joined, hour = np.divmod(joined, 100)
+    year, day = np.divmod(joined, 1000)
+    real = (YEARS[0] <= year) & (year <= YEARS[1]) & (day >= 1) & (hour < 24) & (minute < 60)
+    if not real.all():
+        return None
+    years = (year - 1970).astype("datetime64[Y]")
+    days = years.astype("datetime64[D]") + (day - 1)
+    if (days.astype("datetime64[Y]") != years).any():
+        return None
+    return ((days.astype(np.int64) * 24 + hour) * 60 + minute) * 60 * SECOND
 
 
 def read_times(names: Iterable[str], time_format: str) -> np.ndarray:

@@ -16,6 +16,10 @@ from jaxconvlstm.errors import DataError
 
 GAP = 1.5
 """Frames further apart than this many typical steps have others missing between them."""
+AFTER_GAPS = "no window crosses one (--allow-gaps lets them)"
+GAPS_ALLOWED = "windows may cross them (--allow-gaps)"
+LONG_NUMBER = 10**7
+"""Numbers from here on may be times of a form that is not recognised."""
 LEAST_SHARE = 0.2
 """The typical step is the smallest one that makes up at least this share of all."""
 
@@ -30,12 +34,16 @@ class Gaps(NamedTuple):
       missing: number of frames missing, at the typical step.
       step: the typical one, in microseconds for times; 0 where there is none.
       kind: "number", or how the names tell the time, as in strftime; "" if they say nothing.
+      repeated: positions of the frames that have the same number or time as the one before.
+      last: the highest number or time.
     """
 
     positions: np.ndarray
     missing: int
     step: int
     kind: str
+    repeated: Sequence[int] = ()
+    last: int = 0
 
 
 NOTHING = Gaps(np.zeros(0, np.int64), 0, 0, "")
@@ -54,8 +62,8 @@ def find_gaps(names: Iterable[str], time_format: str | None = None) -> Gaps:
       DataError: a name that is not of the format.
     """
     if time_format is not None:
-        return _gaps_in(read_times(names, time_format), time_format)
-    return _gaps_in(*_read_numbers(names))
+        return gaps_in(read_times(names, time_format), time_format)
+    return gaps_in(*_read_numbers(names))
 
 
 class Numbering(NamedTuple):
@@ -75,7 +83,7 @@ class Numbering(NamedTuple):
 def number_frames(
     sequences: Sequence[PictureSequence],
     time_format: str | None = None,
-    after_gaps: str = "no window crosses one (--allow-gaps lets them)",
+    after_gaps: str = AFTER_GAPS,
 ) -> Numbering:
     """Looks for gaps in all sequences but those of a file's pages.
 
@@ -90,7 +98,8 @@ def number_frames(
     """
     ordered = list(sequences)
     gaps: dict[int, list[int]] = {}
-    missing, silent, example = 0, 0, ""
+    missing, silent, example, hint = 0, 0, "", ""
+    repeated: list[str] = []
     steps: dict[str, list[int]] = {}
     for index, sequence in enumerate(sequences):
         if sequence.pages is not None:
@@ -101,12 +110,15 @@ def number_frames(
             found = find_gaps(stems)
         else:
             ordered[index], times = _by_time(sequence, stems, time_format)
-            found = _gaps_in(times, time_format)
+            found = gaps_in(times, time_format)
         if found.kind:
             steps.setdefault(found.kind, []).append(found.step)
         elif len(sequence.files) > 1:
             silent += 1
+        repeated += [ordered[index].frame_path(frame) for frame in found.repeated]
         if len(found.positions):
+            if found.kind == "number" and found.last >= LONG_NUMBER:
+                hint = "; --time-format reads times instead"
             gaps[index] = found.positions.tolist()
             missing += found.missing
             example = example or ordered[index].frame_path(gaps[index][0])
@@ -115,7 +127,11 @@ def number_frames(
         count = sum(map(len, gaps.values()))
         notes.append(
             f"gaps in numbering: {count} ({missing} frames missing), e.g. before {example}; "
-            f"{after_gaps}"
+            f"{after_gaps}{hint}"
+        )
+    if repeated:
+        notes.append(
+            f"files with the same number or time as another: {len(repeated)}, e.g. {repeated[0]}"
         )
     if silent:
         notes.append(f"numbering of {silent} sequences says nothing about gaps")
@@ -136,9 +152,12 @@ def _by_time(
     return sequence, times[order]
 
 
-def _gaps_in(values: np.ndarray, kind: str) -> Gaps:
-    """The gaps in rising numbers or times."""
+def gaps_in(values: np.ndarray, kind: str) -> Gaps:
+    """The gaps in rising integers."""
     steps = np.diff(values)
+    repeated = (np.flatnonzero(steps == 0) + 1).tolist()
+    if repeated:
+        return NOTHING._replace(repeated=repeated)
     if not len(steps) or not (steps > 0).all():  # Below 0: the difference was beyond 64 bits.
         return NOTHING
     sizes, counts = np.unique(steps, return_counts=True)
@@ -148,7 +167,7 @@ def _gaps_in(values: np.ndarray, kind: str) -> Gaps:
     step = int(common[0])
     positions = np.flatnonzero(steps > GAP * step)
     missing = int((np.rint(steps[positions] / step) - 1).sum())
-    return Gaps(positions + 1, missing, step, kind)
+    return Gaps(positions + 1, missing, step, kind, last=int(values[-1]))
 
 
 def _read_numbers(names: Iterable[str]) -> tuple[np.ndarray, str]:
@@ -180,7 +199,7 @@ def _read_numbers(names: Iterable[str]) -> tuple[np.ndarray, str]:
     for form in time_forms(texts, np.where(fixed, lengths[0], 0).tolist()):
         inside = slice(form.start, form.stop)
         if varies.any() and varies[inside].sum() == varies.sum():
-            times = to_microseconds(values[:, inside], form.lengths)
+            times = to_microseconds(values[:, inside], form)
             if times is not None:
                 return times, form.format
     return (values[:, varies.argmax()], "number") if varies.sum() == 1 else nothing

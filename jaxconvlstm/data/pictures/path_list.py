@@ -65,6 +65,8 @@ def read_path_list(path: Path) -> PathList:
             "paths taken from the current folder, as they are not in the list's own: "
             f"{len(elsewhere)}, e.g. {printable(elsewhere[0])}"
         )
+    if len(lines) > 1 and all(len(line) == 1 for line in lines):
+        notes.append("every line holds one picture: a line is a sequence")
     return PathList(lines, numbers, notes)
 
 

@@ -30,11 +30,13 @@ class Findings:
     Attributes:
       headers: number of frames of each format, mode and size.
       colour: number of frames in colour, and of those in grey.
+      transparent: number of frames that have a transparency.
       refused: by sequence and frame, why it cannot be used.
     """
 
     headers: Counter[tuple[str, str, str]] = dataclasses.field(default_factory=Counter)
     colour: Counter[bool] = dataclasses.field(default_factory=Counter)
+    transparent: int = 0
     refused: dict[tuple[int, int], str] = dataclasses.field(default_factory=dict)
 
     def count(self, header: PictureHeader, frames: int = 1) -> None:
@@ -42,11 +44,7 @@ class Findings:
         size = f"{header.height}x{header.width}"
         self.headers[header.format, header.mode, size] += frames
         self.colour[header.colour] += frames
-
-    def transparent(self) -> int:
-        """Number of frames that have a transparency."""
-        modes = ("LA", "La", "PA", "RGBA", "RGBa")
-        return sum(count for (_, mode, _), count in self.headers.items() if mode in modes)
+        self.transparent += frames if header.transparent else 0
 
     def details(self, frames: int) -> dict[str, str]:
         """What `inspect` prints, where there are so many frames in all."""
@@ -122,5 +120,6 @@ def check_pictures(
             for findings in map_in_threads(check, some, name, timeout=timeout):
                 found.headers += findings.headers
                 found.colour += findings.colour
+                found.transparent += findings.transparent
                 found.refused |= findings.refused
     return found

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxconvlstm.data.pictures.tiff_tags import CUT_TO_8_BITS, refuse_misread
 from jaxconvlstm.errors import DataError
 
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "pgm", "ppm", "gif")
@@ -20,6 +22,7 @@ LARGEST_PICTURE = 89_478_485
 
 GREY_8_BIT = ("1", "L", "LA", "La")
 GREY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION_TAG = 0x0112
 # Where Pillow looks for it.
 ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
@@ -32,6 +35,10 @@ PAGED_FORMATS = ("GIF", "TIFF", "WEBP")
 
 # What Pillow needs to change nothing in: each mode as it is stored in a PNG and in a JPEG.
 PLAIN = {"L": 1, ("L", ""): 1, "RGB": 3, ("RGB", ""): 3}
+
+# Of damaged tags Pillow warns, and reads the others or fails: what matters is said in one error.
+# Not for the time of reading only, as that would be undone by other threads that do the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 # Threads that meet a format first would race to register the decoders, and the loser would say
 # that it cannot identify the file.
@@ -57,6 +64,7 @@ class PictureHeader(NamedTuple):
       dtype: that `read_picture` gives.
       pages: more than 1 only for GIF, TIFF and WebP files.
       mode, format: Pillow's names, e.g. "RGB" and "PNG"; of the first page.
+      transparent: whether there is a transparency, which no frame has.
     """
 
     height: int
@@ -66,6 +74,7 @@ class PictureHeader(NamedTuple):
     pages: int
     mode: str
     format: str
+    transparent: bool = False
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -98,7 +107,12 @@ def read_header(path: str | os.PathLike[str]) -> PictureHeader:
             pages = _pages(image)
             if pages > 1 and picture_format not in PAGED_FORMATS:
                 raise _too_many(pages)
-            return PictureHeader(height, width, colour, dtype, pages, mode, picture_format)
+            # That of a film in GIF marks what has not changed.
+            keyed = "transparency" in image.info and not (picture_format == "GIF" and pages > 1)
+            transparent = keyed or mode in TRANSPARENT
+            return PictureHeader(
+                height, width, colour, dtype, pages, mode, picture_format, transparent
+            )
     except Exception as error:
         raise _explained(path, error) from error
 
@@ -269,11 +283,10 @@ def _refuse_unreadable(image: Image.Image) -> None:
     width, height = image.size
     if width * height > LARGEST_PICTURE:
         raise Image.DecompressionBombError(f"{width}x{height} pixels")
+    if image.format == "TIFF":
+        refuse_misread(image)
     if _dtype(image) == np.uint8 and any(map(_has_16_bits, getattr(image, "tile", ()))):
-        raise ValueError(
-            "16 bits in each of several channels would be cut to 8; "
-            "save it as 16-bit grey or as 8-bit colour"
-        )
+        raise ValueError(CUT_TO_8_BITS)
 
 
 def _has_16_bits(tile: Any) -> bool:

@@ -1,6 +1,7 @@
 """What one video file holds: its frames, when they are shown, and their pixels as arrays."""
 
 import dataclasses
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,22 @@ def open_video(path: Path) -> tuple[Any, Any]:
         container = av.open(str(path.absolute()), container_options=OPEN_OPTIONS)
     except Exception as error:
         raise explained(path, error) from error
+    try:
+        return _moving_stream(path, container)
+    # What a damaged header leaves of a stream lacks whatever it did not say.
+    except AttributeError as error:
+        container.close()
+        raise explained(path, error) from error
+
+
+def _moving_stream(path: Path, container: Any) -> tuple[Any, Any]:
+    av = import_av()
     covers = (av.stream.Disposition.attached_pic, av.stream.Disposition.still_image)
     streams = [s for s in container.streams.video if not any(s.disposition & c for c in covers)]
-    width, height = (streams[0].width, streams[0].height) if streams else (0, 0)
-    # A stream that FFmpeg has no decoder for has no context.
-    if not streams or streams[0].codec_context is None or width * height > LARGEST_PICTURE:
+    # A stream that FFmpeg has no decoder for has no context, and then no size either.
+    usable = bool(streams) and streams[0].codec_context is not None
+    width, height = (streams[0].width, streams[0].height) if usable else (0, 0)
+    if not usable or width * height > LARGEST_PICTURE:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         container.close()
         if width * height > LARGEST_PICTURE:
@@ -206,9 +218,8 @@ def _lost(index: VideoIndex, container: Any, stream: Any, end: int) -> int:
         stated = stream.frames if "avi" in formats else len(entries)
         return max(0, stated - len(index.times))
     seconds = None
-    if stream.metadata.get("DURATION", "").count(":") == 2:
-        hours, minutes, rest = map(float, stream.metadata["DURATION"].split(":"))
-        seconds = 3600 * hours + 60 * minutes + rest
+    if stated_duration := stream.metadata.get("DURATION"):
+        seconds = _seconds(index.path, stated_duration)
     elif formats & {"webm", "flv"} and len(container.streams) == 1 and container.duration:
         seconds = container.duration / 1e6
     if seconds is None:
@@ -217,6 +228,19 @@ def _lost(index: VideoIndex, container: Any, stream: Any, end: int) -> int:
     # The last frame may be shown longer than the others.
     tolerated = max(2 * index.step, 0.02 * (end + missing))
     return round(missing / index.step) if missing > tolerated else 0
+
+
+def _seconds(path: Path, duration: str) -> float:
+    """E.g. of "00:00:12.500000000".
+
+    Raises:
+      DataError: something else, as the file is damaged.
+    """
+    found = re.fullmatch(r"\s*(\d+):(\d+):(\d+(?:\.\d*)?)\0*\s*", duration, re.ASCII)
+    if found is None:
+        raise DataError(f"{printable(path)}: damaged: a duration of {printable(duration)[:40]!r}")
+    hours, minutes, rest = map(float, found.groups())
+    return 3600 * hours + 60 * minutes + rest
 
 
 def _remarks(container: Any, stream: Any, first: Any) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zarr
 
-from jaxconvlstm.data.arrays import array_stores
+from jaxconvlstm.data.arrays import library_arrays
 from jaxconvlstm.data.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.arrays.stored_array import OpenFiles
 from jaxconvlstm.data.prepare import Preparation
@@ -467,8 +467,8 @@ def test_a_big_hdf5_file_is_read_window_by_window(tmp_path):
     with little_memory():
         frames = ArrayFrames(tmp_path / "x.h5", PLAIN, check_files="none", cache_gib=0.01)
         assert frames.read(0, range(19980, 20000)).sum() == 64 * 64
-    assert array_stores.LIBRARY_LOCK.acquire(timeout=1)
-    array_stores.LIBRARY_LOCK.release()
+    assert library_arrays.LIBRARY_LOCK.acquire(timeout=1)
+    library_arrays.LIBRARY_LOCK.release()
 
 
 @pytest.mark.parametrize("mark", ["_FillValue", "missing_value"])

@@ -5,9 +5,11 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxconvlstm.data.arrays.array_stores import open_hdf5, open_netcdf, open_zarr
+from jaxconvlstm.data.arrays.hdf5_files import open_hdf5
+from jaxconvlstm.data.arrays.netcdf_files import open_netcdf
 from jaxconvlstm.data.arrays.npy_files import open_npy, open_npz
 from jaxconvlstm.data.arrays.stored_array import StoredArray, unreadable
+from jaxconvlstm.data.arrays.zarr_files import open_zarr
 from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.errors import DataError
 

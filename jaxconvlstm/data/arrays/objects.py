@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxconvlstm.data.arrays.array_series import Series, Source
-from jaxconvlstm.data.arrays.array_stores import LIBRARY_LOCK
 from jaxconvlstm.data.arrays.axes import find_layout
+from jaxconvlstm.data.arrays.library_arrays import LIBRARY_LOCK
 from jaxconvlstm.data.arrays.stored_array import Key, OpenArray, StoredArray, in_memory, one_line
 from jaxconvlstm.errors import DataError
 

@@ -37,8 +37,8 @@ class Arguments:
     """Weights: best (lowest validation loss), last, or a step's number."""
     out: Path | None = None
     """Folder for scores and pictures; by default RUN/eval, or RUN/forecast."""
-    batch_size: int = 8
-    """Windows per step."""
+    batch_size: int | None = None
+    """Windows per step; by default 8, or fewer where frames are large."""
     samples: int = 3
     """Windows to draw as strips and animations."""
     debug: bool = False
@@ -95,7 +95,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
 
     from jaxconvlstm import reporting
     from jaxconvlstm.device import describe_device
-    from jaxconvlstm.evaluation import evaluate
+    from jaxconvlstm.evaluation import evaluate, fitting_batch
     from jaxconvlstm.rollout import load
     from jaxconvlstm.training import make_eval_step
 
@@ -124,6 +124,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     if parsed.part is None and part == "all":
         print("scoring all of it; --part test leaves out what a model trained on it has seen")
     windows = dataset.windows(part, parsed.data.input_frames, steps)
+    batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
     loss = predictor.config.training.loss
     eval_step = jax.jit(
         make_eval_step(predictor.module, values, loss, steps, data.horizon, data.tile)
@@ -132,7 +133,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         eval_step,
         predictor.variables,
         windows,
-        batch_size=parsed.batch_size,
+        batch_size=batch_size,
         timeout=data.read_timeout,
     )
     evaluation.check_valid(f"the {part} part")
@@ -142,7 +143,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         skipped = data.horizon - 1
         return predictor.predict_scaled(inputs, skipped + steps, data.tile)[:, skipped:]
 
-    speed = reporting.frames_per_second(predict, values, windows, parsed.batch_size)
+    speed = reporting.frames_per_second(predict, values, windows, batch_size)
     out = make_folder(parsed.out or parsed.run / "eval")
     write_json(
         out / "metrics.json",

@@ -12,6 +12,15 @@ from jaxconvlstm.data.loader import evaluation_batches
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.metrics import ScoreSums
 
+MOST_PIXELS = 2**21
+"""Pixels of all frames that are predicted at once."""
+
+
+def fitting_batch(most: int, frame_shape: tuple[int, ...]) -> int:
+    """Windows to evaluate at once: `most`, or fewer where whole frames are large."""
+    height, width = frame_shape[:2]
+    return max(1, min(most, MOST_PIXELS // (height * width)))
+
 
 @dataclasses.dataclass
 class Evaluation:

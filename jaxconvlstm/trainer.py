@@ -29,7 +29,7 @@ from jaxconvlstm.errors import (
     NonFiniteError,
     ResourceError,
 )
-from jaxconvlstm.evaluation import evaluate, spread
+from jaxconvlstm.evaluation import evaluate, fitting_batch, spread
 from jaxconvlstm.progress import Meter, Progress
 from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.signals import StopSignals
@@ -173,6 +173,8 @@ class _Training:
         self.total_steps = self.settings.epochs * self.steps_per_epoch
         self.schedule = make_schedule(self.settings, self.total_steps)
         self.optimizer = make_optimizer(self.settings, self.total_steps)
+        whole = config.data.tile or dataset.frame_shape
+        self.eval_batch = fitting_batch(self.settings.batch_size, whole)
         self.eval_step = jax.jit(
             make_eval_step(
                 self.module,
@@ -370,7 +372,7 @@ class _Training:
                     self.eval_step,
                     state.variables,
                     self.held_out,
-                    batch_size=self.settings.batch_size,
+                    batch_size=self.eval_batch,
                     threads=self.settings.threads,
                     timeout=self.config.data.read_timeout,
                     check=self.stop.check,
@@ -403,7 +405,7 @@ class _Training:
         written: list[Path] = []
         chosen = spread(_SAMPLES, len(windows))
         # The same shapes as in validation, so that nothing is compiled again.
-        rows = min(self.settings.batch_size, len(windows))
+        rows = min(self.eval_batch, len(windows))
         values = self.dataset.values
         for first in range(0, len(chosen), rows):
             part = chosen[first : first + rows]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxconvlstm.config import ModelConfig
+from jaxconvlstm.evaluation import fitting_batch
 from jaxconvlstm.models import build
 from jaxconvlstm.tiles import predict_tiled
 
@@ -49,3 +50,9 @@ def test_a_model_predicts_in_tiles_nearly_as_on_whole_frames() -> None:
     spread = float(jnp.std(whole))
     assert float(jnp.abs(tiled - whole)[:, :, 8:-8, 8:-8].max()) < spread
     assert float(jnp.abs(tiled - whole).mean()) < 0.05 * spread
+
+
+def test_large_frames_are_evaluated_fewer_at_once() -> None:
+    assert fitting_batch(8, (128, 128, 3)) == 8
+    assert fitting_batch(8, (1226, 760, 1)) == 2
+    assert fitting_batch(8, (9000, 9000, 1)) == 1

@@ -59,9 +59,8 @@ def test_a_list_of_arrays_trains_like_one_array(tmp_path: Path) -> None:
         first.predict(given)
 
 
-@pytest.mark.parametrize("normalize", ["range", "mean-std"])
-def test_a_resumed_run_keeps_its_scale_and_its_split(tmp_path: Path, normalize: str) -> None:
-    config = with_data(normalize=normalize)
+def test_a_resumed_run_keeps_its_scale_and_its_split(tmp_path: Path) -> None:
+    config = with_data(normalize="mean-std")
     jcl.fit(config, tmp_path, data=films())
     before, split = jcl.load(tmp_path).values, read_split(tmp_path)
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=3))

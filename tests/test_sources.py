@@ -10,6 +10,8 @@ from test_scripts import TINY, make_films, run
 
 import jaxconvlstm as jcl
 
+pytestmark = pytest.mark.slow
+
 
 def tool(name: str, *arguments: object, code: int = 0) -> str:
     """Runs `python -m jaxconvlstm NAME`; what it printed."""

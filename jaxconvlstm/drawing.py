@@ -68,11 +68,6 @@ def input_labels(count: int, shown: np.ndarray) -> list[str]:
     return [f"t{index - count + 1:d}" for index in shown]
 
 
-def spread(count: int, most: int) -> np.ndarray:
-    """All of `count` indices, or `most` of them with the first, the last and equal gaps."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-
-
 def shown_size(size: Sequence[int], most_width: int, usual: int) -> tuple[int, int]:
     """Height and width that a frame is shown with.
 

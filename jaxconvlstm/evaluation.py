@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxconvlstm.data.datasets import Windows
 from jaxconvlstm.data.loader import evaluation_batches
+from jaxconvlstm.data.read_ahead import TIMEOUT
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.metrics import ScoreSums
 
@@ -71,7 +71,7 @@ def evaluate(
     *,
     batch_size: int,
     threads: int = 2,
-    timeout: float = 25.0,
+    timeout: float = TIMEOUT,
     check: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Scores every window once.
@@ -96,9 +96,3 @@ def evaluate(
         if check is not None:
             check()
     return evaluation
-
-
-def spread(count: int, total: int) -> list[int]:
-    """`count` indices, or fewer, evenly spread over `total`."""
-    count = min(count, total)
-    return sorted({int(index) for index in np.linspace(0, total - 1, count).round()})

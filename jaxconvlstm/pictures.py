@@ -37,11 +37,11 @@ from jaxconvlstm.drawing import (
     save_gif,
     shown_size,
     signed_difference,
-    spread,
     text_font,
     wrap_text,
 )
 from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
+from jaxconvlstm.spread import spread
 
 LAYOUT = "time, height, width, channels"
 

@@ -9,8 +9,9 @@ from typing import Any
 from jaxconvlstm import pictures
 from jaxconvlstm.data.datasets import Windows
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.evaluation import Evaluation, spread
+from jaxconvlstm.evaluation import Evaluation
 from jaxconvlstm.metrics import DEFINITIONS
+from jaxconvlstm.spread import spread
 
 Predict = Callable[[Any], Any]
 """Inputs `[batch, time, height, width, channels]` on the network's scale to the frames scored."""
@@ -65,7 +66,7 @@ def draw(
 ) -> list[Path]:
     """Strips and animations of a few windows, spread over the data."""
     written = []
-    for number, index in enumerate(spread(samples, len(windows))):
+    for number, index in enumerate(spread(len(windows), samples).tolist()):
         inputs, targets = (values.scale(frames) for frames in windows.read(0, index))
         predicted = values.display(predict(inputs[None])[0])
         shown = values.display(inputs), predicted, values.display(targets)

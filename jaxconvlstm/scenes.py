@@ -10,8 +10,8 @@ from jaxconvlstm.config import DataConfig
 from jaxconvlstm.data.frames import Frames, Stretch
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.drawing import spread
 from jaxconvlstm.overview import Scene, contact_sheet, film
+from jaxconvlstm.spread import spread
 from jaxconvlstm.survey import Survey
 
 COLUMNS = 8

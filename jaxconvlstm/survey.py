@@ -8,7 +8,7 @@ import numpy as np
 from jaxconvlstm.data.datasets import Windows
 from jaxconvlstm.data.frames import Frames, Stretch
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.drawing import spread
+from jaxconvlstm.spread import spread
 
 MOST_FRAMES = 200
 MOST_WINDOWS = 100

@@ -29,10 +29,11 @@ from jaxconvlstm.errors import (
     NonFiniteError,
     ResourceError,
 )
-from jaxconvlstm.evaluation import evaluate, fitting_batch, spread
+from jaxconvlstm.evaluation import evaluate, fitting_batch
 from jaxconvlstm.progress import Meter, Progress
 from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.signals import StopSignals
+from jaxconvlstm.spread import spread
 from jaxconvlstm.training import (
     TrainState,
     init_state,
@@ -403,7 +404,7 @@ class _Training:
         """A few held-out windows as strips: input, prediction, truth, difference."""
         windows = self.windows if self.held_out is None else self.held_out
         written: list[Path] = []
-        chosen = spread(_SAMPLES, len(windows))
+        chosen = spread(len(windows), _SAMPLES).tolist()
         # The same shapes as in validation, so that nothing is compiled again.
         rows = min(self.eval_batch, len(windows))
         values = self.dataset.values

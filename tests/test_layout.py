@@ -28,6 +28,7 @@ LEVELS = {
     "cost": 0,
     "device": 0,
     "progress": 0,
+    "spread": 0,
     "signals": 1,
     "drawing": 2,
     "pictures": 2,

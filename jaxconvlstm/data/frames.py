@@ -10,6 +10,9 @@ import numpy as np
 from jaxconvlstm.errors import DataError
 
 PartName = Literal["train", "val", "test"]
+CHECK_ALL_UP_TO = 10_000
+"""Pictures or frames of videos that are all decoded before training, unless the user says no."""
+
 Region = tuple[slice, slice]
 """Rows and columns of a part of the frames."""
 

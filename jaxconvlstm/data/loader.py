@@ -11,13 +11,11 @@ from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.being_read import Reading
 from jaxconvlstm.data.datasets import Windows
-from jaxconvlstm.data.read_ahead import ReadAhead
+from jaxconvlstm.data.read_ahead import TIMEOUT, ReadAhead
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.
 ORDER_STREAM = 100
-TIMEOUT = 25.0
-"""Seconds of waiting after which a window that has not been read counts as never to come."""
 
 Check = Callable[[], None]
 Window = tuple[np.ndarray, np.ndarray]

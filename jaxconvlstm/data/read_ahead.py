@@ -13,6 +13,8 @@ from jaxconvlstm.errors import StuckReaderError
 
 AHEAD = 4
 """Items that are read before they are asked for."""
+TIMEOUT = 25.0
+"""Seconds of waiting after which what has not been read counts as never to come."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at what is being read, while waiting."""
 
@@ -124,7 +126,7 @@ def map_in_threads(
     items: Sequence[Item],
     name: Callable[[Item], str],
     *,
-    timeout: float = 25.0,
+    timeout: float = TIMEOUT,
 ) -> Iterator[T]:
     """`function` of each item, in order, worked out by a few threads that read ahead.
 

@@ -11,6 +11,7 @@ from jaxconvlstm.data.frames import Frames, Stretch
 from jaxconvlstm.data.read_ahead import map_in_threads
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.spread import spread
 
 MOST_FRAMES = 10_000
 """Frames that are measured at most, spread evenly over all."""
@@ -123,7 +124,7 @@ def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Sta
 def _portions(stretches: Sequence[Stretch]) -> Iterator[tuple[int, list[int]]]:
     """Sequences and a few frames of each, evenly over all."""
     total = sum(stretch.stop - stretch.start for stretch in stretches)
-    chosen = np.linspace(0, total - 1, min(total, MOST_FRAMES)).round().astype(np.int64)
+    chosen = spread(total, MOST_FRAMES)
     before = 0
     for sequence, start, stop in stretches:
         here = chosen[(chosen >= before) & (chosen < before + stop - start)] - before + start

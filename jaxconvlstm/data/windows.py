@@ -10,6 +10,7 @@ import numpy as np
 from jaxconvlstm.config import Split
 from jaxconvlstm.data.frames import PartName, Stretch
 from jaxconvlstm.errors import DataError
+from jaxconvlstm.spread import spread
 
 SplitName = PartName | Literal["all"]
 Parts = dict[PartName, list[Stretch]]
@@ -46,7 +47,7 @@ class WindowPositions:
         total = self._firsts[-1]
         self._chosen: Sequence[int] | np.ndarray = range(total)
         if limit is not None and limit < total:
-            self._chosen = np.linspace(0, total - 1, limit).round().astype(np.int64)
+            self._chosen = spread(total, limit)
 
     def __len__(self) -> int:
         return len(self._chosen)

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences, stack
+from jaxconvlstm.data.frames import (
+    CHECK_ALL_UP_TO,
+    FrameCache,
+    Frames,
+    Region,
+    choose_sequences,
+    stack,
+)
 from jaxconvlstm.data.part_folders import parts_of_folders
 from jaxconvlstm.data.pictures.listing import PictureSequence, name_apart
 from jaxconvlstm.data.pictures.numbering import GAPS_ALLOWED, number_frames
@@ -26,8 +33,6 @@ from jaxconvlstm.data.pictures.picture_sequences import is_path_list, list_pictu
 from jaxconvlstm.data.prepare import Preparation
 from jaxconvlstm.errors import ConfigError, DataError
 
-CHECK_ALL_UP_TO = 10_000
-"""Pictures of a folder that are all decoded before training, unless the user says otherwise."""
 CHECKED_AT_ONCE = 16
 """Frames that a thread checks one after the other."""
 

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxconvlstm.config import LARGEST_FRAME
 from jaxconvlstm.data.pictures.tiff_tags import CUT_TO_8_BITS, refuse_misread
 from jaxconvlstm.errors import DataError
 
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "pgm", "ppm", "gif")
 # Pillow tries every decoder it has on any file; a file that says it is a picture gets only these.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
-LARGEST_PICTURE = 89_478_485
-"""Most pixels that are decoded: Pillow's own limit, where it only warns."""
 
 GREY_8_BIT = ("1", "L", "LA", "La")
 GREY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -216,7 +215,7 @@ def _is_plain(image: Image.Image, channels: int | None) -> bool:
         found is not None
         and channels in (None, found)
         and getattr(image, "n_frames", 1) == 1
-        and width * height <= LARGEST_PICTURE
+        and width * height <= LARGEST_FRAME
     )
 
 
@@ -281,7 +280,7 @@ def _dtype(image: Image.Image) -> np.dtype[Any]:
 def _refuse_unreadable(image: Image.Image) -> None:
     """Before a single pixel is decoded."""
     width, height = image.size
-    if width * height > LARGEST_PICTURE:
+    if width * height > LARGEST_FRAME:
         raise Image.DecompressionBombError(f"{width}x{height} pixels")
     if image.format == "TIFF":
         refuse_misread(image)
@@ -300,7 +299,7 @@ def _has_16_bits(tile: Any) -> bool:
 def _explained(path: str | os.PathLike[str], error: Exception, where: str = "") -> DataError:
     """The error of a picture on one line that names it."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        reason = f"more pixels than the {LARGEST_PICTURE:,} that are decoded"
+        reason = f"more pixels than the {LARGEST_FRAME:,} that are decoded"
     elif isinstance(error, UnidentifiedImageError):
         empty = Path(path).stat().st_size == 0
         reason = "the file is empty" if empty else f"not a picture ({', '.join(FORMATS)})"

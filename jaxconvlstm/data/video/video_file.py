@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.data.pictures.picture_file import LARGEST_PICTURE, printable
+from jaxconvlstm.config import LARGEST_FRAME
+from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.errors import DataError
 
 EXTENSIONS = tuple("mp4 m4v mov mkv webm avi mpg mpeg ts wmv flv ogv y4m".split())
@@ -132,11 +133,11 @@ def _moving_stream(path: Path, container: Any) -> tuple[Any, Any]:
     # A stream that FFmpeg has no decoder for has no context, and then no size either.
     usable = bool(streams) and streams[0].codec_context is not None
     width, height = (streams[0].width, streams[0].height) if usable else (0, 0)
-    if not usable or width * height > LARGEST_PICTURE:
+    if not usable or width * height > LARGEST_FRAME:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         container.close()
-        if width * height > LARGEST_PICTURE:
-            reason = f"more pixels than the {LARGEST_PICTURE:,} that are decoded"
+        if width * height > LARGEST_FRAME:
+            reason = f"more pixels than the {LARGEST_FRAME:,} that are decoded"
         else:
             reason = f"no video in it that can be decoded, only {kinds}"
         raise DataError(f"{printable(path)}: cannot be read: {reason}")

@@ -9,8 +9,16 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.data.frames import FrameCache, Frames, Region, choose_sequences, stack
+from jaxconvlstm.data.frames import (
+    CHECK_ALL_UP_TO,
+    FrameCache,
+    Frames,
+    Region,
+    choose_sequences,
+    stack,
+)
 from jaxconvlstm.data.part_folders import parts_of_folders
+from jaxconvlstm.data.pictures.numbering import GAP
 from jaxconvlstm.data.pictures.picture_file import printable
 from jaxconvlstm.data.prepare import Preparation
 from jaxconvlstm.data.read_ahead import map_in_threads
@@ -27,14 +35,10 @@ from jaxconvlstm.data.video.video_reader import Decoded, VideoReader, check_vide
 from jaxconvlstm.data.walk import find_files
 from jaxconvlstm.errors import DataError
 
-CHECK_ALL_UP_TO = 10_000
-"""Frames that are all decoded before training, unless the user says otherwise."""
 OPEN_FILES = 4
 """Video files that each thread keeps open."""
 FILE_TIMEOUT = 600.0
 """Seconds that are waited for one file, and one more for each frame where all are decoded."""
-GAP = 1.5
-"""Frames further apart than this many typical steps have others missing between them."""
 
 
 class VideoFrames(Frames):

@@ -15,8 +15,10 @@ import tyro
 from jaxconvlstm import cli
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import DataConfig, flag
-from jaxconvlstm.data.datasets import LastFrames, for_other_data, guess_dataset, open_dataset
-from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.data.datasets import Dataset, for_other_data, guess_dataset, open_dataset
+from jaxconvlstm.data.last_frames import LastFrames
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.matching import check_like, is_same_data, values_for
 from jaxconvlstm.run_folder import read_config, read_split, write_json
 
 
@@ -28,7 +30,9 @@ class Arguments:
     """Run folder that train.py wrote."""
     data: DataConfig
     steps: int | None = None
-    """Frames to predict; by default as many as in training."""
+    """Frames to predict; by default --eval-steps, or as many as in training."""
+    every: bool = False
+    """Also score what is predicted after each given frame, one step ahead."""
     forecast: int | None = None
     """Predict this many frames after the last ones of every sequence; needs no ground truth."""
     part: Literal["train", "val", "test", "all"] | None = None
@@ -53,11 +57,11 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
         raise ConfigError("expected the run folder first: python eval.py RUN")
     run = Path(arguments[0])
     own = read_config(run).data
-    default = own
+    default = dataclasses.replace(own, input_frames=own.eval_input_frames or own.input_frames)
     flags = cli.peek(arguments, "--data", "--dataset")
     dataset = flags["--dataset"] or (flags["--data"] and guess_dataset(flags["--data"]))
     if dataset not in (None, own.dataset):
-        default = for_other_data(own, dataset)
+        default = for_other_data(default, dataset)
     if flags["--data"] and not is_same_data(dataclasses.replace(own, data=flags["--data"]), own):
         # What chose some of the run's data says nothing about others.
         default = dataclasses.replace(default, sequences=None, split_file=None, limit=None)
@@ -69,7 +73,7 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
     if parsed.samples < 0:
         raise ConfigError(f"--samples: expected 0 or more, got {parsed.samples}")
     if parsed.forecast is not None:
-        for name in ("steps", "part", "batch_size", "samples"):
+        for name in ("steps", "every", "part", "batch_size", "samples"):
             if getattr(parsed, name) != getattr(Arguments, name):
                 raise ConfigError(f"--forecast: {flag(name)} is for scores only")
     return parsed, own
@@ -90,19 +94,69 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def score(parsed: Arguments, own: DataConfig) -> None:
-    """Writes `metrics.json`, a table, curves, strips and animations."""
+    """Writes `metrics.json`, a table and pictures."""
     import jax
 
     from jaxconvlstm import reporting
     from jaxconvlstm.device import describe_device
-    from jaxconvlstm.evaluation import evaluate, fitting_batch
-    from jaxconvlstm.rollout import load
-    from jaxconvlstm.training import make_eval_step
+    from jaxconvlstm.evaluation import Classes, Forecasts, evaluate, fitting_batch
+    from jaxconvlstm.loading import load
+    from jaxconvlstm.tasks import Forecasting, make_task
 
-    predictor = load(parsed.run, parsed.which)
-    data, steps = parsed.data, parsed.steps or parsed.data.target_frames
-    is_own = is_same_data(data, own)
-    part = parsed.part or ("test" if is_own else "all")
+    model = load(parsed.run, parsed.which)
+    config, data = model.config, parsed.data
+    steps = parsed.steps or data.eval_steps or data.target_frames
+    part = parsed.part or ("test" if is_same_data(data, own) else "all")
+    dataset, values = open_data(parsed, own, model, part)
+    for note in dataset.notes:
+        print(note)
+    if parsed.part is None and part == "all":
+        print("scoring all of it; --part test leaves out what a model trained on it has seen")
+    task = make_task(model.module, values, dataclasses.replace(config, data=data))
+    sums: Classes | Forecasts = Classes(len(dataset.classes))
+    if isinstance(task, Forecasting):
+        task, sums = dataclasses.replace(task, every=parsed.every), Forecasts()
+    windows = dataset.windows(part, data.input_frames, steps, every=parsed.every)
+    batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
+    scored = evaluate(
+        jax.jit(task.evaluate),
+        model.variables,
+        windows,
+        sums,
+        batch_size=batch_size,
+        timeout=data.read_timeout,
+    )
+    scored.check_valid(f"the {part} part")
+    out = make_folder(parsed.out or parsed.run / "eval")
+    known = {
+        "loss": scored.loss,
+        "loss_name": config.training.loss,
+        "part": part,
+        "input_frames": data.input_frames,
+        "checkpoint_step": model.step,
+        "value_range": values.describe(),
+        "device": describe_device(),
+    }
+    print(
+        f"{scored.count} windows of the {part} part, {data.input_frames} frames given, "
+        f"weights of step {model.step}"
+    )
+    if isinstance(scored, Classes):
+        report: reporting.Report = reporting.ClassReport(model, values, windows, scored)
+    else:
+        first = 2 - data.input_frames if parsed.every else data.horizon
+        known |= {"steps": steps, "horizon": first}
+        shown = dataset.windows(part, data.input_frames, steps)
+        report = reporting.FrameReport(model, values, shown, scored, data, steps, first)
+    result = report.scores(batch_size)
+    write_json(out / "metrics.json", {**result, **known})
+    report.print(result)
+    name_files([out / "metrics.json", *report.draw(result, parsed.samples, out)])
+
+
+def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tuple[Dataset, Any]:
+    """The data to score, as the model reads them, and their scale."""
+    data, is_own = parsed.data, is_same_data(parsed.data, own)
     if is_own:
         # What was held out is what the run held out, whatever is evaluated there.
         for name in ("split", "split_by", "split_file", "sequences", "frame_step", "horizon"):
@@ -111,64 +165,16 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         data = dataclasses.replace(
             data, input_frames=own.input_frames, target_frames=own.target_frames
         )
-    values = values_for(predictor, parsed.data, own)
+    values = values_for(model.values, data, own)
     dataset = open_dataset(
         data,
-        predictor.config.training.seed,
+        model.config.training.seed,
         split=read_split(parsed.run) if is_own else None,
         values=values,
+        classes=getattr(model, "classes", None),
     )
-    check_frames(predictor, dataset.dtype, dataset.frame_shape[-1], parsed.data, own)
-    for note in dataset.notes:
-        print(note)
-    if parsed.part is None and part == "all":
-        print("scoring all of it; --part test leaves out what a model trained on it has seen")
-    windows = dataset.windows(part, parsed.data.input_frames, steps)
-    batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
-    loss = predictor.config.training.loss
-    eval_step = jax.jit(
-        make_eval_step(predictor.module, values, loss, steps, data.horizon, data.tile)
-    )
-    evaluation = evaluate(
-        eval_step,
-        predictor.variables,
-        windows,
-        batch_size=batch_size,
-        timeout=data.read_timeout,
-    )
-    evaluation.check_valid(f"the {part} part")
-    result = reporting.scores(evaluation)
-
-    def predict(inputs: Any) -> Any:
-        skipped = data.horizon - 1
-        return predictor.predict_scaled(inputs, skipped + steps, data.tile)[:, skipped:]
-
-    speed = reporting.frames_per_second(predict, values, windows, batch_size)
-    out = make_folder(parsed.out or parsed.run / "eval")
-    write_json(
-        out / "metrics.json",
-        {
-            **result,
-            "frames_per_second": speed,
-            "part": part,
-            "input_frames": parsed.data.input_frames,
-            "steps": steps,
-            "horizon": data.horizon,
-            "checkpoint_step": predictor.step,
-            "value_range": values.describe(),
-            "device": describe_device(),
-        },
-    )
-    print(
-        f"{evaluation.count} windows of the {part} part, {parsed.data.input_frames} frames given, "
-        f"weights of step {predictor.step}, {speed:.0f} frames/s"
-    )
-    reporting.print_table(result, data.horizon)
-    if line := reporting.describe_error(result, values):
-        print(line)
-    written = [out / "metrics.json"]
-    written += reporting.draw(predict, values, windows, parsed.samples, out)
-    name_files([*written, *reporting.draw_curves(result, out / "curves.png")])
+    check_like(model, dataset.dtype, dataset.frame_shape[-1], parsed.data, own)
+    return dataset, values
 
 
 def forecast(parsed: Arguments, own: DataConfig) -> None:
@@ -176,16 +182,21 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     import numpy as np
 
     from jaxconvlstm import pictures
-    from jaxconvlstm.rollout import Predictor, load
+    from jaxconvlstm.loading import load
+    from jaxconvlstm.rollout import Predictor
 
     steps = parsed.forecast
     assert steps is not None
     predictor = load(parsed.run, parsed.which)
+    if not isinstance(predictor, Predictor):
+        raise ConfigError("--forecast: the run's model names classes; it predicts no frames")
     last = LastFrames(parsed.data, parsed.data.input_frames)
     for note in last.notes:
         print(note)
-    check_frames(predictor, last.dtype, last.channels, parsed.data, own)
-    values = dataclasses.replace(values_for(predictor, parsed.data, own), dtype=last.dtype.name)
+    check_like(predictor, last.dtype, last.channels, parsed.data, own)
+    values = dataclasses.replace(
+        values_for(predictor.values, parsed.data, own), dtype=last.dtype.name
+    )
     predictor = Predictor(
         predictor.module, predictor.variables, predictor.config, values, predictor.channels
     )
@@ -210,46 +221,6 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
         print(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
         written += [folder / "forecast.npy", folder / "strip.png", folder / "animation.gif"]
     name_files(written)
-
-
-def is_same_data(data: DataConfig, own: DataConfig) -> bool:
-    """Whether these are the data that the model was trained on."""
-    places = {
-        None if config.data is None else Path(config.data).resolve() for config in (data, own)
-    }
-    return data.dataset == own.dataset and len(places) == 1 and data.variable == own.variable
-
-
-def values_for(predictor: Any, data: DataConfig, own: DataConfig) -> Any:
-    """The scale that the model was trained with, but for what the flags change."""
-    values = predictor.values
-    if data.value_range is not None and data.value_range != own.value_range:
-        low, high = data.value_range
-        values = dataclasses.replace(values, low=low, high=high)
-    return dataclasses.replace(
-        values,
-        missing=data.missing_value,
-        nan=values.nan or data.nan == "mask",
-        unit=data.unit or values.unit,
-    )
-
-
-def check_frames(
-    predictor: Any, dtype: Any, channels: int, data: DataConfig, own: DataConfig
-) -> None:
-    """Raises `DataError` unless the data are of the kind that the model was trained on."""
-    from jaxconvlstm.rollout import plural
-
-    place, trained = data.data or data.dataset, predictor.values
-    if channels != predictor.channels:
-        wanted = plural(predictor.channels, "channel")
-        hint = f"; --channels {predictor.channels} reads them so" if channels in (1, 3) else ""
-        raise DataError(f"{place}: trained on {wanted}, got {channels}{hint}")
-    if dtype.name != trained.dtype and data.value_range in (None, own.value_range):
-        raise DataError(
-            f"{place}: trained on {trained.dtype} from {trained.low:g} to {trained.high:g}, "
-            f"got {dtype.name}; --value-range LO HI says what becomes 0 and 1"
-        )
 
 
 def make_folder(path: Path) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from jaxconvlstm import cli
-from jaxconvlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
-from jaxconvlstm.data.datasets import guess_dataset
-from jaxconvlstm.presets import preset
+from jaxconvlstm.config import CLASSIFIERS, Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.data.datasets import for_other_data, guess_dataset
+from jaxconvlstm.presets import PRESETS, describe, preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Arguments:
     resume: Literal["auto", "must"] | None = None
     """auto: start, or go on where the run in --out stopped. must: only go on."""
     preset: str | None = None
-    """Defaults by name: moving-squares, or folder, which is for all data of your own. By default
-    as --dataset and --data say."""
+    """Defaults by name, as listed above. By default as --dataset and --data say; for data of your
+    own that is folder."""
     config: Path | None = None
     """JSON file with defaults: any flags of this list, with underscores for dashes."""
     debug: bool = False
@@ -44,30 +44,62 @@ class Arguments:
 
 def parse(arguments: Sequence[str]) -> Arguments:
     """Flags over the configuration file or the run to resume, over the preset."""
-    names = ("--preset", "--config", "--dataset", "--data", "--out", "--resume")
-    first = cli.peek(arguments, *names)
+    names = "--preset --config --dataset --data --labels --model --out --resume --init-from"
+    first = cli.peek(arguments, *names.split())
     from jaxconvlstm.run_folder import holds_run, read_config
 
     named = first["--config"] or first["--preset"]
     if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
-        defaults = read_config(Path(first["--out"]))
+        config = read_config(Path(first["--out"]))
+        default = Arguments(config.data, config.model, config.training)
     else:
-        defaults = preset(first["--preset"] or _preset_for(first))
-        if not first["--preset"] and first["--data"] and not first["--dataset"]:
-            dataset = guess_dataset(first["--data"])
-            defaults = dataclasses.replace(
-                defaults, data=dataclasses.replace(defaults.data, dataset=dataset)
-            )
+        config = preset(first["--preset"] or _preset_for(first))
+        default = Arguments(
+            _data_for(config.data, first),
+            # The network of --init-from is the one that its weights are of.
+            read_config(Path(first["--init-from"])).model if first["--init-from"] else config.model,
+            config.training,
+        )
+        if first["--model"]:
+            default = _with_model(default, first["--model"])
         if first["--config"]:
-            defaults = Config.load(Path(first["--config"]), defaults)
-    default = Arguments(defaults.data, defaults.model, defaults.training)
-    return cli.parse(Arguments, arguments, default, __doc__ or "")
+            base = Config(default.data, default.model, default.training)
+            config = Config.load(Path(first["--config"]), base)
+            default = Arguments(config.data, config.model, config.training)
+    listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
+    return cli.parse(Arguments, arguments, default, f"{__doc__}\nPresets:\n\n{listed}\n")
+
+
+def _with_model(default: Arguments, model: str) -> Arguments:
+    """Another network, and the loss that its task has."""
+    training = default.training
+    if (model in CLASSIFIERS) != (training.loss == "cross-entropy"):
+        loss = "cross-entropy" if model in CLASSIFIERS else TrainingConfig.loss
+        training = dataclasses.replace(training, loss=loss)
+    return dataclasses.replace(default, model=default.model.of_kind(model), training=training)
 
 
 def _preset_for(flags: dict[str, str | None]) -> str:
-    """Generated films have a preset of their own; every kind of real data has one in common."""
-    generated = flags["--dataset"] in (None, "moving-squares") and not flags["--data"]
-    return "moving-squares" if generated else "folder"
+    """Generated films have presets of their own; every kind of real data has one in common."""
+    dataset, data = flags["--dataset"], flags["--data"]
+    if flags["--labels"] == "folders":
+        return "folder-classes"
+    if dataset is None and data is not None:
+        dataset = guess_dataset(data)
+    return {
+        None: "moving-squares",
+        "moving-squares": "moving-squares",
+        "moving-mnist": "moving-mnist",
+        "moving-lines": "moving-lines-convlstm",
+    }.get(dataset, "folder")
+
+
+def _data_for(data: DataConfig, flags: dict[str, str | None]) -> DataConfig:
+    """The preset's data, of the kind that the flags name."""
+    dataset = flags["--dataset"]
+    if dataset is None and flags["--data"] and data.dataset in ("folder", "array", "video"):
+        dataset = guess_dataset(flags["--data"])
+    return data if dataset in (None, data.dataset) else for_other_data(data, dataset)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -53,6 +53,8 @@ ARRAY_BATCHES = "the same, beside copies into batches"
 class OneByOne:
     """Windows that do not overlap; see `datasets.Windows`."""
 
+    every = False
+
     def __init__(self, frames: Frames, span: int):
         self._frames, self.frame_shape = frames, frames.frame_shape
         self._starts = [

@@ -18,15 +18,27 @@ from jaxconvlstm.version import __version__
 
 if TYPE_CHECKING:
     from jaxconvlstm.cell import ConvLSTMCell
+    from jaxconvlstm.classifier import Classifier
     from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
     from jaxconvlstm.conv import Conv, ConvTranspose
     from jaxconvlstm.data.batch import Batch
     from jaxconvlstm.data.datasets import open_dataset
     from jaxconvlstm.data.values import Values
     from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
-    from jaxconvlstm.models import FramePredictor, build
+    from jaxconvlstm.loading import load
+    from jaxconvlstm.models import (
+        CNNLSTMClassifier,
+        ConvLSTMClassifier,
+        EncoderForecaster,
+        FramePredictor,
+        PyramidForecaster,
+        Seq2OneLSTM,
+        StackedConvLSTM,
+        build,
+    )
+    from jaxconvlstm.pictures.notebook import show
     from jaxconvlstm.presets import preset
-    from jaxconvlstm.rollout import Predictor, load
+    from jaxconvlstm.rollout import Predictor
     from jaxconvlstm.trainer import fit
 
 __all__ = [
@@ -37,12 +49,20 @@ __all__ = [
     "ConvTranspose",
     "Decoder",
     "Encoder",
+    "CNNLSTMClassifier",
+    "ConvLSTMClassifier",
+    "EncoderForecaster",
     "FramePredictor",
+    "PyramidForecaster",
+    "Seq2OneLSTM",
+    "StackedConvLSTM",
     "build",
-    # Runs: train, load, predict.
+    # Runs: train, load, predict, look.
+    "Classifier",
     "Predictor",
     "fit",
     "load",
+    "show",
     # Configuration.
     "Config",
     "DataConfig",
@@ -68,25 +88,33 @@ __all__ = [
 # start without JAX.
 _LAZY = {
     "Batch": "jaxconvlstm.data.batch",
+    "CNNLSTMClassifier": "jaxconvlstm.models",
+    "Classifier": "jaxconvlstm.classifier",
     "Config": "jaxconvlstm.config",
     "Conv": "jaxconvlstm.conv",
     "ConvLSTM": "jaxconvlstm.layers",
     "ConvLSTMCell": "jaxconvlstm.cell",
+    "ConvLSTMClassifier": "jaxconvlstm.models",
     "ConvTranspose": "jaxconvlstm.conv",
     "DataConfig": "jaxconvlstm.config",
     "Decoder": "jaxconvlstm.layers",
     "Encoder": "jaxconvlstm.layers",
+    "EncoderForecaster": "jaxconvlstm.models",
     "FramePredictor": "jaxconvlstm.models",
     "ModelConfig": "jaxconvlstm.config",
     "Predictor": "jaxconvlstm.rollout",
+    "PyramidForecaster": "jaxconvlstm.models",
+    "Seq2OneLSTM": "jaxconvlstm.models",
     "Split": "jaxconvlstm.config",
+    "StackedConvLSTM": "jaxconvlstm.models",
     "TrainingConfig": "jaxconvlstm.config",
     "Values": "jaxconvlstm.data.values",
     "build": "jaxconvlstm.models",
     "fit": "jaxconvlstm.trainer",
-    "load": "jaxconvlstm.rollout",
+    "load": "jaxconvlstm.loading",
     "open_dataset": "jaxconvlstm.data.datasets",
     "preset": "jaxconvlstm.presets",
+    "show": "jaxconvlstm.pictures.notebook",
 }
 
 

@@ -19,6 +19,7 @@ from jaxconvlstm.errors import ConfigError
 
 Carry = tuple[Array, Array]
 PEEPHOLES = (None, "channel", "spatial")
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 class Peephole(nn.Module):
@@ -64,6 +65,9 @@ class ConvLSTMCell(nn.RNNCellBase):
         hidden/kernel  [kernel height, kernel width, features, 4 * features]
         peephole_i/weight, peephole_f/weight, peephole_o/weight, if asked for
 
+    A cell that reads no input, as a forecaster's lowest one, has no `W_x`; its bias lies in
+    `hidden/bias`, since there is no `input`.
+
     The cell state `c` adds up over many steps, so it is kept in `param_dtype` (float32) where
     `dtype` is narrower; where `dtype` is wider, in `dtype`.
 
@@ -72,9 +76,10 @@ class ConvLSTMCell(nn.RNNCellBase):
       kernel_size: height and width of both convolutions; SAME padding.
       peephole: None, "channel" (one weight per feature, any frame size) or "spatial" (one per
         pixel and feature; fixes the frame size).
-      activation: squashes the candidate and the output (tanh).
+      activation: squashes the candidate and the output: "tanh", "relu" or a function.
       gate_activation: squashes the gates (sigmoid).
       forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015).
+      reads_input: whether there is an input at all.
       dtype: dtype of the convolutions and of `h`.
 
     Example:
@@ -91,10 +96,11 @@ class ConvLSTMCell(nn.RNNCellBase):
     features: int
     kernel_size: Sequence[int] = (3, 3)
     peephole: str | None = None
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation: str | Callable[[Array], Array] = "tanh"
     gate_activation: Callable[[Array], Array] = jax.nn.sigmoid
     forget_bias: float = 1.0
     use_bias: bool = True
+    reads_input: bool = True
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     kernel_init: Initializer = nn.initializers.glorot_uniform()
@@ -102,21 +108,28 @@ class ConvLSTMCell(nn.RNNCellBase):
 
     def setup(self) -> None:
         check_choice("peephole", self.peephole, PEEPHOLES)
+        if isinstance(self.activation, str):
+            check_choice("activation", self.activation, tuple(ACTIVATIONS))
         shared = dict(
             features=4 * self.features,
             kernel_size=tuple(self.kernel_size),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        self.input = Conv(
-            **shared,
-            name="input",
-            use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
-            bias_init=self._bias_init,
-        )
+        if self.reads_input:
+            self.input = Conv(
+                **shared,
+                name="input",
+                use_bias=self.use_bias,
+                kernel_init=self.kernel_init,
+                bias_init=self._bias_init,
+            )
         self.hidden = Conv(
-            **shared, name="hidden", use_bias=False, kernel_init=self.recurrent_kernel_init
+            **shared,
+            name="hidden",
+            use_bias=self.use_bias and not self.reads_input,
+            kernel_init=self.recurrent_kernel_init,
+            bias_init=self._bias_init,
         )
         if self.peephole is not None:
             self.peephole_i = Peephole(self.peephole, self.param_dtype, name="peephole_i")
@@ -132,30 +145,46 @@ class ConvLSTMCell(nn.RNNCellBase):
         self, inputs: Float[Array, "*leading height width channels"]
     ) -> Float[Array, "*leading height width gates"]:
         """The inputs' share of the gates; it needs no state, so all time steps can go at once."""
+        if not self.reads_input:
+            raise ConfigError("inputs: expected none, since reads_input is False")
         return self.input(inputs)
 
-    def update(self, carry: Carry, projected: Array) -> tuple[Carry, Array]:
-        """One step, from the state and the inputs' share of the gates."""
+    def update(
+        self, carry: Carry, projected: Array | None, hidden_mask: Array | None = None
+    ) -> tuple[Carry, Array]:
+        """One step, from the state and the inputs' share of the gates.
+
+        Args:
+          carry: `(c, h)`.
+          projected: what `project` gives; None for a cell that reads no input.
+          hidden_mask: `[batch, height, width, features]`, what `h` is multiplied by on its way
+            into its convolution, for dropout.
+        """
+        if self.reads_input and projected is None:
+            raise ConfigError("inputs: expected an array, since reads_input is True; got None")
         c, h = carry
-        i, f, g, o = jnp.split(projected + self.hidden(h), 4, axis=-1)
+        gates = self.hidden(h if hidden_mask is None else h * hidden_mask)
+        if projected is not None:
+            gates = projected + gates
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
         if self.peephole is not None:
             i += self.peephole_i(c).astype(i.dtype)
             f += self.peephole_f(c).astype(f.dtype)
         i = self.gate_activation(i)
         f = self.gate_activation(f)
-        g = self.activation(g)
+        g = self._activate(g)
         c = f * c + i * g
         if self.peephole is not None:
             o += self.peephole_o(c).astype(o.dtype)
         o = self.gate_activation(o)
-        h = (o * self.activation(c)).astype(self.dtype)
+        h = (o * self._activate(c)).astype(self.dtype)
         return (c, h), h
 
     def __call__(
-        self, carry: Carry, inputs: Float[Array, "batch height width channels"]
+        self, carry: Carry, inputs: Float[Array, "batch height width channels"] | None
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One step: `(carry, frame)` to `(new carry, hidden state)`."""
-        return self.update(carry, self.project(inputs))
+        """One step: `(carry, frame)` to `(new carry, hidden state)`; no frame if it reads none."""
+        return self.update(carry, None if inputs is None else self.project(inputs))
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
         """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
@@ -163,6 +192,11 @@ class ConvLSTMCell(nn.RNNCellBase):
         shape = (*input_shape[:-1], self.features)
         state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
         return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
+
+    def _activate(self, values: Array) -> Array:
+        if isinstance(self.activation, str):
+            return ACTIVATIONS[self.activation](values)
+        return self.activation(values)
 
     @property
     def num_feature_axes(self) -> int:

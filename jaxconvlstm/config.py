@@ -13,10 +13,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxconvlstm.checks import check_positive, per_layer
+from jaxconvlstm.checks import check_choice, check_positive, per_layer
 from jaxconvlstm.errors import ConfigError
 
 FORMAT_VERSION = 1
+CLASSIFIERS = ("convlstm-classifier", "cnn-lstm")
+"""Models that name a class; the others predict frames."""
+FORECASTERS = ("encoder-forecaster", "pyramid-forecaster")
+"""Models whose forecast unrolls from a state alone: nothing is fed back."""
+_RECURRENT = "features kernel_size layers peephole activation dropout recurrent_dropout remat dtype"
+MODEL_SETTINGS = {
+    "frame-predictor": f"{_RECURRENT} downsample output reach",
+    "stacked": f"{_RECURRENT} output norm patch_size",
+    "encoder-forecaster": f"{_RECURRENT} output patch_size",
+    "pyramid-forecaster": f"{_RECURRENT} output",
+    "seq2one-lstm": "dropout recurrent_dropout dtype",
+    "convlstm-classifier": f"{_RECURRENT} downsample",
+    "cnn-lstm": "",
+}
+"""Which fields of `ModelConfig` mean something for which model."""
+_OUTPUTS = {
+    "stacked": ("frame", "change", "sigmoid"),
+    "encoder-forecaster": ("frame", "sigmoid"),
+    "pyramid-forecaster": ("frame", "sigmoid"),
+}
 LARGEST_FRAME = 89_478_485
 """Most pixels of a frame: as many as Pillow decodes of a picture."""
 
@@ -61,11 +81,20 @@ class Split:
 class DataConfig:
     """Where the frames come from and how windows are cut from them."""
 
-    dataset: Literal["moving-squares", "folder", "array", "video"] = "moving-squares"
-    """Kind of data: generated films of moving squares; a folder of pictures (or a path list);
-    arrays (.npy, .npz, HDF5, netCDF, Zarr); a video file or a folder of them."""
+    dataset: Literal[
+        "moving-squares", "moving-mnist", "moving-lines", "folder", "array", "video"
+    ] = "moving-squares"
+    """Kind of data: generated films of moving squares, of moving digits (from --data) or of growing
+    lines; a folder of pictures (or a path list); arrays (.npy, .npz, HDF5, netCDF, Zarr); a video
+    file or a folder of them."""
     data: str | None = None
-    """Folder or file. Of pictures: one sub-folder per sequence, one flat folder, or a path list."""
+    """Folder or file. Of pictures: one sub-folder per sequence, one flat folder, or a path list. Of
+    digits for moving-mnist: an IDX file or an array. Or the name of public data: mnist,
+    moving-mnist-test."""
+    digits: int = 2
+    """Digits in a film of moving-mnist."""
+    labels: Literal["none", "folders"] = "none"
+    """folders: predict the class of a sequence, which is the first folder that it lies in."""
     variable: str | None = None
     """Name of the array in a file that holds several."""
     axes: str | None = None
@@ -76,6 +105,10 @@ class DataConfig:
     """Frames given to the model in training."""
     target_frames: int = 5
     """Frames to predict in training, each fed back to predict the next."""
+    eval_input_frames: int | None = None
+    """Frames that eval.py gives to the model; by default as many as in training."""
+    eval_steps: int | None = None
+    """Frames that eval.py predicts; by default as many as in training."""
     horizon: int = 1
     """The first frame to score, counted from the last one given; those before it are predicted too,
     but neither trained on nor scored."""
@@ -142,7 +175,8 @@ class DataConfig:
     """Use at most this many windows of each split."""
 
     def __post_init__(self) -> None:
-        for name in ("input_frames", "target_frames", "horizon", "stride", "frame_step", "limit"):
+        names = ("input_frames", "target_frames", "eval_input_frames", "eval_steps", "horizon")
+        for name in (*names, "stride", "frame_step", "limit", "digits"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)
@@ -202,8 +236,18 @@ class DataConfig:
 class ModelConfig:
     """The network."""
 
-    model: Literal["frame-predictor"] = "frame-predictor"
-    """Architecture: encoder, ConvLSTM layers on the feature map, decoder."""
+    model: Literal[
+        "frame-predictor",
+        "stacked",
+        "encoder-forecaster",
+        "pyramid-forecaster",
+        "seq2one-lstm",
+        "convlstm-classifier",
+        "cnn-lstm",
+    ] = "frame-predictor"
+    """Architecture: encoder, ConvLSTM layers on the feature map, decoder; ConvLSTM layers on whole
+    frames and a convolution over time; Shi et al. 2015; its variant with maps of several sizes; an
+    LSTM between convolutions; or one of two classifiers."""
     features: tuple[int, ...] = (32,)
     """Hidden features of each ConvLSTM layer: one number for all, or one per layer."""
     kernel_size: tuple[int, ...] = (3,)
@@ -219,17 +263,52 @@ class ModelConfig:
     """Largest motion that --output motion looks for, in pixels a frame."""
     peephole: Literal["none", "channel", "spatial"] = "none"
     """Let the gates see the cell state: with one weight per channel, or per pixel and channel."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """What squashes the candidate and the output of each ConvLSTM cell."""
+    norm: Literal["none", "batch", "batch-between"] = "none"
+    """Batch normalisation after each ConvLSTM layer, or after each but the last."""
+    patch_size: int = 1
+    """Side of the square of pixels that becomes one, with so many times the channels."""
+    dropout: float = 0.0
+    """Share of each recurrent layer's inputs that is dropped in training; one mask for a window."""
+    recurrent_dropout: float = 0.0
+    """Share of each recurrent layer's hidden state that is dropped in training, likewise."""
     remat: bool = False
     """Recompute in the backward pass instead of storing: less memory, more time."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the convolutions; parameters and cell state stay float32."""
 
     def __post_init__(self) -> None:
-        check_positive("--layers", self.layers)
-        check_positive("--reach", self.reach)
+        for name in ("layers", "reach", "patch_size"):
+            check_positive(flag(name), getattr(self, name))
+        for name in ("dropout", "recurrent_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{flag(name)}: expected a share from 0 to below 1")
         for name in ("features", "kernel_size"):
             for value in per_layer(flag(name), getattr(self, name), self.layers):
                 check_positive(flag(name), value)
+        for field in dataclasses.fields(self):
+            named = {"model", *MODEL_SETTINGS[self.model].split()}
+            if field.name not in named and getattr(self, field.name) != field.default:
+                raise ConfigError(f"{flag(field.name)}: has no effect on --model {self.model}")
+        outputs = _OUTPUTS.get(self.model, (self.output,))
+        check_choice(f"--output of --model {self.model}", self.output, outputs)
+        if self.model == "pyramid-forecaster" and self.layers != 3:
+            raise ConfigError("--model pyramid-forecaster: has --layers 3, a scale each")
+
+    def of_kind(self, model: str) -> "ModelConfig":
+        """Another model with these settings, less those that mean nothing to it."""
+        kept = set(MODEL_SETTINGS.get(model, "").split())
+        settings: dict[str, Any] = {
+            name: value for name, value in dataclasses.asdict(self).items() if name in kept
+        }
+        if settings.get("output") not in _OUTPUTS.get(model, (settings.get("output"),)):
+            del settings["output"]
+        if model == "pyramid-forecaster" and self.layers != 3:
+            for name in ("features", "kernel_size", "layers"):
+                del settings[name]
+            settings["layers"] = 3
+        return ModelConfig(**{**settings, "model": model})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,18 +325,47 @@ class TrainingConfig:
     """Windows per step."""
     learning_rate: float = 2e-3
     """Peak learning rate."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over the run: constant, or a cosine down to a hundredth, after the warm-up."""
+    schedule: Literal["constant", "cosine", "one-cycle", "exponential", "step"] = "cosine"
+    """Learning rate over the run, after the warm-up: constant; a cosine down to a hundredth; up and
+    down once (which has a warm-up of its own); times --decay-rate every --decay-epochs, smoothly or
+    in steps."""
+    decay_rate: float = 0.1
+    """What the learning rate is multiplied by (exponential and step)."""
+    decay_epochs: float = 10.0
+    """Epochs after which it has been (exponential and step)."""
     warmup_steps: int = 20
     """Steps in which the learning rate rises to its peak."""
-    optimizer: Literal["adam", "adamw"] = "adam"
+    reduce_on_plateau: int | None = None
+    """Epochs without a better validation loss after which the learning rate is reduced."""
+    plateau_factor: float = 0.1
+    """What it is multiplied by then."""
+    early_stopping: int | None = None
+    """Epochs without a better validation loss after which training ends."""
+    optimizer: Literal["adam", "adamw", "adadelta", "rmsprop"] = "adam"
     """Optimizer."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (adamw only)."""
     clip_norm: float = 1.0
     """Largest global norm of the gradient; larger ones are scaled down. 0 turns it off."""
-    loss: Literal["mse", "mae", "bce"] = "mse"
-    """Mean squared error, mean absolute error, or binary cross-entropy (with --output sigmoid)."""
+    loss: Literal["mse", "mae", "bce", "huber", "mae-ssim", "mse-gdl", "cross-entropy"] = "mse"
+    """Mean squared or absolute error; binary cross-entropy (with --output sigmoid); Huber's;
+    absolute error mixed with SSIM, or squared error with gradient differences; or cross-entropy of
+    classes."""
+    supervise: Literal["targets", "all"] = "targets"
+    """Frames that the loss is of: the target frames, or every frame after the first, each predicted
+    from those before it."""
+    sampling: Literal["free", "teacher", "scheduled", "reverse"] = "free"
+    """What is fed back in training: the model's own frames; the true ones; the true ones ever more
+    rarely; or that, and ever more of the true ones among the input frames (PredRNN-v2)."""
+    sampling_curve: Literal["linear", "exponential", "inverse-sigmoid"] = "linear"
+    """How the probability of a true frame falls (Bengio et al. 2015)."""
+    sampling_steps: int | None = None
+    """Steps after which no true frame is fed back any more; by default half of all."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, which is evaluated and loaded in their place,
+    e.g. 0.999. 0 turns it off."""
+    init_from: str | None = None
+    """Run folder whose weights to start from, to train on for other data or another purpose."""
     checkpoint_every: int | None = None
     """Also save every so many steps; by default after each epoch."""
     sample_every: int = 1
@@ -269,12 +377,19 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         names = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "checkpoint_every")
-        for name in (*names, "log_every", "threads"):
+        more = ("reduce_on_plateau", "early_stopping", "sampling_steps", "decay_epochs")
+        for name in (*names, *more, "decay_rate", "plateau_factor", "log_every", "threads"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)
         if not math.isfinite(self.learning_rate):
             raise ConfigError(f"--learning-rate: expected a number, got {self.learning_rate}")
+        if self.plateau_factor >= 1:
+            raise ConfigError(
+                f"--plateau-factor: expected less than 1, got {self.plateau_factor:g}"
+            )
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"--ema: expected a decay from 0 to below 1, got {self.ema:g}")
         for name in ("clip_norm", "weight_decay", "warmup_steps", "sample_every", "seed"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
@@ -290,14 +405,67 @@ class Config:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        if self.training.loss == "bce" and self.model.output != "sigmoid":
+        data, model, training = self.data, self.model, self.training
+        sigmoid = model.output == "sigmoid" or model.model == "seq2one-lstm"
+        if training.loss == "bce" and not sigmoid:
             raise ConfigError("--loss bce: needs predictions in (0, 1); add --output sigmoid")
-        if self.model.output == "sigmoid" and self.data.normalize == "mean-std":
+        if sigmoid and data.normalize == "mean-std":
             raise ConfigError(
                 "--output sigmoid: predicts within (0, 1), which --normalize mean-std leaves"
             )
-        if self.data.split.train == 0:
+        if data.split.train == 0:
             raise ConfigError("--split train=0: nothing would be trained on")
+        if data.split.val == 0:
+            for name in ("early_stopping", "reduce_on_plateau"):
+                if getattr(training, name) is not None:
+                    raise ConfigError(f"{flag(name)}: looks at the validation loss; --split val=0")
+        self._check_task()
+        self._check_feedback()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether classes are predicted, and not frames."""
+        return self.model.model in CLASSIFIERS
+
+    def _check_task(self) -> None:
+        """Data, model and loss are all of classes, or all of frames."""
+        labelled = self.data.dataset == "moving-lines" or self.data.labels != "none"
+        data = "--dataset moving-lines" if self.data.dataset == "moving-lines" else "--labels"
+        if self.classifies and not labelled:
+            raise ConfigError(
+                f"--model {self.model.model}: names classes; --labels folders takes them from the "
+                "names of folders"
+            )
+        if labelled and not self.classifies:
+            raise ConfigError(f"{data}: has classes; add --model {CLASSIFIERS[0]}")
+        if self.classifies != (self.training.loss == "cross-entropy"):
+            wanted = "cross-entropy" if self.classifies else "another: it is of classes"
+            raise ConfigError(f"--loss {self.training.loss}: expected {wanted}")
+        if self.classifies:
+            for name in ("horizon", "eval_steps", "tile"):
+                if getattr(self.data, name) != getattr(DataConfig, name):
+                    raise ConfigError(f"{flag(name)}: no frames are predicted, but classes")
+
+    def _check_feedback(self) -> None:
+        """What is fed back, and what the loss is of, against what the model reads."""
+        sampling, model = self.training.sampling, self.model.model
+        chosen = {
+            f"--sampling {sampling}": sampling != "free",
+            "--supervise all": self.training.supervise == "all",
+        }
+        for name in (name for name, is_chosen in chosen.items() if is_chosen):
+            if model in (*FORECASTERS, *CLASSIFIERS):
+                raise ConfigError(f"{name}: --model {model} reads none of its predictions")
+            if self.data.horizon > 1:
+                raise ConfigError(f"{name}: the true frames before --horizon are not read")
+            if self.data.reverse and self.training.supervise == "all":
+                raise ConfigError("--reverse: excludes --supervise all")
+        if sampling in ("teacher", "scheduled") and self.data.target_frames == 1:
+            raise ConfigError(f"--sampling {sampling}: of --target-frames 1 nothing is fed back")
+        if self.training.sampling_steps and sampling not in ("scheduled", "reverse"):
+            raise ConfigError("--sampling-steps: needs --sampling scheduled or reverse")
+        if self.training.sampling_curve != "linear" and sampling != "scheduled":
+            raise ConfigError("--sampling-curve: needs --sampling scheduled")
 
     def to_json(self) -> dict[str, Any]:
         """As plain dictionaries and lists."""

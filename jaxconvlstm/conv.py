@@ -205,7 +205,7 @@ def convolve_strided(inputs: Array, kernel: Array, stride: int) -> Array:
     return convolve(blocks, arranged, ((0, 0), (0, 0)))
 
 
-def convolve_transposed(inputs: Array, kernel: Array, stride: int) -> Array:
+def convolve_transposed(inputs: Array, kernel: Array, stride: int, crop: bool = True) -> Array:
     """Transposed convolution that multiplies height and width by `stride`.
 
     It is the adjoint of `convolve_strided` with the same kernel (channel axes swapped): a stride-1
@@ -214,9 +214,11 @@ def convolve_transposed(inputs: Array, kernel: Array, stride: int) -> Array:
     Args:
       inputs: `[..., height, width, channels]`.
       kernel: `[k, k, channels, features]` with `k` a multiple of `stride`.
+      crop: keep `stride` times the height and width; or else everything that the kernel reaches.
 
     Returns:
-      `[..., height * stride, width * stride, features]`.
+      `[..., height * stride, width * stride, features]`, or without the crop
+      `[..., (height - 1) * stride + k, (width - 1) * stride + k, features]`.
     """
     size = kernel.shape[0]
     taps = size // stride
@@ -229,6 +231,8 @@ def convolve_transposed(inputs: Array, kernel: Array, stride: int) -> Array:
     arranged = arranged.reshape((taps, taps, channels, stride * stride * features))
     full = convolve(inputs, arranged, ((taps - 1, taps - 1), (taps - 1, taps - 1)))
     pixels = depth_to_space(full, stride)
+    if not crop:
+        return pixels
     height, width = inputs.shape[-3] * stride, inputs.shape[-2] * stride
     return pixels[..., before : before + height, before : before + width, :]
 
@@ -269,33 +273,6 @@ class Conv(nn.Module):
         return outputs
 
 
-class ConvTranspose(nn.Module):
-    """Transposed convolution with bias; multiplies height and width by `stride`.
-
-    The kernel is twice the stride wide, so that every output pixel has as many taps as its
-    neighbour, and starts as bilinear interpolation with random channel mixing: the untrained
-    layer turns a constant map into a constant picture, without a checkerboard (Odena et al. 2016,
-    "Deconvolution and Checkerboard Artifacts"; Aitken et al. 2017, the initialisation).
-    """
-
-    features: int
-    stride: int = 2
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """`[..., height, width, channels]` to `[..., height*stride, width*stride, features]`."""
-        size = 2 * self.stride
-        shape = (size, size, inputs.shape[-1], self.features)
-        kernel = self.param("kernel", bilinear_init, shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), self.param_dtype)
-        outputs = convolve_transposed(
-            inputs.astype(self.dtype), kernel.astype(self.dtype), self.stride
-        )
-        return outputs + _per_channel(bias.astype(self.dtype), outputs)
-
-
 def bilinear_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
     """A transposed kernel `[2s, 2s, in, out]`: bilinear upsampling times a random matrix."""
     size, _, channels, features = shape
@@ -305,6 +282,42 @@ def bilinear_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) ->
     mixing = nn.initializers.lecun_normal()(key, (channels, features), dtype)
     bilinear = profile[:, None] * profile[None, :]
     return bilinear[:, :, None, None] * mixing[None, None]
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution with bias; multiplies height and width by `stride`.
+
+    By default the kernel is twice the stride wide, so that every output pixel has as many taps as
+    its neighbour, and starts as bilinear interpolation with random channel mixing: the untrained
+    layer turns a constant map into a constant picture, without a checkerboard (Odena et al. 2016,
+    "Deconvolution and Checkerboard Artifacts"; Aitken et al. 2017, the initialisation).
+
+    Attributes:
+      features: number of output channels.
+      stride: factor by which height and width grow.
+      kernel_size: side of the kernel, a multiple of the stride; by default twice the stride.
+      crop: keep `stride` times the height and width; see `convolve_transposed`.
+    """
+
+    features: int
+    stride: int = 2
+    kernel_size: int | None = None
+    crop: bool = True
+    kernel_init: Initializer = bilinear_init
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """`[..., height, width, channels]` to `[..., height*stride, width*stride, features]`."""
+        size = self.kernel_size or 2 * self.stride
+        shape = (size, size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), self.param_dtype)
+        outputs = convolve_transposed(
+            inputs.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.crop
+        )
+        return outputs + _per_channel(bias.astype(self.dtype), outputs)
 
 
 def _per_channel(values: Array, outputs: Array) -> Array:

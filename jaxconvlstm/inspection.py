@@ -56,8 +56,8 @@ def parse(arguments: Sequence[str]) -> Arguments:
     parsed = cli.parse(Arguments, arguments, Arguments(default), __doc__ or "")
     if parsed.samples < 0:
         raise ConfigError(f"--samples: expected 0 or more, got {parsed.samples}")
-    if parsed.data.dataset == "moving-squares":
-        raise ConfigError("--dataset moving-squares: is generated; there are no data to inspect")
+    if parsed.data.dataset.startswith("moving-"):
+        raise ConfigError(f"--dataset {parsed.data.dataset}: is generated, with nothing to inspect")
     if parsed.data.data is None:
         raise ConfigError(
             "expected --data, a folder or file: python -m jaxconvlstm inspect --data DIR"
@@ -86,7 +86,8 @@ def main(arguments: Sequence[str]) -> None:
     for index, note in enumerate(dataset.notes[:-1]):
         row("" if index else "notes", note)
     fault = print_windows(dataset, config)
-    print_persistence(dataset, survey, config.horizon)
+    if not dataset.classes:
+        print_persistence(dataset, survey, config.horizon)
     doubts = suspicions(survey, frames, values, config)
     for index, doubt in enumerate(doubts):
         row("" if index else "to check", doubt)

@@ -1,4 +1,4 @@
-"""Layers: the cell unrolled over time, and the encoder and decoder around it."""
+"""Layers: the cell unrolled over time, the encoder and decoder around it, and their borders."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +9,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.cell import Carry, ConvLSTMCell
-from jaxconvlstm.checks import check_rank
+from jaxconvlstm.checks import check_positive, check_rank
 from jaxconvlstm.conv import Conv, ConvTranspose, Initializer
+from jaxconvlstm.errors import ConfigError
 
 
 class ConvLSTM(nn.Module):
@@ -18,9 +19,23 @@ class ConvLSTM(nn.Module):
 
     The input convolution is taken out of the loop and done for all time steps at once. `step`
     takes one frame instead, for forecasts that feed on themselves and for streams; it uses the
-    same parameters, which lie under `cell`.
+    same parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
+
+    Dropout is Gal & Ghahramani's (2016, "A Theoretically Grounded Application of Dropout in
+    Recurrent Neural Networks"), as in Keras: each call draws one mask for the inputs and one for
+    the hidden states, of a frame's shape, and keeps them over all its time steps; what stays is
+    divided by the share that stays. All gates share a mask, while Keras's ConvLSTM2D draws one for
+    each, which would split the convolution in four.
+
+    `step` draws its masks anew in each call, except inside an `nn.scan` with
+    `split_rngs={"dropout": False}`, where all iterations have the same. So a model that reads the
+    frames given with one call and feeds back in such a loop keeps one mask for all frames given,
+    and another one for all frames fed back.
 
     Attributes:
+      dropout: share of the inputs that is dropped in training.
+      recurrent_dropout: share of the hidden state that is dropped in training on its way into the
+        hidden convolution; the state itself is kept.
       remat: recompute each step in the backward pass instead of storing its gates: less memory,
         about a third more time.
       Others: see `ConvLSTMCell`.
@@ -37,15 +52,23 @@ class ConvLSTM(nn.Module):
     features: int
     kernel_size: Sequence[int] = (3, 3)
     peephole: str | None = None
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation: str | Callable[[Array], Array] = "tanh"
     gate_activation: Callable[[Array], Array] = jax.nn.sigmoid
     forget_bias: float = 1.0
     use_bias: bool = True
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    reads_input: bool = True
     remat: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
+        for name in ("dropout", "recurrent_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
+                )
         self.cell = ConvLSTMCell(
             features=self.features,
             kernel_size=self.kernel_size,
@@ -54,6 +77,7 @@ class ConvLSTM(nn.Module):
             gate_activation=self.gate_activation,
             forget_bias=self.forget_bias,
             use_bias=self.use_bias,
+            reads_input=self.reads_input,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="cell",
@@ -65,6 +89,7 @@ class ConvLSTM(nn.Module):
         carry: Carry | None = None,
         *,
         return_carry: bool = False,
+        train: bool = False,
     ) -> Any:
         """All hidden states `[batch, time, height, width, features]`.
 
@@ -72,30 +97,71 @@ class ConvLSTM(nn.Module):
           inputs: `[batch, time, height, width, channels]`.
           carry: initial `(c, h)`, each `[batch, height, width, features]`; zeros by default.
           return_carry: also return the last `(c, h)`: `(carry, outputs)`.
+          train: whether to drop; that takes the PRNG "dropout".
         """
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
-
-        def update(cell: ConvLSTMCell, carry: Carry, projected: Array) -> tuple[Carry, Array]:
-            return cell.update(carry, projected)
-
-        body = nn.remat(update, prevent_cse=False) if self.remat else update
-        scan = nn.scan(body, variable_broadcast="params", split_rngs={"params": False})
-        carry, outputs = scan(self.cell, carry, self.cell.project(frames))
-        outputs = jnp.moveaxis(outputs, 0, 1)
+        projected = self.cell.project(self._drop(frames, train))
+        carry, outputs = self._scan(carry, projected, len(frames), train)
         return (carry, outputs) if return_carry else outputs
 
+    def unroll(
+        self, carry: Carry, steps: int, train: bool = False
+    ) -> tuple[Carry, Float[Array, "batch steps height width features"]]:
+        """`steps` time steps from `carry` on, of a layer that reads no input.
+
+        Returns:
+          The last `(c, h)` and all hidden states `[batch, steps, height, width, features]`.
+        """
+        check_positive("steps", steps)
+        return self._scan(carry, None, steps, train)
+
     def step(
-        self, carry: Carry, frame: Float[Array, "batch height width channels"]
+        self,
+        carry: Carry,
+        frame: Float[Array, "batch height width channels"] | None,
+        train: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One time step: `(carry, frame)` to `(new carry, hidden state)`."""
-        return self.cell(carry, frame)
+        """One time step: `(carry, frame)` to `(new carry, hidden state)`; no frame if none read."""
+        projected = None if frame is None else self.cell.project(self._drop(frame, train))
+        return self.cell.update(carry, projected, self._hidden_mask(carry, train))
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
         """Zero state for frames of shape `[batch, height, width, channels]`."""
         return self.cell.initialize_carry(None, frame_shape)
+
+    def _scan(
+        self, carry: Carry, projected: Array | None, length: int, train: bool
+    ) -> tuple[Carry, Array]:
+        hidden_mask = self._hidden_mask(carry, train)
+
+        def update(
+            cell: ConvLSTMCell, carry: Carry, projected: Array | None
+        ) -> tuple[Carry, Array]:
+            return cell.update(carry, projected, hidden_mask)
+
+        body = nn.remat(update, prevent_cse=False) if self.remat else update
+        scan = nn.scan(
+            body, variable_broadcast="params", split_rngs={"params": False}, length=length
+        )
+        carry, outputs = scan(self.cell, carry, projected)
+        return carry, jnp.moveaxis(outputs, 0, 1)
+
+    def _drop(self, frames: Array, train: bool) -> Array:
+        """`[..., batch, height, width, channels]` with the same values dropped at all times."""
+        mask = self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
+        return frames if mask is None else frames * jnp.expand_dims(mask, range(frames.ndim - 4))
+
+    def _hidden_mask(self, carry: Carry, train: bool) -> Array | None:
+        return self._mask(self.recurrent_dropout, carry[1].shape, carry[1].dtype, train)
+
+    def _mask(self, rate: float, shape: Sequence[int], dtype: Any, train: bool) -> Array | None:
+        if rate == 0 or not train:
+            return None
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
+        return (kept / (1 - rate)).astype(dtype)
 
 
 class Encoder(nn.Module):
@@ -156,3 +222,27 @@ class Decoder(nn.Module):
             self.channels, (3, 3), kernel_init=self.head_init, dtype=self.dtype, name="head"
         )
         return head(hidden).astype(jnp.promote_types(self.dtype, jnp.float32))
+
+
+_LARGEST_LOGIT = 15.0
+
+
+def limited_sigmoid(logits: Array) -> Array:
+    """The sigmoid of `logits` limited to +-15: strictly inside (0, 1), and never without gradient.
+
+    Past the limit a float32 sigmoid is flat, and a pixel that is wrong there would stay so; the
+    gradient passes the limit as if it were not there.
+    """
+    limited = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    return jax.nn.sigmoid(logits + jax.lax.stop_gradient(limited - logits))
+
+
+def pad_to_multiple(frames: Array, multiple: int) -> Array:
+    """`[..., height, width, channels]` with sides that `multiple` divides, by repeating the edge.
+
+    Rows are added below and columns on the right.
+    """
+    height, width = frames.shape[-3:-1]
+    below, right = -height % multiple, -width % multiple
+    leading = [(0, 0)] * (frames.ndim - 3)
+    return jnp.pad(frames, [*leading, (0, below), (0, right), (0, 0)], mode="edge")

@@ -6,18 +6,23 @@ never clipped to that range. What lies where the weight is 0 is not looked at, s
 there reaches neither the loss nor its gradient.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_choice, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.similarity import gaussian_window, similarity_map, smallest_in_window
 
 LAYOUT = "batch, steps, height, width, channels"
 PROBABILITY_MARGIN = 1e-7
+HUBER_DELTA = 0.1
+SIMILARITY_SHARE = 0.84
 
 AnyArray = Array | np.ndarray
 Video = Float[AnyArray, "batch steps height width channels"]
@@ -76,13 +81,95 @@ def binary_cross_entropy(predictions: Video, targets: Video, weight: Weight) -> 
     Returns:
       `[batch]`, float32, from 0 to about 16.1, in nats; 0 where no value counts.
     """
+    return _per_example(value_cross_entropy, predictions, targets, weight)
 
-    def error(p: Array, y: Array) -> Array:
-        clipped = jnp.clip(p, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
-        q = p + jax.lax.stop_gradient(clipped - p)
-        return -(y * jnp.log(q) + (1 - y) * jnp.log1p(-q))
 
-    return _per_example(error, predictions, targets, weight)
+def value_cross_entropy(p: Array, y: Array) -> Array:
+    """Binary cross-entropy of each value by itself, as `binary_cross_entropy` defines it."""
+    clipped = jnp.clip(p, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+    # The difference is 0 exactly, and brings p's derivative.
+    q = jax.lax.stop_gradient(clipped) + (p - jax.lax.stop_gradient(p))
+    return -(y * jnp.log(q) + (1 - y) * jnp.log1p(-q))
+
+
+def huber_error(predictions: Video, targets: Video, weight: Weight) -> PerExample:
+    """Huber's error of each example: small errors are squared, large ones count linearly.
+
+        sum(w * h(|p - y|)) / sum(w),  h(e) = e**2 / 2 if e <= d else d * (e - d / 2)
+
+    with `d = 0.1`, a tenth of the value range. At the usual 1 no error of values in [0, 1] would
+    ever be a large one, and this would be half the mean squared error.
+
+    Args:
+      predictions, targets, weight: see `mean_squared_error`.
+
+    Returns:
+      `[batch]`, float32, from 0; 0 where no value counts.
+
+    References:
+      Huber, Robust estimation of a location parameter, 1964; `optax.losses.huber_loss`.
+    """
+    huber = functools.partial(optax.losses.huber_loss, delta=HUBER_DELTA)
+    return _per_example(huber, predictions, targets, weight)
+
+
+def absolute_error_and_similarity(predictions: Video, targets: Video, weight: Weight) -> PerExample:
+    """Absolute error mixed with structural similarity, which rewards sharp detail.
+
+        0.84 * (1 - SSIM) + 0.16 * sum(w * |p - y|) / sum(w)
+
+    SSIM is the mean of `similarity.similarity_map` (Gaussian window of 11 x 11 pixels, or the
+    largest odd size that fits; data range 1) over windows, each of the smallest weight in it, so
+    that those with a missing pixel are left out; the first term is 0 where none remains.
+
+    Args:
+      predictions, targets, weight: see `mean_squared_error`; SSIM is meant for values in [0, 1].
+
+    Returns:
+      `[batch]`, float32, from 0; 0 where no value counts.
+
+    References:
+      Zhao et al., Loss functions for image restoration with neural networks, 2017, section III-D:
+      the weights; at one scale here, as MS-SSIM's five need frames of 176 pixels.
+    """
+    p, y, weight = _masked(predictions, targets, weight)
+    window = gaussian_window(*p.shape[2:4])
+    dissimilarity = _mean(1 - similarity_map(p, y, window), smallest_in_window(weight, len(window)))
+    error = _mean(jnp.abs(p - y), weight)
+    return SIMILARITY_SHARE * dissimilarity + (1 - SIMILARITY_SHARE) * error
+
+
+def squared_error_and_gradient_difference(
+    predictions: Video, targets: Video, weight: Weight
+) -> PerExample:
+    """Squared error plus gradient difference, which punishes blurred edges.
+
+        sum(w * (p - y)**2) / sum(w)  +  for each of height and width:
+        sum(v * | |dp| - |dy| |) / sum(v)
+
+    with `dp` and `dy` the differences of neighbours along that axis and `v` the smaller of their
+    two weights, so that a difference across a missing pixel is left out.
+
+    Args:
+      predictions, targets, weight: see `mean_squared_error`.
+
+    Returns:
+      `[batch]`, float32, from 0; 0 where no value counts.
+
+    References:
+      Mathieu et al., Deep multi-scale video prediction beyond mean square error, 2016, equation 6
+      with alpha 1, and both terms of the same weight; means in place of its sums.
+    """
+    p, y, weight = _masked(predictions, targets, weight)
+    loss = _mean((p - y) ** 2, weight)
+    for axis in (2, 3):
+        length = weight.shape[axis]
+        before, after = (
+            jax.lax.slice_in_dim(weight, start, length - 1 + start, axis=axis) for start in (0, 1)
+        )
+        changes = (jnp.abs(jnp.diff(values, axis=axis)) for values in (p, y))
+        loss += _mean(jnp.abs(jnp.subtract(*changes)), jnp.minimum(before, after))
+    return loss
 
 
 def masked_mean(per_example: PerExample, weight: Weight) -> Float[Array, ""]:
@@ -112,13 +199,17 @@ LOSSES: dict[str, Callable[[Video, Video, Weight], PerExample]] = {
     "mse": mean_squared_error,
     "mae": mean_absolute_error,
     "bce": binary_cross_entropy,
+    "huber": huber_error,
+    "mae-ssim": absolute_error_and_similarity,
+    "mse-gdl": squared_error_and_gradient_difference,
 }
 
 
 def batch_loss(name: str, predictions: Video, targets: Video, weight: Weight) -> Float[Array, ""]:
-    """The loss that training minimizes: the mean over all valid values of a batch.
+    """The loss that training minimizes: the mean over a batch.
 
-        sum(w * error(p, y)) / sum(w),  sums over all axes
+    Examples count by their total weight: for errors of single values, every valid value counts the
+    same, `sum(w * error(p, y)) / sum(w)` over all axes.
 
     Args:
       name: a key of `LOSSES`.
@@ -138,15 +229,26 @@ def batch_loss(name: str, predictions: Video, targets: Video, weight: Weight) ->
 def _per_example(
     error: Callable[[Array, Array], Array], predictions: Video, targets: Video, weight: Weight
 ) -> PerExample:
-    """`sum(w * error(p, y)) / sum(w)` over all axes but the batch, at float32 or wider."""
+    """`sum(w * error(p, y)) / sum(w)` over all axes but the batch."""
+    p, y, weight = _masked(predictions, targets, weight)
+    return _mean(error(p, y), weight)
+
+
+def _masked(predictions: Video, targets: Video, weight: Weight) -> tuple[Array, Array, Array]:
+    """Predictions, targets and weight of one shape, float32 or wider; 0 where nothing counts."""
     check_rank("predictions", predictions, 5, LAYOUT)
     check_same_shape("targets", targets, "predictions", predictions)
     dtype = jnp.promote_types(jnp.promote_types(predictions.dtype, targets.dtype), jnp.float32)
     weight = expand_weight(weight, predictions).astype(dtype)
     # Masked before the error, not after it: 0 times NaN is NaN, in the gradient too.
     p, y = (jnp.where(weight > 0, values, 0).astype(dtype) for values in (predictions, targets))
+    return p, y, weight
+
+
+def _mean(values: Array, weight: Array) -> PerExample:
+    """Weighted mean over all axes but the batch; 0 where the weight is."""
     axes = (1, 2, 3, 4)
-    return _divide(jnp.sum(weight * error(p, y), axes), jnp.sum(weight, axes))
+    return _divide(jnp.sum(weight * values, axes), jnp.sum(weight, axes))
 
 
 def expand_weight(

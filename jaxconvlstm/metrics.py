@@ -1,25 +1,36 @@
 """Scores of predicted frames, per example and lead time, and their exact means over a data set.
 
-MSE and MAE are of the values as they are; PSNR and SSIM, which judge pictures, are of predictions
-clipped to [0, 1]. Pixels of weight 0 are left out, and a frame without a valid one does not count.
+Sums and means of errors are of the values as they are; what judges pictures (PSNR, SSIM, trail) is
+of predictions clipped to [0, 1]. Pixels of weight 0 are left out, and a frame without a valid one
+does not count.
+
+Some scores are there in several dialects, so that one evaluation can stand beside any published
+table. Those of OpenSTL (`chengtan9907/OpenSTL`, `openstl/core/metrics.py`) are its `metric()`
+with `spatial_norm=False`, as for all its video benchmarks.
 """
 
-import functools
-import importlib.util
 from collections.abc import Mapping
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.losses import LAYOUT, Video, Weight, expand_weight
+from jaxconvlstm.losses import LAYOUT, Video, Weight, expand_weight, value_cross_entropy
+from jaxconvlstm.similarity import (
+    gaussian_window,
+    similarity_map,
+    smallest_in_window,
+    uniform_window,
+)
+from jaxconvlstm.trail import trail
 
 PSNR_CAP = 100.0
-SSIM_WINDOW = 11
-SSIM_SIGMA = 1.5
+OPENSTL_WINDOW = 7
+OPENSTL_RANGE = 2.0
+ROUNDING = 1e-5
 
 DEFINITIONS = {
     "mse": (
@@ -38,54 +49,121 @@ DEFINITIONS = {
         "predictions are clipped to [0, 1]."
     ),
     "ssim": (
-        "Structural similarity of Wang et al. (2004), dm_pix: Gaussian window of 11 x 11 pixels "
-        "(the largest odd size that fits, where a frame is smaller) and sigma 1.5, population "
+        "Structural similarity of Wang et al. (2004): Gaussian window of 11 x 11 pixels (the "
+        "largest odd size that fits, where a frame is smaller) and sigma 1.5, population "
         "covariance, K1 0.01, K2 0.03, data range 1, mean over channels and over the windows that "
         "lie inside the frame and hold no missing pixel, then over frames; no unit, -1 to 1, "
         "higher is better; predictions are clipped to [0, 1]."
     ),
+    "openstl_mse": (
+        "OpenSTL's MSE: squared error summed over height, width and channels of each frame (over "
+        "its valid values only), then the mean over frames; scale and range as mse, lower is "
+        "better, grows with the frame; predictions are not clipped."
+    ),
+    "openstl_mae": (
+        "OpenSTL's MAE: absolute error summed over height, width and channels of each frame (over "
+        "its valid values only), then the mean over frames; scale and range as mae, lower is "
+        "better, grows with the frame; predictions are not clipped."
+    ),
+    "openstl_ssim": (
+        "OpenSTL's SSIM, which is scikit-image's default for floats up to version 0.19: uniform "
+        "window of 7 x 7 pixels, sample covariance, K1 0.01, K2 0.03, data range 2, mean over "
+        "channels and over the windows that lie inside the frame and hold no missing pixel, then "
+        "over frames; no unit, -1 to 1, higher is better; the larger data range lets the "
+        "same frames score higher than with 1; predictions are clipped to [0, 1]. Absent "
+        "where a frame is smaller than the window."
+    ),
+    "openstl_psnr": (
+        "OpenSTL's PSNR, since June 2023: defined as psnr is, so the same number (OpenSTL gives "
+        "infinity where a frame matches exactly); dB, data range 1, higher is better; predictions "
+        "are clipped to [0, 1]."
+    ),
+    "shi_cross_entropy": (
+        "Binary cross-entropy per sequence of Shi et al. (2015): -(y log p + (1 - y) log(1 - p)) "
+        "summed over height, width and channels of each frame (over its valid values only), mean "
+        "over frames for each lead time, summed over lead times; nats; range from the targets' "
+        "own entropy up, lower is better, grows with frame and horizon; predictions are clipped "
+        "to [1e-7, 1 - 1e-7]. Absent where no frame's targets all lie in [0, 1]."
+    ),
+    "trail": (
+        "Share of a predicted frame's energy that lies where an object was in an earlier frame, "
+        "given or true, and no longer is within one pixel: energy is the squared difference from "
+        "the true frame's median where it exceeds 0.05, an object is what differs from its "
+        "frame's median by more than 0.05; mean over frames; no unit, range 0 to 1, lower is "
+        "better, 0 for a perfect prediction; predictions are clipped to [0, 1]. Absent where no "
+        "frame counts: one does if three quarters of it are background, something has left its "
+        "place and the prediction is not empty."
+    ),
 }
+SUMMED_OVER_LEADS = ("shi_cross_entropy",)
+OPTIONAL = ("shi_cross_entropy", "trail")
 
 PerFrame = Float[Array, "batch steps"]
 Score = tuple[PerFrame, PerFrame]
 
 
-def frame_scores(predictions: Video, targets: Video, weight: Weight) -> dict[str, Score]:
+def frame_scores(
+    predictions: Video,
+    targets: Video,
+    weight: Weight,
+    inputs: Float[Array | np.ndarray, "batch time height width channels"] | None = None,
+) -> dict[str, Score]:
     """All scores of every frame, as `DEFINITIONS` defines them.
 
     Args:
-      predictions: `[batch, steps, height, width, channels]`, network scale.
+      predictions: `[batch, steps, height, width, channels]`, on the scale where [0, 1] is the
+        data's value range.
       targets: likewise.
       weight: broadcastable to them; a value counts if its weight is above 0. What lies where it
         does not count may be anything, NaN too.
+      inputs: `[batch, time, height, width, channels]`, the frames that were given, on the same
+        scale, NaN where a value is missing; without them there is no `trail`.
 
     Returns:
       For each key a pair `(scores, valid)` of float32 `[batch, steps]`. `valid` is 1 where the
       frame counts; elsewhere it is 0, and so is the score. SSIM also needs one whole window
-      without a missing pixel. It is left out if dm_pix is not installed.
+      without a missing pixel; the others that need more say so in their definition.
     """
     check_rank("predictions", predictions, 5, LAYOUT)
     check_same_shape("targets", targets, "predictions", predictions)
     mask = expand_weight(weight, predictions) > 0
     p, y = (jnp.where(mask, values, 0).astype(jnp.float32) for values in (predictions, targets))
     shown = jnp.clip(p, 0, 1)
-    squared = _mean_over_frame((shown - y) ** 2, mask)
+    squared, absolute = (p - y) ** 2, jnp.abs(p - y)
+    clipped_error, counts = _mean_over_frame((shown - y) ** 2, mask)
+    psnr = (_psnr(clipped_error) * counts, counts)
+    height, width = p.shape[2:4]
     scores = {
-        "mse": _mean_over_frame((p - y) ** 2, mask),
-        "mae": _mean_over_frame(jnp.abs(p - y), mask),
-        "psnr": (_psnr(squared[0]) * squared[1], squared[1]),
+        "mse": _mean_over_frame(squared, mask),
+        "mae": _mean_over_frame(absolute, mask),
+        "psnr": psnr,
+        "ssim": _ssim(shown, y, mask, gaussian_window(height, width)),
+        "openstl_mse": _sum_over_frame(squared, mask),
+        "openstl_mae": _sum_over_frame(absolute, mask),
+        "openstl_psnr": psnr,
+        "shi_cross_entropy": _cross_entropy(p, y, mask),
     }
-    if importlib.util.find_spec("dm_pix") is not None:
-        scores["ssim"] = _ssim(shown, y, mask)
+    if min(height, width) >= OPENSTL_WINDOW:
+        window = uniform_window(OPENSTL_WINDOW)
+        scores["openstl_ssim"] = _ssim(
+            shown, y, mask, window, data_range=OPENSTL_RANGE, sample_covariance=True
+        )
+    if inputs is not None:
+        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
+        scores["trail"] = trail(shown, y, mask, jnp.asarray(inputs, jnp.float32))
     return scores
+
+
+def _sum_over_frame(values: Array, mask: Array) -> Score:
+    """Sum over height, width and channels where `mask` holds, and whether it does anywhere."""
+    axes = (2, 3, 4)
+    return jnp.sum(jnp.where(mask, values, 0), axes), jnp.any(mask, axes).astype(jnp.float32)
 
 
 def _mean_over_frame(values: Array, mask: Array) -> Score:
     """Mean over height, width and channels where `mask` holds, and whether it does anywhere."""
-    axes = (2, 3, 4)
-    count = jnp.sum(mask, axes, dtype=jnp.float32)
-    mean = jnp.sum(jnp.where(mask, values, 0), axes) / jnp.maximum(count, 1)
-    return mean, (count > 0).astype(jnp.float32)
+    total, counts = _sum_over_frame(values, mask)
+    return total / jnp.maximum(jnp.sum(mask, (2, 3, 4), dtype=jnp.float32), 1), counts
 
 
 def _psnr(mean_squared_error: Array) -> Array:
@@ -94,41 +172,21 @@ def _psnr(mean_squared_error: Array) -> Array:
     return -10 * jnp.log10(jnp.maximum(mean_squared_error, smallest))
 
 
-def _ssim(predictions: Array, targets: Array, mask: Array) -> Score:
+def _ssim(
+    predictions: Array, targets: Array, mask: Array, window: tuple[float, ...], **variant: Any
+) -> Score:
     """Mean of the SSIM map over the windows where every pixel of `mask` holds."""
-    import dm_pix
-
-    batch, steps, height, width, channels = predictions.shape
-    size = min(SSIM_WINDOW, height, width)
-    size -= 1 - size % 2
-    weights = _window(size)
-
-    def blur(frames: Array) -> Array:
-        # dm_pix's own blur is the same sum, but 7 to 10 times slower on a CPU.
-        for axis in (1, 2):
-            length = frames.shape[axis] - size + 1
-            shifted = (
-                weight * jax.lax.slice_in_dim(frames, first, first + length, axis=axis)
-                for first, weight in enumerate(weights)
-            )
-            frames = functools.reduce(jnp.add, shifted)
-        return frames
-
-    frames = (batch * steps, height, width, channels)
-    similarity = dm_pix.ssim(
-        predictions.reshape(frames), targets.reshape(frames), filter_fn=blur, return_map=True
-    )
-    whole = jax.lax.reduce_window(
-        mask.reshape(frames), True, jax.lax.bitwise_and, (1, size, size, 1), (1, 1, 1, 1), "VALID"
-    )
-    windows = (batch, steps, *similarity.shape[1:])
-    return _mean_over_frame(similarity.reshape(windows), whole.reshape(windows))
+    similarity = similarity_map(predictions, targets, window, **variant)
+    return _mean_over_frame(similarity, smallest_in_window(mask, len(window)))
 
 
-def _window(size: int) -> list[float]:
-    """A Gaussian window of sum 1 along one axis."""
-    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / SSIM_SIGMA) ** 2)
-    return [float(weight) for weight in weights / weights.sum()]
+def _cross_entropy(predictions: Array, targets: Array, mask: Array) -> Score:
+    """Sum over each frame; it counts if its targets are probabilities."""
+    total, counts = _sum_over_frame(value_cross_entropy(predictions, targets), mask)
+    # A shift and a spread, there and back, leave a 1 within rounding of it.
+    probability = (targets >= -ROUNDING) & (targets <= 1 + ROUNDING)
+    counts = counts * jnp.all(probability, (2, 3, 4))
+    return jnp.where(counts > 0, total, 0), counts
 
 
 class ScoreSums:
@@ -169,15 +227,27 @@ class ScoreSums:
             self._sums[key] = (total, count)
 
     def per_lead(self) -> dict[str, list[float]]:
-        """Mean over frames for each lead time; NaN where no frame counted."""
+        """Mean over frames for each lead time; NaN where no frame counted.
+
+        A key of `OPTIONAL` is left out if no frame of any lead time counted.
+        """
         return {
             key: [_ratio(*pair) for pair in zip(total, count)]
             for key, (total, count) in self._sums.items()
+            if count.any() or key not in OPTIONAL
         }
 
     def means(self) -> dict[str, float]:
-        """Mean over the frames of all lead times; NaN if no frame counted."""
-        return {key: _ratio(total.sum(), count.sum()) for key, (total, count) in self._sums.items()}
+        """Mean over the frames of all lead times, for the same keys; NaN if no frame counted.
+
+        What is `SUMMED_OVER_LEADS` is the sum of `per_lead` instead.
+        """
+        means = {}
+        for key, leads in self.per_lead().items():
+            total, count = self._sums[key]
+            summed = key in SUMMED_OVER_LEADS
+            means[key] = sum(leads) if summed else _ratio(total.sum(), count.sum())
+        return means
 
 
 def _ratio(total: np.floating, count: np.integer) -> float:

@@ -1,20 +1,16 @@
-"""Presets: configurations that work on a first try. Flags override them."""
+"""Presets: configurations that work on a first try. Flags override them.
+
+Each says what it is, how it is run, how long that takes on two CPU cores, and the score that it was
+seen to reach; the README has them in a table, and benchmarks/README.md the circumstances.
+"""
+
+import inspect
+from collections.abc import Callable
 
 from jaxconvlstm.checks import check_choice
 from jaxconvlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 
-PRESETS: dict[str, Config] = {
-    "moving-squares": Config(
-        DataConfig(dataset="moving-squares"),
-        ModelConfig(features=(32,), kernel_size=(3,), layers=2, downsample=2, output="frame"),
-        TrainingConfig(epochs=5, steps_per_epoch=120, batch_size=4, learning_rate=3e-3),
-    ),
-    "folder": Config(
-        DataConfig(dataset="folder", input_frames=7, target_frames=5, flip="horizontal"),
-        ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion"),
-        TrainingConfig(epochs=20, batch_size=4, learning_rate=5e-4, loss="mae"),
-    ),
-}
+PRESETS: dict[str, Callable[[], Config]] = {}
 
 
 def preset(name: str) -> Config:
@@ -24,4 +20,290 @@ def preset(name: str) -> Config:
       ConfigError: there is none.
     """
     check_choice("--preset", name, tuple(PRESETS))
-    return PRESETS[name]
+    return PRESETS[name]()
+
+
+def describe(name: str) -> str:
+    """What a preset is, in one line."""
+    return (inspect.getdoc(PRESETS[name]) or "").splitlines()[0]
+
+
+def _named(make: Callable[[], Config]) -> Callable[[], Config]:
+    PRESETS[make.__name__.replace("_", "-")] = make
+    return make
+
+
+@_named
+def moving_squares() -> Config:
+    """Generated moving squares, noisy; the default, and the README's demo.
+
+    python train.py --preset moving-squares --out RUN
+    """
+    return Config(
+        DataConfig(dataset="moving-squares"),
+        ModelConfig(features=(32,), kernel_size=(3,), layers=2, downsample=2, output="frame"),
+        TrainingConfig(epochs=5, steps_per_epoch=120, batch_size=4, learning_rate=3e-3),
+    )
+
+
+@_named
+def folder() -> Config:
+    """Your own pictures, arrays or videos: several frames ahead along their motion.
+
+    python train.py --preset folder --data DIR --out RUN
+    """
+    return Config(
+        DataConfig(dataset="folder", input_frames=7, target_frames=5, flip="horizontal"),
+        ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion"),
+        TrainingConfig(epochs=20, batch_size=4, learning_rate=5e-4, loss="mae"),
+    )
+
+
+@_named
+def folder_classes() -> Config:
+    """Your own films, sorted into folders named after their class.
+
+    python train.py --preset folder-classes --data DIR --out RUN
+    """
+    return Config(
+        DataConfig(dataset="folder", input_frames=16, labels="folders"),
+        ModelConfig(model="convlstm-classifier", features=(32,), layers=1, downsample=4),
+        TrainingConfig(epochs=20, batch_size=8, learning_rate=1e-3, loss="cross-entropy"),
+    )
+
+
+@_named
+def seq2one() -> Config:
+    """The frame after 7: strided encoder, ConvLSTM on the feature map, transposed decoder.
+
+    python -m jaxconvlstm pathlist --data DIR --out list.txt
+    python train.py --preset seq2one --data list.txt --out RUN
+    """
+    return Config(
+        _seq2one_data(),
+        ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=8, output="motion"),
+        TrainingConfig(epochs=100, batch_size=8, learning_rate=5e-4, sample_every=5),
+    )
+
+
+@_named
+def seq2one_lstm() -> Config:
+    """The frame after 7, by the original network with an LSTM at a 1x1 bottleneck.
+
+    python -m jaxconvlstm pathlist --data DIR --out list.txt
+    python train.py --preset seq2one-lstm --data list.txt --out RUN
+    """
+    return Config(
+        _seq2one_data(),
+        ModelConfig(model="seq2one-lstm"),
+        TrainingConfig(
+            epochs=100,
+            batch_size=8,
+            learning_rate=1e-4,
+            schedule="constant",
+            warmup_steps=0,
+            clip_norm=0,
+            sample_every=5,
+        ),
+    )
+
+
+def _seq2one_data() -> DataConfig:
+    return DataConfig(
+        dataset="folder", input_frames=7, target_frames=1, size=(128, 128), fit="crop", channels=3
+    )
+
+
+@_named
+def moving_squares_stack() -> Config:
+    """Moving squares by four stacked layers on whole frames: the classic Keras example, causal.
+
+    python train.py --preset moving-squares-stack --out RUN
+    """
+    return Config(
+        DataConfig(
+            dataset="moving-squares",
+            input_frames=15,
+            target_frames=1,
+            eval_input_frames=7,
+            eval_steps=8,
+        ),
+        ModelConfig(
+            model="stacked",
+            features=(40,),
+            kernel_size=(3,),
+            layers=4,
+            norm="batch",
+            output="sigmoid",
+        ),
+        TrainingConfig(
+            epochs=6,
+            steps_per_epoch=180,
+            batch_size=2,
+            learning_rate=2e-3,
+            loss="bce",
+            supervise="all",
+        ),
+    )
+
+
+@_named
+def moving_mnist() -> Config:
+    """Two moving digits, 10 frames given and 10 predicted.
+
+    python train.py --preset moving-mnist --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(),
+        ModelConfig(features=(64,), kernel_size=(5,), layers=2, downsample=4, output="sigmoid"),
+        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=8, loss="bce"),
+    )
+
+
+def _digits(**changes: object) -> DataConfig:
+    settings = {"dataset": "moving-mnist", "input_frames": 10, "target_frames": 10, **changes}
+    return DataConfig(**settings)  # type: ignore[arg-type]
+
+
+@_named
+def next_frame() -> Config:
+    """Moving digits in black and white, fed back for as long as asked: no trail stays behind.
+
+    python train.py --preset next-frame --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(threshold=128.0),
+        ModelConfig(features=(64,), kernel_size=(5,), layers=2, downsample=4, output="sigmoid"),
+        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=8, loss="bce"),
+    )
+
+
+@_named
+def next_frame_ghosting() -> Config:
+    """How trails come about: 1x1 and 2x2 kernels, ReLU, one step ahead only. Not to be used.
+
+    python train.py --preset next-frame-ghosting --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(
+            threshold=128.0,
+            input_frames=15,
+            target_frames=1,
+            eval_input_frames=10,
+            eval_steps=10,
+        ),
+        ModelConfig(
+            model="stacked",
+            features=(64,),
+            kernel_size=(1, 2),
+            layers=2,
+            activation="relu",
+            norm="batch",
+            output="sigmoid",
+        ),
+        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=4, loss="bce", supervise="all"),
+    )
+
+
+@_named
+def keras_moving_mnist() -> Config:
+    """The keras.io example: 5x5, 3x3 and 1x1 layers of 64 on whole frames, causal head.
+
+    python train.py --preset keras-moving-mnist --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(input_frames=19, target_frames=1, eval_input_frames=10, eval_steps=10),
+        ModelConfig(
+            model="stacked",
+            features=(64,),
+            kernel_size=(5, 3, 1),
+            layers=3,
+            activation="relu",
+            norm="batch-between",
+            output="sigmoid",
+        ),
+        TrainingConfig(
+            epochs=20,
+            batch_size=5,
+            learning_rate=1e-3,
+            schedule="constant",
+            warmup_steps=0,
+            clip_norm=0,
+            loss="bce",
+            supervise="all",
+            early_stopping=10,
+            reduce_on_plateau=5,
+        ),
+    )
+
+
+@_named
+def encoder_forecaster() -> Config:
+    """Shi et al. 2015: peepholes, states copied into a forecaster that reads nothing.
+
+    python train.py --preset encoder-forecaster --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(),
+        ModelConfig(
+            model="encoder-forecaster",
+            features=(128, 64, 64),
+            kernel_size=(5,),
+            layers=3,
+            peephole="channel",
+            patch_size=4,
+            output="sigmoid",
+        ),
+        TrainingConfig(
+            epochs=20, batch_size=8, learning_rate=1e-3, optimizer="rmsprop", loss="bce"
+        ),
+    )
+
+
+@_named
+def encoder_forecaster_pyramid() -> Config:
+    """Encoder and forecaster with maps of three sizes, as in most PyTorch versions of Shi et al.
+
+    python train.py --preset encoder-forecaster-pyramid --data digits.gz --out RUN
+    """
+    return Config(
+        _digits(),
+        ModelConfig(
+            model="pyramid-forecaster",
+            features=(64, 96, 96),
+            kernel_size=(5,),
+            layers=3,
+            output="sigmoid",
+        ),
+        TrainingConfig(epochs=20, batch_size=4, learning_rate=1e-3, loss="bce"),
+    )
+
+
+@_named
+def moving_lines() -> Config:
+    """In which of four directions does a line grow? A small CNN and an LSTM.
+
+    python train.py --preset moving-lines --out RUN
+    """
+    return Config(
+        _lines(),
+        ModelConfig(model="cnn-lstm"),
+        TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3, loss="cross-entropy"),
+    )
+
+
+@_named
+def moving_lines_convlstm() -> Config:
+    """In which of four directions does a line grow? A ConvLSTM.
+
+    python train.py --preset moving-lines-convlstm --out RUN
+    """
+    return Config(
+        _lines(),
+        ModelConfig(model="convlstm-classifier", features=(16,), layers=1, downsample=4),
+        TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3, loss="cross-entropy"),
+    )
+
+
+def _lines() -> DataConfig:
+    return DataConfig(dataset="moving-lines", input_frames=50)

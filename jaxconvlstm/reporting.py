@@ -1,38 +1,204 @@
-"""What an evaluation shows beside its numbers: a table, curves, strips and animations."""
+"""What an evaluation shows beside its numbers: tables, curves, strips, films, confusion."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from jaxconvlstm import pictures
+from jaxconvlstm.classification import CLASS_DEFINITIONS
+from jaxconvlstm.classifier import Classifier
+from jaxconvlstm.config import DataConfig
 from jaxconvlstm.data.datasets import Windows
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.evaluation import Evaluation
+from jaxconvlstm.evaluation import Classes, Forecasts
 from jaxconvlstm.metrics import DEFINITIONS
+from jaxconvlstm.rollout import Predictor
 from jaxconvlstm.spread import spread
 
-Predict = Callable[[Any], Any]
-"""Inputs `[batch, time, height, width, channels]` on the network's scale to the frames scored."""
+IN_TABLE = ("mse", "mae", "psnr", "ssim", "trail")
+"""Scores by lead time that are printed; metrics.json and the curves have all."""
+_OTHER_DIALECTS = {
+    "openstl_mse": "OpenSTL's MSE",
+    "openstl_mae": "MAE",
+    "openstl_ssim": "SSIM",
+    "openstl_psnr": "PSNR",
+    "shi_cross_entropy": "Shi's cross-entropy",
+}
+_GRID_WINDOWS = 8
 
 
-def scores(evaluation: Evaluation) -> dict[str, Any]:
-    """The scores of `metrics.json`: means, by lead time, and what each key means."""
-    model, persistence = evaluation.model, evaluation.persistence
-    return {
-        "model": model.means(),
-        "persistence": persistence.means(),
-        "per_lead": {"model": model.per_lead(), "persistence": persistence.per_lead()},
-        "count": evaluation.count,
-        "definitions": {key: DEFINITIONS[key] for key in model.means()},
-    }
+class Report(Protocol):
+    """What is shown of an evaluation."""
+
+    def scores(self, batch_size: int) -> dict[str, Any]:
+        """The scores of `metrics.json`, and what each key means."""
+
+    def print(self, result: Mapping[str, Any]) -> None:
+        """The same for people, as text."""
+
+    def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
+        """Pictures of the scores and of a few windows; what was written."""
+
+
+class FrameReport:
+    """Scores of predicted frames by lead time, with persistence's beside them; see `Report`."""
+
+    def __init__(
+        self,
+        model: Predictor,
+        values: Values,
+        windows: Windows,
+        scored: Forecasts,
+        data: DataConfig,
+        steps: int,
+        first_lead: int,
+    ):
+        """Takes what was scored.
+
+        Args:
+          model, values: what predicts, and the scale of the data.
+          windows: those to draw, with `steps` targets each.
+          scored: the scores of all windows.
+          data: says how frames are predicted (horizon, tile).
+          steps: frames to predict.
+          first_lead: the first frame that was scored, counted from the last one given.
+        """
+        self._model, self._values, self._windows = model, values, windows
+        self._scored, self._data, self._steps = scored, data, steps
+        self._first_lead = first_lead
+
+    def scores(self, batch_size: int) -> dict[str, Any]:
+        """See `Report.scores`."""
+        model, persistence = self._scored.model, self._scored.persistence
+        return {
+            "model": model.means(),
+            "persistence": persistence.means(),
+            "per_lead": {"model": model.per_lead(), "persistence": persistence.per_lead()},
+            "count": self._scored.count,
+            "frames_per_second": frames_per_second(
+                self._predict, self._values, self._windows, batch_size, self._steps
+            ),
+            "definitions": {key: DEFINITIONS[key] for key in model.means()},
+        }
+
+    def print(self, result: Mapping[str, Any]) -> None:
+        """See `Report.print`."""
+        print_table(result, self._first_lead)
+        if line := describe_error(result, self._values):
+            print(line)
+        others = [
+            f"{name} {result['model'][key]:.4g} ({result['persistence'].get(key, np.nan):.4g})"
+            for key, name in _OTHER_DIALECTS.items()
+            if key in result["model"]
+        ]
+        print("in other dialects (persistence): " + ", ".join(others))
+
+    def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
+        """See `Report.draw`."""
+        written = draw_curves(result, folder / "curves.png")
+        if not samples:
+            return written
+        chosen = spread(len(self._windows), samples).tolist()
+        for number, index in enumerate(chosen):
+            written += _draw_film(*self._film(index), self._windows.name(index), folder, number)
+        first = self._film(chosen[0])
+        pictures.step_pictures(*first, folder / "steps", title=self._windows.name(chosen[0]))
+        several = spread(len(self._windows), _GRID_WINDOWS).tolist()
+        pictures.grid(
+            [self._film(index) for index in several],
+            folder / "grid.png",
+            names=[self._windows.name(index) for index in several],
+        )
+        return [*written, folder / "steps", folder / "grid.png"]
+
+    def _film(self, index: int) -> tuple[Any, Any, Any]:
+        """A window's inputs, predictions and targets, as pictures show them."""
+        inputs, targets = self._windows.read(0, index)
+        predicted = self._predict(self._values.scale(inputs)[None])[0]
+        return (
+            self._values.shown(inputs),
+            self._values.display(predicted),
+            self._values.shown(targets),
+        )
+
+    def _predict(self, inputs: Any) -> Any:
+        """Inputs `[batch, time, ...]` on the network's scale to the frames scored."""
+        skipped = self._data.horizon - 1
+        predicted = self._model.predict_scaled(inputs, skipped + self._steps, self._data.tile)
+        return predicted[:, skipped:]
+
+
+class ClassReport:
+    """Accuracy and confusion of classes, beside always naming the most frequent; see `Report`."""
+
+    def __init__(self, model: Classifier, values: Values, windows: Windows, scored: Classes):
+        """Takes what was scored: the model, the scale of the data, all windows, their scores."""
+        self._model, self._values, self._windows, self._scored = model, values, windows, scored
+
+    def scores(self, batch_size: int) -> dict[str, Any]:
+        """See `Report.scores`."""
+        sums = self._scored.sums
+        return {
+            "model": sums.means(),
+            # What looks at no film stands where repeating the last frame does for forecasts.
+            "persistence": sums.baseline(),
+            "classes": list(self._model.classes),
+            "confusion": sums.confusion.tolist(),
+            "count": self._scored.count,
+            "frames_per_second": frames_per_second(
+                self._model.probabilities,
+                self._values,
+                self._windows,
+                batch_size,
+                self._windows.read(0, 0)[0].shape[0],
+            ),
+            "definitions": {
+                **CLASS_DEFINITIONS,
+                "persistence": "The same scores of always naming the most frequent class.",
+            },
+        }
+
+    def print(self, result: Mapping[str, Any]) -> None:
+        """See `Report.print`."""
+        for key, value in result["model"].items():
+            name = key.replace("_", " ")
+            print(f"{name} {value:.4f} (the most frequent class: {result['persistence'][key]:.4f})")
+        for truth, row in zip(result["classes"], result["confusion"]):
+            mistaken = ", ".join(
+                f"{count} as {name}"
+                for name, count in zip(result["classes"], row)
+                if count and name != truth
+            )
+            right = row[result["classes"].index(truth)]
+            print(f"{truth}: {right} of {sum(row)} right" + (f"; {mistaken}" if mistaken else ""))
+
+    def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
+        """See `Report.draw`."""
+        written, classes = [], result["classes"]
+        chosen = spread(len(self._windows), samples).tolist()
+        for number, index in enumerate(chosen):
+            frames, label = self._windows.read(0, index)
+            shown = self._values.shown(frames)
+            strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
+            probabilities = self._model.probabilities(self._values.scale(frames)[None])
+            title = self._windows.name(index)
+            pictures.classified([shown], classes, probabilities, [int(label)], strip, title=title)
+            pictures.show(shown, title=f"{title}: {classes[int(label)]}").save(animation)
+            written += [strip, animation]
+        matrix = folder / "confusion.png"
+        return written + _with_matplotlib(
+            lambda: pictures.confusion(result["confusion"], classes, matrix), matrix
+        )
 
 
 def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
     """Scores by lead time, persistence's in brackets; the ratio of the errors last."""
     per_lead = result["per_lead"]
-    keys = [key for key in DEFINITIONS if key in result["model"]]
+    keys = [key for key in IN_TABLE if key in result["model"]]
     print(
         "lead  " + "".join(f"{key.upper() + ' (persistence)':>22}" for key in keys) + "   MSE ratio"
     )
@@ -40,14 +206,22 @@ def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
         (
             lead + first_lead,
             {key: per_lead["model"][key][lead] for key in keys},
-            {key: per_lead["persistence"][key][lead] for key in keys},
+            {key: per_lead["persistence"].get(key, _Missing())[lead] for key in keys},
         )
         for lead in range(len(per_lead["model"]["mse"]))
     ]
-    for lead, ours, theirs in [*rows, ("mean", result["model"], result["persistence"])]:
+    means = {key: result["persistence"].get(key, np.nan) for key in keys}
+    for lead, ours, theirs in [*rows, ("mean", result["model"], means)]:
         cells = "".join(f"{f'{ours[key]:.4g} ({theirs[key]:.4g})':>22}" for key in keys)
         ratio = ours["mse"] / theirs["mse"] if theirs["mse"] else float("nan")
         print(f"{lead:<6}{cells}{ratio:>12.3f}")
+
+
+class _Missing:
+    """NaN at every lead time, where persistence has no such score."""
+
+    def __getitem__(self, lead: int) -> float:
+        return float("nan")
 
 
 def describe_error(result: Mapping[str, Any], values: Values) -> str | None:
@@ -61,40 +235,55 @@ def describe_error(result: Mapping[str, Any], values: Values) -> str | None:
     return f"mean absolute error {ours:.4g} {unit}, persistence {theirs:.4g}"
 
 
-def draw(
-    predict: Predict, values: Values, windows: Windows, samples: int, folder: Path
+def _draw_film(
+    inputs: Any, predicted: Any, targets: Any, name: str, folder: Path, number: int
 ) -> list[Path]:
-    """Strips and animations of a few windows, spread over the data."""
-    written = []
-    for number, index in enumerate(spread(len(windows), samples).tolist()):
-        inputs, targets = (values.scale(frames) for frames in windows.read(0, index))
-        predicted = values.display(predict(inputs[None])[0])
-        shown = values.display(inputs), predicted, values.display(targets)
-        strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
-        pictures.strip(*shown, strip, title=windows.name(index))
-        pictures.animation(*shown, animation)
-        written += [strip, animation]
-    return written
+    """One window as a strip and as an animation, and as a video where PyAV is installed."""
+    shown = inputs, predicted, targets
+    strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
+    pictures.strip(*shown, strip, title=name)
+    pictures.animation(*shown, animation)
+    written = [strip, animation]
+    if len(predicted) == 1:
+        written += pictures.decoded_and_raw(predicted[0], targets[0], folder / f"frame-{number}")
+    try:
+        pictures.animation(*shown, folder / f"film-{number}.mp4")
+    except ImportError:
+        return written  # the animation shows the same
+    return [*written, folder / f"film-{number}.mp4"]
 
 
 def draw_curves(result: Mapping[str, Any], path: Path) -> list[Path]:
     """Scores over lead time, where Matplotlib is installed."""
+    return _with_matplotlib(lambda: pictures.curves(result["per_lead"], path), path)
+
+
+def _with_matplotlib(draw: Callable[[], None], path: Path) -> list[Path]:
     try:
-        pictures.curves(result["per_lead"], path)
+        draw()
     except ImportError as error:
-        print(f"no curves: {error}")
+        print(f"no {path.stem}: {error}")
         return []
     return [path]
 
 
-def frames_per_second(predict: Predict, values: Values, windows: Windows, batch_size: int) -> float:
-    """Predicted frames per second of the model alone, compiled: the median of three batches."""
+def frames_per_second(
+    predict: Callable[[Any], Any], values: Values, windows: Windows, batch_size: int, frames: int
+) -> float:
+    """Frames per second of the model alone, compiled: the median of three batches.
+
+    Args:
+      predict: takes inputs `[batch, time, ...]` on the network's scale.
+      values, windows: where inputs come from.
+      batch_size: windows at once.
+      frames: what counts of a window: frames predicted, or frames classified.
+    """
     rows = min(batch_size, len(windows))
     inputs = values.scale(windows.read(0, 0)[0])[None].repeat(rows, axis=0)
-    frames = rows * predict(inputs).shape[1]
+    predict(inputs)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         predict(inputs)
         seconds.append(time.perf_counter() - began)
-    return frames / statistics.median(seconds)
+    return rows * frames / statistics.median(seconds)

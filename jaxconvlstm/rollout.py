@@ -1,19 +1,16 @@
 """Predicting from a checkpoint: any number of future frames, for research code and the scripts."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxconvlstm import models, run_folder
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config import Config
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.tiles import predict_tiled
 
 
@@ -69,7 +66,7 @@ class Predictor:
             trained on, or NaN that it was not trained to leave out.
         """
         check_positive("steps", steps)
-        frames, batched = self._check(frames)
+        frames, batched = check_frames(frames, self.channels, self.values)
         scaled = self.predict_scaled(self.values.scale(frames), steps, tile)
         predicted = self.values.unscale(scaled, frames.dtype)
         return predicted if batched else predicted[0]
@@ -97,79 +94,50 @@ class Predictor:
         Yields:
           `[height, width, channels]` or `[batch, height, width, channels]`.
         """
-        frames, batched = self._check(frames)
+        frames, batched = check_frames(frames, self.channels, self.values)
         state = self._observe(self.variables, self.values.scale(frames))
         while True:
             predicted = self.values.unscale(np.asarray(state[1]), frames.dtype)
             yield predicted if batched else predicted[0]
             state = self._advance(self.variables, *state)
 
-    def _check(self, frames: Any) -> tuple[np.ndarray, bool]:
-        """The frames with a batch axis, and whether they had one."""
-        frames = np.asarray(frames)
-        if frames.ndim not in (4, 5):
-            raise ConfigError(
-                "frames: expected [time, height, width, channels] or "
-                f"[batch, time, height, width, channels], got shape {frames.shape}"
-            )
-        if 0 in frames.shape:
-            raise ConfigError(f"frames: expected at least one frame, got shape {frames.shape}")
-        if frames.shape[-1] != self.channels:
-            raise ConfigError(
-                f"frames: trained on {plural(self.channels, 'channel')}, got {frames.shape[-1]}"
-            )
-        if frames.dtype.kind != "f" and frames.dtype.name != self.values.dtype:
-            raise ConfigError(
-                f"frames: trained on {self.values.dtype}, got {frames.dtype}; convert them, or "
-                f"give floats from {self.values.low:g} to {self.values.high:g}"
-            )
-        if frames.dtype.kind == "f" and not self.values.nan and not np.isfinite(frames).all():
-            where = np.argwhere(~np.isfinite(frames))[0].tolist()
-            raise ConfigError(
-                f"frames: NaN or infinity at {where}; a model trained with --nan mask takes them"
-            )
-        return (frames if frames.ndim == 5 else frames[None]), frames.ndim == 5
+
+def check_frames(frames: Any, channels: int, values: Values) -> tuple[np.ndarray, bool]:
+    """The frames with a batch axis, and whether they had one.
+
+    Args:
+      frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`.
+      channels, values: what a model was trained on.
+
+    Raises:
+      ConfigError: another number of axes or channels, an integer dtype that the model was not
+        trained on, or NaN that it was not trained to leave out.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim not in (4, 5):
+        raise ConfigError(
+            "frames: expected [time, height, width, channels] or "
+            f"[batch, time, height, width, channels], got shape {frames.shape}"
+        )
+    if 0 in frames.shape:
+        raise ConfigError(f"frames: expected at least one frame, got shape {frames.shape}")
+    if frames.shape[-1] != channels:
+        raise ConfigError(
+            f"frames: trained on {plural(channels, 'channel')}, got {frames.shape[-1]}"
+        )
+    if frames.dtype.kind != "f" and frames.dtype.name != values.dtype:
+        raise ConfigError(
+            f"frames: trained on {values.dtype}, got {frames.dtype}; convert them, or "
+            f"give floats from {values.low:g} to {values.high:g}"
+        )
+    if frames.dtype.kind == "f" and not values.nan and not np.isfinite(frames).all():
+        where = np.argwhere(~np.isfinite(frames))[0].tolist()
+        raise ConfigError(
+            f"frames: NaN or infinity at {where}; a model trained with --nan mask takes them"
+        )
+    return (frames if frames.ndim == 5 else frames[None]), frames.ndim == 5
 
 
 def plural(count: int, noun: str) -> str:
     """`1, "channel"` to `"1 channel"`, `3, "channel"` to `"3 channels"`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def load(run: str | Path, which: str = "best") -> Predictor:
-    """Loads a run: architecture, weights and value scale, all from its checkpoint.
-
-    Args:
-      run: the run folder that `train.py` wrote.
-      which: "best" (lowest validation loss), "last", or a step's number.
-
-    Raises:
-      CheckpointError: there is no run, no such checkpoint, or it does not fit its own model.
-
-    Example:
-      `future = jcl.load("RUN").predict(frames, steps=12)`
-    """
-    from jaxconvlstm.checkpoint import Checkpoints
-
-    folder = Path(run)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such run folder")
-    if not (folder / run_folder.CHECKPOINTS_NAME).is_dir():
-        raise CheckpointError(
-            f"{folder}: not a run folder (it holds no {run_folder.CHECKPOINTS_NAME})"
-        )
-    with Checkpoints(folder / run_folder.CHECKPOINTS_NAME) as checkpoints:
-        step = checkpoints.choose(which)
-        meta = checkpoints.load_meta(step)
-        try:
-            config = Config.from_json(meta["config"], "configuration")
-            values, channels = Values.from_json(meta["values"]), int(meta["channels"])
-            shape = (1, 1, *meta["frame_shape"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder}: step {step} is not of this package: {error}"
-            ) from error
-        module = models.build(config.model, channels)
-        abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
-        variables = checkpoints.load(step, {"variables": abstract})["variables"]
-    return Predictor(module, jax.device_put(variables), config, values, channels, step)

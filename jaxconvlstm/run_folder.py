@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxconvlstm import pictures
 from jaxconvlstm.config import Config
 from jaxconvlstm.data import split_file
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
+HISTORY_NAME = "history.png"
 SPLIT_NAME = "split.json"
 CHECKPOINTS_NAME = "checkpoints"
 _LOCK_NAME = ".lock"
@@ -182,6 +184,15 @@ class RunFolder:
         for key, value in record.items():
             if key not in ("step", "epoch", "split"):
                 self._events.add_scalar(f"{record['split']}/{key}", value, record["step"])
+
+    def draw_history(self) -> list[Path]:
+        """Draws `metrics.jsonl` as curves, where Matplotlib is installed; what was written."""
+        lines = (self.path / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+        try:
+            pictures.history([json.loads(line) for line in lines], self.path / HISTORY_NAME)
+        except (ImportError, ConfigError):  # without Matplotlib, or without a finite loss
+            return []
+        return [self.path / HISTORY_NAME]
 
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """Adds a picture file to TensorBoard."""

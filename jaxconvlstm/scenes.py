@@ -10,7 +10,7 @@ from jaxconvlstm.config import DataConfig
 from jaxconvlstm.data.frames import Frames, Stretch
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.overview import Scene, contact_sheet, film
+from jaxconvlstm.pictures.overview import Scene, contact_sheet, film
 from jaxconvlstm.spread import spread
 from jaxconvlstm.survey import Survey
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconvlstm import models, pictures
+from jaxconvlstm import models
 from jaxconvlstm.checkpoint import Checkpoints
-from jaxconvlstm.config import FORMAT_VERSION, Config, DataConfig, flag
+from jaxconvlstm.config import FORMAT_VERSION, Config
 from jaxconvlstm.cost import count_flops, human, peak_memory
 from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
-from jaxconvlstm.data.loader import TrainLoader, stack
+from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.device import device_memory
 from jaxconvlstm.errors import (
@@ -29,30 +28,21 @@ from jaxconvlstm.errors import (
     NonFiniteError,
     ResourceError,
 )
-from jaxconvlstm.evaluation import evaluate, fitting_batch
+from jaxconvlstm.evaluation import Classes, Forecasts, Sums, evaluate, fitting_batch
+from jaxconvlstm.optimization import make_optimizer, make_schedule
 from jaxconvlstm.progress import Meter, Progress
+from jaxconvlstm.reach import warnings_for
+from jaxconvlstm.resuming import check_same_run, with_absolute_paths
 from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
+from jaxconvlstm.samples import Samples
 from jaxconvlstm.signals import StopSignals
 from jaxconvlstm.spread import spread
-from jaxconvlstm.training import (
-    TrainState,
-    init_state,
-    make_eval_step,
-    make_optimizer,
-    make_schedule,
-    make_train_step,
-)
+from jaxconvlstm.stopping import Patience, Plateau
+from jaxconvlstm.tasks import make_task
+from jaxconvlstm.training import TrainState, begin, init_state, make_train_step
 
-_SAMPLES = 3
 _LESS_MEMORY = (
     "try a smaller --batch-size or --crop, fewer --input-frames, --remat, or --dtype bfloat16"
-)
-# What a resumed run may change; anything else would make it another run.
-MAY_CHANGE_ON_RESUME = frozenset(
-    {
-        *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
-        *("cache", "read_timeout", "check_files"),
-    }
 )
 
 
@@ -94,20 +84,18 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
     if data is not None:
         in_memory = dataclasses.replace(config.data, dataset="array", data=None)
         config = dataclasses.replace(config, data=in_memory)
-    config = dataclasses.replace(config, data=_with_absolute_paths(config.data))
+    config = with_absolute_paths(config)
     place = config.data.data
     if place is not None and out.resolve().is_relative_to(Path(place).resolve()):
         raise ConfigError(f"--out {out}: lies in --data, where its pictures would be read")
     started = holds_run(out)
 
     def open_data() -> Dataset:
-        split, values = (read_split(out), _saved_values(out)) if started else (None, None)
-        return open_dataset(
-            config.data, config.training.seed, data=data, split=split, values=values
-        )
+        known: dict[str, Any] = {"split": read_split(out), **_measured(out)} if started else {}
+        return open_dataset(config.data, config.training.seed, data=data, **known)
 
     if started and resume:
-        _check_same_run(read_config(out), config, out)
+        check_same_run(read_config(out), config, out)
     if not started and resume != "must":
         # Before the folder is made: bad data must not leave a run behind. And before signals are
         # only noted: while data are opened, there is nothing to save yet.
@@ -123,36 +111,11 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
                 return training.run(checkpoints)
 
 
-def _saved_values(out: Path) -> Values:
-    """The scale that a run trains on: measured once, and never again."""
+def _measured(out: Path) -> dict[str, Any]:
+    """What a run found in its data, once and for all: their scale and classes."""
     with Checkpoints(out / CHECKPOINTS_NAME) as checkpoints:
         meta = checkpoints.load_meta(checkpoints.choose("last"))
-    return Values.from_json(meta["values"])
-
-
-def _with_absolute_paths(config: DataConfig) -> DataConfig:
-    """So that the run can be resumed and evaluated from any working directory."""
-    paths = {
-        name: os.path.abspath(path)  # noqa: PTH100, as resolving would follow links
-        for name in ("data", "split_file")
-        if (path := getattr(config, name)) is not None
-    }
-    return dataclasses.replace(config, **paths)
-
-
-def _check_same_run(saved: Config, config: Config, out: Path) -> None:
-    """Raises `ConfigError` naming every setting that a resumed run must not change."""
-    changed = []
-    for section in dataclasses.fields(Config):
-        before, now = getattr(saved, section.name), getattr(config, section.name)
-        for field in dataclasses.fields(before):
-            old, new = getattr(before, field.name), getattr(now, field.name)
-            if old != new and field.name in MAY_CHANGE_ON_RESUME:
-                print(f"going on with {flag(field.name)} {new}, was {old}", flush=True)
-            elif old != new:
-                changed.append(f"{flag(field.name)} was {old}, now {new}")
-    if changed:
-        raise ConfigError(f"{out}: cannot go on with other settings: " + "; ".join(changed))
+    return {"values": Values.from_json(meta["values"]), "classes": tuple(meta["classes"])}
 
 
 class _Training:
@@ -161,31 +124,42 @@ class _Training:
     def __init__(self, config: Config, run: RunFolder, dataset: Dataset, stop: StopSignals):
         self.config, self.settings = config, config.training
         self.folder, self.stop, self.dataset = run, stop, dataset
-        self.windows = dataset.windows("train")
-        self.held_out = dataset.windows("val") if config.data.split.val > 0 else None
+        every = self.settings.supervise == "all"
+        self.windows = dataset.windows("train", every=every)
+        validates = config.data.split.val > 0
+        self.held_out = dataset.windows("val", every=every) if validates else None
         height, width, self.channels = dataset.frame_shape
         # The size that weights are made for matters to spatial peepholes alone.
         self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
         if config.model.peephole == "spatial" and self.frame_shape != dataset.frame_shape:
             raise ConfigError("--peephole spatial: fixes the frame size, so it excludes --crop")
-        self.module = models.build(config.model, self.channels)
+        self.module = models.build(config.model, self.channels, len(dataset.classes))
         with self._open_loader(0) as loader:  # checks batch and crop before anything is compiled
             self.steps_per_epoch = self.settings.steps_per_epoch or loader.batches_per_epoch
         self.total_steps = self.settings.epochs * self.steps_per_epoch
-        self.schedule = make_schedule(self.settings, self.total_steps)
-        self.optimizer = make_optimizer(self.settings, self.total_steps)
+        lengths = self.total_steps, self.steps_per_epoch
+        self.schedule = make_schedule(self.settings, *lengths)
+        self.optimizer = make_optimizer(self.settings, *lengths)
+        self.task = make_task(self.module, dataset.values, config, self.total_steps)
         whole = config.data.tile or dataset.frame_shape
         self.eval_batch = fitting_batch(self.settings.batch_size, whole)
-        self.eval_step = jax.jit(
-            make_eval_step(
-                self.module,
-                dataset.values,
-                self.settings.loss,
-                config.data.target_frames,
-                config.data.horizon,
-                config.data.tile,
-            )
+        self.eval_step = jax.jit(self.task.evaluate)
+        self.samples = Samples(
+            run,
+            dataset,
+            config.data,
+            "val" if validates else "train",
+            self.task,
+            self.eval_step,
+            self.eval_batch,
         )
+        # Without the flag, more patience than there are epochs.
+        endless = self.settings.epochs + 1
+        self.plateau = Plateau(
+            self.settings.reduce_on_plateau or endless, factor=self.settings.plateau_factor
+        )
+        self.patience = Patience(self.settings.early_stopping or endless)
+        self.stopped_early = False
         self.validated_epochs = 0
         self.best: tuple[float, int] | None = None
         self.saved_step: int | None = None
@@ -209,12 +183,20 @@ class _Training:
     def run(self, checkpoints: Checkpoints) -> FitResult:
         """Trains until all epochs are done."""
         self.checkpoints = checkpoints
-        state = init_state(self.module, self.optimizer, self.frame_shape, self.settings.seed)
+        settings = self.settings
+        state = init_state(
+            self.module, self.optimizer, self.frame_shape, settings.seed, settings.ema
+        )
         position = 0
         if checkpoints.steps():
             state, position = self._restore(state)
+        else:
+            self._warn()
+            if settings.init_from is not None:
+                state = self._begin_from(Path(settings.init_from), state)
         step = int(state.step)
-        finished = step >= self.total_steps and not self._validation_due(step)
+        done = step >= self.total_steps or self.stopped_early
+        finished = done and not self._validation_due(step)
         if finished:
             print(f"{self.folder.path}: finished already, at step {step}")
         else:
@@ -225,6 +207,7 @@ class _Training:
             self.position = position
             with self._open_loader(position) as self.loader:
                 step = self._train(state, step)
+            self.sample_pictures += self.folder.draw_history()
         checkpoints.wait()
         return FitResult(self.folder.path, step, self.best, self.sample_pictures)
 
@@ -233,15 +216,16 @@ class _Training:
         train_step = batch = failure = None
         begun_at = step
         progress = Progress(self.total_steps, step)
-        frames = self.config.data.input_frames + self.config.data.target_frames
+        targets = 0 if self.dataset.classes else self.config.data.target_frames
+        frames = self.config.data.input_frames + targets
         meter = Meter(self.settings.batch_size * frames)
         try:
             while True:
                 self.stop.check()
                 if self._validation_due(step):
-                    self._finish_epoch(state, step, progress)
+                    state = self._finish_epoch(state, step, progress)
                     meter.restart()
-                if step >= self.total_steps:
+                if step >= self.total_steps or self.stopped_early:
                     return step
                 if failure is not None:
                     raise failure
@@ -298,13 +282,7 @@ class _Training:
 
     def _compile(self, state: TrainState, batch: Batch, progress: Progress) -> Callable[..., Any]:
         """Compiles the step once, ahead of time, and says what it will cost."""
-        step = make_train_step(
-            self.module,
-            self.optimizer,
-            self.dataset.values,
-            self.settings,
-            self.config.data.horizon,
-        )
+        step = make_train_step(self.task, self.optimizer, self.settings.ema)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
         began = time.monotonic()
         with _memory_advice():
@@ -341,7 +319,7 @@ class _Training:
                     "epoch": epoch,
                     "split": "train",
                     "loss": metrics["loss"],
-                    "learning_rate": float(self.schedule(step - 1)),
+                    "learning_rate": self._learning_rate(step),
                     "gradient_norm": metrics["gradient_norm"],
                     "frames_per_second": round(meter.frames_per_second, 2),
                     "wait_share": round(meter.wait_share, 5),
@@ -351,9 +329,13 @@ class _Training:
     def _describe_non_finite(self, step: int, metrics: dict[str, Any]) -> str:
         return (
             f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
-            f"learning rate {float(self.schedule(step - 1)):g}; {self._last_good_checkpoint()}; "
+            f"learning rate {self._learning_rate(step):g}; {self._last_good_checkpoint()}; "
             "start anew with a lower --learning-rate or a smaller --clip-norm"
         )
+
+    def _learning_rate(self, step: int) -> float:
+        """The learning rate that this step was taken with."""
+        return float(self.schedule(step - 1)) * self.plateau.scale
 
     def _last_good_checkpoint(self) -> str:
         good = "none" if self.saved_step is None else f"step {self.saved_step}"
@@ -363,16 +345,17 @@ class _Training:
         epochs, rest = divmod(step, self.steps_per_epoch)
         return rest == 0 and epochs > self.validated_epochs
 
-    def _finish_epoch(self, state: TrainState, step: int, progress: Progress) -> None:
-        """Validates, writes sample pictures, saves."""
+    def _finish_epoch(self, state: TrainState, step: int, progress: Progress) -> TrainState:
+        """Validates, writes sample pictures, saves; a plateau lowers the learning rate."""
         epoch = step // self.steps_per_epoch
         loss = None
         if self.held_out is not None:
             with _memory_advice():
                 scores = evaluate(
                     self.eval_step,
-                    state.variables,
+                    state.evaluated,
                     self.held_out,
+                    self._sums(),
                     batch_size=self.eval_batch,
                     threads=self.settings.threads,
                     timeout=self.config.data.read_timeout,
@@ -380,9 +363,8 @@ class _Training:
                 )
             scores.check_valid("the validation part")
             loss = scores.loss
-            record: dict[str, Any] = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
-            record["persistence_loss"] = scores.persistence_loss
-            self.folder.log({**record, **scores.model.means()})
+            record = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
+            self.folder.log({**record, **scores.record()})
             if not math.isfinite(loss):
                 raise NonFiniteError(
                     f"validation loss {loss} at step {step}; {self._last_good_checkpoint()}"
@@ -392,37 +374,43 @@ class _Training:
                 self.best = (loss, step)
             progress.say(
                 f"epoch {epoch}/{self.settings.epochs}: validation loss {loss:.5f}, "
-                f"persistence {scores.persistence_loss:.5f}" + (", best so far" if better else "")
+                f"{scores.describe()}" + (", best so far" if better else "")
             )
-        every = self.settings.sample_every
-        if every and (epoch % every == 0 or step == self.total_steps):
-            self.sample_pictures = self._write_samples(state, step, epoch)
+            if self.plateau.update(loss):
+                state = state.replace(rate_scale=jax.numpy.float32(self.plateau.scale))
+                progress.say(
+                    f"no better for {self.plateau.patience} epochs: the learning rate is now "
+                    f"{self.plateau.scale:g} times the schedule's"
+                )
+            if self.patience.update(loss) and epoch < self.settings.epochs:
+                self.stopped_early = True
+                progress.say(f"no better for {self.patience.patience} epochs: training ends early")
+        every, last = self.settings.sample_every, step == self.total_steps or self.stopped_early
+        if every and (epoch % every == 0 or last):
+            with _memory_advice():
+                self.sample_pictures = self.samples.write(state.evaluated, step, epoch)
         self.validated_epochs = epoch
         self._save(state, step, loss)
+        return state
 
-    def _write_samples(self, state: TrainState, step: int, epoch: int) -> list[Path]:
-        """A few held-out windows as strips: input, prediction, truth, difference."""
-        windows = self.windows if self.held_out is None else self.held_out
-        written: list[Path] = []
-        chosen = spread(len(windows), _SAMPLES).tolist()
-        # The same shapes as in validation, so that nothing is compiled again.
-        rows = min(self.eval_batch, len(windows))
-        values = self.dataset.values
-        for first in range(0, len(chosen), rows):
-            part = chosen[first : first + rows]
-            films = [windows.read(0, index) for index in part]
-            with _memory_advice():
-                result = self.eval_step(state.variables, stack(films, rows))
-            predictions = values.display(np.asarray(result["predictions"]))
-            for index, film, predicted in zip(part, films, predictions):
-                inputs, targets = (values.display(values.scale(frames)) for frames in film)
-                number = len(written)
-                path = self.folder.samples / f"epoch-{epoch:04}-{number}.png"
-                title = f"{windows.name(index)}, epoch {epoch}"
-                pictures.strip(inputs, predicted, targets, path, title=title)
-                self.folder.log_picture(f"samples/{number}", path, step)
-                written.append(path)
-        return written
+    def _sums(self) -> Sums:
+        classes = len(self.dataset.classes)
+        return Classes(classes) if classes else Forecasts()
+
+    def _warn(self) -> None:
+        """Says, before the first step, what these settings are known to end in."""
+        films = [self.windows.read(0, index)[0] for index in spread(len(self.windows), 8).tolist()]
+        for warning in warnings_for(self.config, self.dataset.values.scale(np.stack(films))):
+            print(f"warning: {warning}", flush=True)
+
+    def _begin_from(self, run: Path, state: TrainState) -> TrainState:
+        """The weights of another run, with an optimizer that has taken no step."""
+        with Checkpoints(run / CHECKPOINTS_NAME) as checkpoints:
+            step = checkpoints.choose("best")
+            variables = checkpoints.load(step, {"variables": state.variables})["variables"]
+        print(f"starting from the weights of {run}, step {step}", flush=True)
+        key = jax.random.wrap_key_data(state.key)
+        return begin(jax.device_put(variables), self.optimizer, key, self.settings.ema)
 
     def _save(self, state: TrainState, step: int, val_loss: float | None) -> None:
         meta = {
@@ -431,17 +419,23 @@ class _Training:
             "key": np.asarray(state.key).tolist(),
             "validated_epochs": self.validated_epochs,
             "best": None if self.best is None else {"loss": self.best[0], "step": self.best[1]},
+            "plateau": self.plateau.to_json(),
+            "patience": self.patience.to_json(),
+            "stopped_early": self.stopped_early,
             "config": self.config.to_json(),
             "values": self.dataset.values.to_json(),
             "channels": self.channels,
+            "classes": list(self.dataset.classes),
             "frame_shape": list(self.frame_shape),
         }
         items = {
-            "variables": state.variables,
+            "variables": state.evaluated,
             "opt_state": state.opt_state,
             "meta": meta,
             "data": {"next_index": self.position, "windows": len(self.windows)},
         }
+        if state.average is not None:
+            items["trained"] = state.variables["params"]
         self.checkpoints.save(step, items, val_loss, replace=step in self.checkpoints.steps())
         self.saved_step = step
 
@@ -455,13 +449,28 @@ class _Training:
                 f"step {step} was saved, {len(self.windows)} now"
             )
         expected = {"variables": state.variables, "opt_state": state.opt_state}
+        if state.average is not None:
+            expected["trained"] = state.average
         items = jax.device_put(self.checkpoints.load(step, expected))
         self.validated_epochs = meta["validated_epochs"]
         self.best = None if meta["best"] is None else (meta["best"]["loss"], meta["best"]["step"])
+        self.plateau = self.plateau.restored(meta["plateau"])
+        self.patience = self.patience.restored(meta["patience"])
+        self.stopped_early = meta["stopped_early"]
         self.saved_step = step
         print(f"going on from step {step} of {self.total_steps} in {self.folder.path}", flush=True)
-        key = jax.numpy.asarray(meta["key"], state.key.dtype)
-        state = TrainState(step=jax.numpy.int32(step), key=key, **items)
+        variables, average = items["variables"], None
+        if state.average is not None:
+            average = variables["params"]
+            variables = {**variables, "params": items["trained"]}
+        state = state.replace(
+            step=jax.numpy.int32(step),
+            variables=variables,
+            opt_state=items["opt_state"],
+            key=jax.numpy.asarray(meta["key"], state.key.dtype),
+            rate_scale=jax.numpy.float32(self.plateau.scale),
+            average=average,
+        )
         return state, data["next_index"]
 
 

@@ -83,10 +83,11 @@ def test_cell_is_the_numpy_loop(
 @pytest.mark.parametrize(
     ("activation", "gate_activation", "numpy_activation", "numpy_gate_activation"),
     [
-        (nn.relu, nn.sigmoid, lambda x: np.maximum(x, 0), reference.sigmoid),
+        (nn.leaky_relu, nn.sigmoid, lambda x: np.maximum(x, 0.01 * x), reference.sigmoid),
+        ("relu", nn.sigmoid, lambda x: np.maximum(x, 0), reference.sigmoid),
         (jnp.tanh, nn.hard_sigmoid, np.tanh, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
     ],
-    ids=["relu", "hard_sigmoid"],
+    ids=["function", "name", "hard_sigmoid"],
 )
 def test_activations_can_be_chosen(
     activation: Any,
@@ -191,6 +192,39 @@ def test_without_bias_there_is_none() -> None:
     assert set(params["input"]) == {"kernel"}
 
 
+@pytest.mark.parametrize("peephole", [None, "channel"])
+def test_a_cell_that_reads_nothing_is_one_whose_input_weighs_nothing(
+    peephole: str | None, float64: None
+) -> None:
+    blind = ConvLSTMCell(
+        3, (3, 2), peephole, reads_input=False, dtype=jnp.float64, param_dtype=jnp.float64
+    )
+    state = normal(0, 2, 4, 5, 3), normal(1, 2, 4, 5, 3)
+    params = random_like(jax.eval_shape(blind.init, jax.random.key(0), state, None), 0)["params"]
+    bias = params["hidden"]["bias"]
+    seeing = params | {"input": {"kernel": np.zeros((3, 2, 1, 12)), "bias": bias}}
+    expected, outputs = reference.conv_lstm(seeing, np.zeros((2, 1, 4, 5, 1)), state)
+    actual = jax.jit(blind.apply)({"params": params}, state, None)
+    assert_trees_close(actual, (expected, outputs[:, 0]), 1e-10)
+
+
+def test_a_cell_that_reads_nothing_has_its_bias_with_the_hidden_state() -> None:
+    cell = ConvLSTMCell(2, reads_input=False)
+    carry = cell.initialize_carry(None, (1, 4, 4, 0))
+    params = jax.jit(cell.init)(jax.random.key(0), carry, None)["params"]
+    assert jax.tree.map(jnp.shape, params) == {"hidden": {"kernel": (3, 3, 2, 8), "bias": (8,)}}
+    np.testing.assert_array_equal(params["hidden"]["bias"], [0, 0, 1, 1, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("reads_input", [True, False])
+def test_an_input_too_few_or_too_many_is_refused(reads_input: bool) -> None:
+    cell = ConvLSTMCell(2, reads_input=reads_input)
+    carry = cell.initialize_carry(None, (1, 4, 4, 1))
+    frame = None if reads_input else jnp.zeros((1, 4, 4, 1))
+    with pytest.raises(ConfigError, match=f"inputs: expected .* reads_input is {reads_input}"):
+        cell.init(jax.random.key(0), carry, frame)
+
+
 @pytest.mark.parametrize("gate", GATES)
 def test_a_bias_reaches_only_its_own_gate(gate: str) -> None:
     cell = ConvLSTMCell(2)
@@ -268,6 +302,12 @@ def test_spatial_peepholes_refuse_another_frame_size() -> None:
 def test_an_unknown_peephole_is_refused_with_the_choices() -> None:
     cell = ConvLSTMCell(3, peephole="full")
     with pytest.raises(ConfigError, match="peephole: expected one of None, channel, spatial"):
+        random_params(cell, jnp.zeros((1, 4, 4, 2)))
+
+
+def test_an_unknown_activation_is_refused_with_the_choices() -> None:
+    cell = ConvLSTMCell(3, activation="gelu")
+    with pytest.raises(ConfigError, match="activation: expected one of tanh, relu, got 'gelu'"):
         random_params(cell, jnp.zeros((1, 4, 4, 2)))
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
+from jaxconvlstm.config import (
+    MODEL_SETTINGS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    Split,
+    TrainingConfig,
+)
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.presets import PRESETS, preset
 
@@ -16,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_json_round_trip(name: str) -> None:
+    config = preset(name)
+    changed = {"crop": (8, 9), "split": Split(0.5, 0.2, 0.3), "value_range": (-1.0, 2.0)}
     config = dataclasses.replace(
-        preset(name),
-        data=DataConfig(size=(8, 9), split=Split(0.5, 0.2, 0.3), value_range=(-1.0, 2.0)),
+        config, data=dataclasses.replace(config.data, **changed, threshold=None)
     )
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
 
@@ -40,7 +48,7 @@ def test_a_file_may_name_flags_flat(tmp_path: Path) -> None:
         ('{"format_version": 99}', "99"),
         ('{"epochs": "many"}', "epochs"),
         ('{"epochs": 2.5}', "epochs"),
-        ('{"loss": "huber"}', "loss"),
+        ('{"loss": "hubris"}', "loss"),
         ('{"split": {"train": 0.5, "dev": 0.5}}', "dev"),
         ("[1]", "object"),
         ("{", "JSON"),
@@ -114,3 +122,84 @@ def test_data_settings_that_mean_nothing_are_refused(settings, message) -> None:
 def test_a_sigmoid_cannot_predict_standardised_values() -> None:
     with pytest.raises(ConfigError, match="--normalize mean-std leaves"):
         Config(DataConfig(normalize="mean-std"), ModelConfig(output="sigmoid"))
+
+
+CLASSES = {"model": ModelConfig(model="cnn-lstm"), "data": DataConfig(dataset="moving-lines")}
+TRAINING = TrainingConfig(loss="cross-entropy")
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"model": CLASSES["model"], "training": TRAINING}, "--labels folders"),
+        ({"data": CLASSES["data"]}, "add --model convlstm-classifier"),
+        (CLASSES, "--loss mse: expected cross-entropy"),
+        ({"training": TRAINING}, "--loss cross-entropy"),
+        (
+            {
+                "model": CLASSES["model"],
+                "data": DataConfig(dataset="moving-lines", horizon=2),
+                "training": TRAINING,
+            },
+            "--horizon: no frames",
+        ),
+        (
+            {"training": TrainingConfig(sampling="scheduled"), "data": DataConfig(target_frames=1)},
+            "nothing is fed back",
+        ),
+        (
+            {"training": TrainingConfig(sampling="teacher"), "data": DataConfig(horizon=2)},
+            "before --horizon",
+        ),
+        (
+            {"training": TrainingConfig(supervise="all"), "data": DataConfig(horizon=2)},
+            "--supervise all",
+        ),
+        (
+            {"training": TrainingConfig(supervise="all"), "data": DataConfig(reverse=True)},
+            "--reverse",
+        ),
+        (
+            {
+                "training": TrainingConfig(sampling="teacher"),
+                "model": ModelConfig(model="encoder-forecaster"),
+            },
+            "reads none of its predictions",
+        ),
+        ({"training": TrainingConfig(sampling_steps=5)}, "--sampling-steps: needs"),
+        ({"training": TrainingConfig(sampling_curve="exponential")}, "--sampling-curve: needs"),
+        (
+            {
+                "training": TrainingConfig(early_stopping=3),
+                "data": DataConfig(split=Split(0.8, 0.0, 0.2)),
+            },
+            "--early-stopping: looks at the validation loss",
+        ),
+    ],
+)
+def test_sections_that_do_not_go_together_are_refused(sections, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(**sections)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"norm": "batch"}, "--norm: has no effect on --model frame-predictor"),
+        ({"model": "cnn-lstm", "features": (8,)}, "--features: has no effect"),
+        ({"model": "stacked", "downsample": 4}, "--downsample: has no effect"),
+        ({"model": "stacked", "output": "motion"}, "--output of --model stacked"),
+        ({"model": "pyramid-forecaster"}, "--layers 3"),
+        ({"dropout": 1.0}, "--dropout"),
+    ],
+)
+def test_a_flag_without_effect_on_the_model_is_refused(settings, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize("model", MODEL_SETTINGS)
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_any_preset_can_take_another_model(name: str, model: str) -> None:
+    kept = preset(name).model.of_kind(model)
+    assert kept.model == model and kept.of_kind(model) == kept

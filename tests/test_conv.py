@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from flax import linen as nn
 from jax import lax
 from jax.test_util import check_grads
 from programs import convolutions, is_plain
@@ -178,6 +179,31 @@ def test_untrained_conv_transpose_makes_no_checkerboard(stride: int) -> None:
     inside = picture[:, stride:-stride, stride:-stride]
     assert jnp.abs(inside).max() > 0.1
     np.testing.assert_allclose(inside, jnp.broadcast_to(inside[:, :1, :1], inside.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_transposed_without_crop_is_flaxs_without_padding(stride: int, float64: None) -> None:
+    ours = ConvTranspose(3, stride, kernel_size=4, crop=False, dtype=jnp.float64)
+    theirs = nn.ConvTranspose(3, (4, 4), (stride, stride), padding="VALID", dtype=jnp.float64)
+    maps, kernel, bias = normal(0, 2, 2, 5, 4), normal(1, 4, 4, 4, 3), normal(2, 3)
+
+    def results(layer: nn.Module, flip: int) -> Any:  # theirs has the kernel turned around
+        def loss(maps: jax.Array, kernel: jax.Array) -> Any:
+            params = {"kernel": kernel[::flip, ::flip], "bias": bias}
+            outputs = layer.apply({"params": params}, maps)
+            return jnp.sin(outputs).sum(), outputs
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(maps, kernel)
+
+    actual, expected = results(ours, 1), results(theirs, -1)
+    assert actual[0][1].shape == (2, stride + 4, 4 * stride + 4, 3)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-10), actual, expected)
+
+
+def test_a_transposed_kernel_can_start_as_any_other() -> None:
+    layer = ConvTranspose(2, stride=1, kernel_size=4, kernel_init=nn.initializers.ones)
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 3, 3, 5)))
+    np.testing.assert_array_equal(variables["params"]["kernel"], np.ones((4, 4, 5, 2)))
 
 
 def test_conv_halves_the_picture_and_adds_its_bias() -> None:

@@ -10,6 +10,7 @@ from jaxconvlstm.config import DataConfig, Split
 from jaxconvlstm.data.datasets import check_applies, for_other_data, open_dataset
 from jaxconvlstm.data.frames import Frames, stack
 from jaxconvlstm.data.frames_dataset import FramesDataset
+from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError, DataError
 
 CONFIG = DataConfig(dataset="array", data="memory", input_frames=3, target_frames=2)
@@ -52,6 +53,18 @@ def test_horizon_and_frame_step_say_which_frames_a_window_has() -> None:
     assert targets[:, 0, 0, 0].tolist() == [13, 15]
     assert windows.name(1) == "sequence0 frames 1-15"
     assert len(windows) == 60 - 14
+
+
+def test_targets_may_be_all_frames_after_the_first() -> None:
+    data = dataset(MemoryFrames([60]), frame_step=2)
+    windows = data.windows("all", every=True)
+    inputs, targets = windows.read(0, 1)
+    assert inputs[:, 0, 0, 0].tolist() == [1, 3, 5]
+    assert targets[:, 0, 0, 0].tolist() == [3, 5, 7, 9]
+    assert len(windows) == len(data.windows("all"))
+    assert [windows.every, data.windows("all").every] == [True, False]
+    inputs, targets = data.windows("all", 1, 1, every=True).read(0, 0)
+    assert [inputs[:, 0, 0, 0].tolist(), targets[:, 0, 0, 0].tolist()] == [[0], [2]]
 
 
 def test_a_region_is_all_that_is_read() -> None:
@@ -179,6 +192,19 @@ def test_a_setting_without_effect_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match="generated"):
         open_dataset(DataConfig(data="somewhere"), 0)
+    for config in (DataConfig("folder", digits=3), DataConfig("moving-mnist", labels="folders")):
+        with pytest.raises(ConfigError, match="has no effect on --dataset"):
+            check_applies(config)
+    digits = DataConfig("moving-mnist", data="d.npy", digits=3, threshold=128, eval_steps=20)
+    check_applies(digits)
+    assert for_other_data(digits, "array") == DataConfig(
+        "array", data="d.npy", threshold=128, eval_steps=20
+    )
+
+
+def test_a_forecast_needs_films_that_end() -> None:
+    with pytest.raises(ConfigError, match="moving-squares: generated films have no last frames"):
+        LastFrames(DataConfig(), 3)
 
 
 def test_real_data_need_a_place() -> None:

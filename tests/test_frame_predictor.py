@@ -35,8 +35,8 @@ def random_variables(model: FramePredictor, inputs: jax.Array) -> Tree:
 
 def predict(model: FramePredictor, variables: Tree, *arguments: Any, **options: Any) -> jax.Array:
     """Jitted: one compilation for the model instead of one for each of its operations."""
-    steps = options.pop("steps", 1)
-    return jax.jit(partial(model.apply, steps=steps))(variables, *arguments, **options)
+    fixed = {name: options.pop(name) for name in ("steps", "every") if name in options}
+    return jax.jit(partial(model.apply, **fixed))(variables, *arguments, **options)
 
 
 def step_by_step(
@@ -123,6 +123,52 @@ def test_a_teacher_that_always_speaks_is_feeding_the_true_frames() -> None:
     np.testing.assert_allclose(taught, jnp.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("output", ["change", "motion"])
+def test_every_gives_what_is_predicted_after_each_frame(output: str) -> None:
+    with jax.enable_x64(True):
+        model = small(output=output, reach=1, dtype=jnp.float64)
+        inputs = normal(0, 2, 2, 5, 6, 1)
+        variables = random_variables(model, inputs)
+
+        def results(run: Any) -> Any:
+            def loss(variables: Tree) -> Any:
+                predictions = run(variables)
+                weights = jnp.cos(jnp.arange(predictions.size)).reshape(predictions.shape)
+                return jnp.mean(predictions * weights), predictions
+
+            return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+
+        def by_prefix(variables: Tree) -> jax.Array:
+            prefixes = [model.apply(variables, inputs[:, :time]) for time in (1, 2)]
+            return jnp.concatenate(prefixes, axis=1)
+
+        actual = results(lambda v: model.apply(v, inputs, every=True))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+            actual,
+            results(by_prefix),
+        )
+
+
+def test_with_every_the_last_is_what_is_predicted_without() -> None:
+    model = small()
+    inputs = normal(0, 2, 3, 5, 6, 1)
+    variables = random_variables(model, inputs)
+    every = predict(model, variables, inputs, steps=3, every=True)
+    assert every.shape == (2, 3 - 1 + 3, 5, 6, 1)
+    expected = predict(model, variables, inputs, steps=3)
+    np.testing.assert_allclose(every[:, 2:], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_reading_is_being_taught() -> None:
+    model = small(output="change")
+    film = normal(0, 2, 6, 5, 6, 1)
+    variables = random_variables(model, film)
+    taught = predict(model, variables, film[:, :1], steps=5, teacher=film[:, 1:])
+    read = predict(model, variables, film[:, :3], steps=3, teacher=film[:, 3:], every=True)
+    np.testing.assert_allclose(taught, read, rtol=1e-5, atol=1e-6)
+
+
 def test_a_teacher_that_never_speaks_is_free_running() -> None:
     model = small()
     inputs, truth = normal(0, 2, 2, 5, 6, 1), normal(1, 2, 4, 5, 6, 1)
@@ -177,6 +223,52 @@ def test_what_was_observed_depends_on_no_later_frame() -> None:
 
     depends = dependence(after_each_frame, film)
     np.testing.assert_array_equal(depends, np.tril(np.ones((3, 3), bool)))
+
+
+def test_with_every_no_prediction_depends_on_a_later_frame() -> None:
+    model = small(features=(3, 2), output="change")
+    film = normal(0, 1, 3, 4, 4, 1)
+    variables = random_variables(model, film)
+    depends = dependence(lambda x: model.apply(variables, x, 2, every=True), film)
+    np.testing.assert_array_equal(depends, np.tril(np.ones((4, 3), bool)))
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+def test_dropout_is_drawn_anew_for_each_key_in_training_alone(name: str) -> None:
+    inputs = normal(0, 2, 3, 4, 4, 1)
+    plain, dropping = small(), small(**{name: 0.3})
+    variables = random_variables(plain, inputs)
+    expected = predict(plain, variables, inputs, steps=2)
+    np.testing.assert_array_equal(predict(dropping, variables, inputs, steps=2), expected)
+    train = jax.jit(partial(dropping.apply, steps=2, train=True))
+    first, again, other = (
+        train(variables, inputs, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    for different in expected, other:
+        assert jnp.abs(first - different).max((0, 2, 3, 4)).min() > 1e-4  # at each step
+    state = jax.jit(partial(dropping.apply, method="observe"))(variables, inputs)
+    step = partial(dropping.apply, variables, *state, method="step")
+    dropped = step(train=True, rngs={"dropout": jax.random.key(1)})
+    assert jnp.abs(dropped[1] - step()[1]).max() > 1e-4
+
+
+def test_without_dropout_training_takes_no_prng_and_changes_nothing() -> None:
+    inputs = normal(0, 2, 3, 4, 4, 1)
+    variables = random_variables(small(), inputs)
+    trained = jax.jit(partial(small().apply, steps=2, train=True))(variables, inputs)
+    np.testing.assert_array_equal(trained, predict(small(), variables, inputs, steps=2))
+
+
+def test_the_activation_reaches_every_cell() -> None:
+    inputs = normal(0, 2, 3, 4, 4, 1)
+    variables = random_variables(small(features=(3, 2)), inputs)
+    named, given, other = (
+        predict(small(features=(3, 2), activation=activation), variables, inputs)
+        for activation in ("relu", jax.nn.relu, "tanh")
+    )
+    np.testing.assert_array_equal(named, given)
+    assert jnp.abs(named - other).max() > 1e-3
 
 
 @pytest.mark.parametrize("downsample", [2, 4])
@@ -302,7 +394,7 @@ INPUTS = jnp.zeros((2, 3, 8, 8, 1))
         ({}, dict(inputs=INPUTS[:, :0]), "number of frames: expected a value above 0"),
         (dict(channels=3), {}, r"made for 3 channel\(s\), got 1"),
         ({}, dict(steps=0), "steps: expected a value above 0, got 0"),
-        ({}, dict(steps=2, teacher=INPUTS), "teacher: expected the shape of the result"),
+        ({}, dict(steps=2, teacher=INPUTS), "teacher: expected a frame for each step"),
         ({}, dict(steps=3, teacher=INPUTS[0]), "teacher: expected 5 axes"),
         (
             {},
@@ -335,10 +427,13 @@ def test_a_trained_model_says_what_it_was_trained_on() -> None:
         small().apply(variables, jnp.zeros((2, 3, 8, 8, 3)))
 
 
-def test_gradient_holds_only_convolutions_that_are_fast_in_a_loop() -> None:
+@pytest.mark.parametrize("every", [False, True])
+def test_gradient_holds_only_convolutions_that_are_fast_in_a_loop(every: bool) -> None:
     # The encoder's and the decoder's stand inside the feedback loop too; see conv.py.
     model = small(features=(3, 2), downsample=4)
     variables = random_variables(model, INPUTS)
-    found = convolutions(jax.grad(lambda v: model.apply(v, INPUTS, 4).sum()), variables)
+    found = convolutions(
+        jax.grad(lambda v: model.apply(v, INPUTS, 4, every=every).sum()), variables
+    )
     assert found
     assert [line for line in found if not is_plain(line)] == []

@@ -19,7 +19,7 @@ from jaxconvlstm.data.frames import Frames, Region, Stretch
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import ConfigError, DataError
-from jaxconvlstm.overview import MISSING, Scene, contact_sheet, film
+from jaxconvlstm.pictures.overview import MISSING, Scene, contact_sheet, film
 from jaxconvlstm.scenes import places_of
 from jaxconvlstm.survey import look_at, persistence
 from jaxconvlstm.suspicions import suspicions
@@ -314,7 +314,7 @@ class TestPersistence:
         import jax.numpy as jnp
 
         from jaxconvlstm.metrics import frame_scores
-        from jaxconvlstm.training import last_valid
+        from jaxconvlstm.tasks import last_valid
 
         film = moving_bar(12)[..., None].copy()
         film[2, :4] = film[1:3, 5:7, 3] = film[4, :, :2] = 255

@@ -1,6 +1,7 @@
 """The layer is its cell, however it is unrolled, and nothing else."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from programs import convolutions, is_plain
 
 from jaxconvlstm.cell import ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM
+from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, pad_to_multiple
 
 DOUBLE: dict[str, Any] = dict(dtype=jnp.float64, param_dtype=jnp.float64)
 Tree = Any
@@ -24,9 +25,10 @@ def normal(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
 
 
-def random_variables(module: nn.Module, *arguments: Any) -> Tree:
+def random_variables(module: nn.Module, *arguments: Any, method: str = "__call__") -> Tree:
     """Every weight random: peepholes and biases, which start constant, too."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *arguments)
+    init = partial(module.init, method=method)
+    shapes = jax.eval_shape(init, jax.random.key(0), *arguments)
     leaves, structure = jax.tree.flatten(shapes)
     return structure.unflatten(
         [0.5 * normal(seed, *leaf.shape) for seed, leaf in enumerate(leaves)]
@@ -193,3 +195,159 @@ def test_gradient_holds_only_convolutions_that_are_fast_in_a_loop(remat: bool) -
 def test_flaxs_own_cell_would_fail_that_test(foreign_code: None) -> None:
     # Proof that the test above can fail.
     assert not all(map(is_plain, gradient_convolutions(nn.RNN(nn.ConvLSTMCell(3, (3, 3))))))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_unrolling_without_input_is_stepping_without_input(remat: bool, float64: None) -> None:
+    layer = ConvLSTM(3, (3, 2), "channel", reads_input=False, remat=remat, **DOUBLE)
+    state = normal(0, 2, 4, 5, 3), normal(1, 2, 4, 5, 3)
+    variables = random_variables(layer, state, None, method="step")
+
+    def unrolled(variables: Tree, state: Any) -> jax.Array:
+        (c, h), outputs = layer.apply(variables, state, 3, method="unroll")
+        return jnp.concatenate([outputs, jnp.stack([c, h], axis=1)], axis=1)
+
+    def stepped(variables: Tree, state: Any) -> jax.Array:
+        outputs = []
+        for _ in range(3):
+            state, hidden = layer.apply(variables, state, None, method="step")
+            outputs.append(hidden)
+        return jnp.stack([*outputs, *state], axis=1)
+
+    expected = loss_and_gradients(stepped, variables, state)
+    assert_trees_close(loss_and_gradients(unrolled, variables, state), expected, 1e-10)
+
+
+def test_a_layer_without_input_has_one_parameter_tree() -> None:
+    layer = ConvLSTM(2, reads_input=False)
+    state = (jnp.zeros((1, 4, 4, 2)),) * 2
+    options = (
+        dict(method="step", frame=None),
+        dict(method="unroll", steps=1),
+        dict(method="unroll", steps=3),
+    )
+    trees = [
+        jax.eval_shape(partial(layer.init, **option), jax.random.key(0), state)
+        for option in options
+    ]
+    assert trees[0] == trees[1] == trees[2]
+    assert set(trees[0]["params"]["cell"]) == {"hidden"}
+
+
+def test_input_is_refused_where_none_is_read_and_missed_where_one_is() -> None:
+    state = (jnp.zeros((1, 4, 4, 2)),) * 2
+    with pytest.raises(ConfigError, match="inputs: expected none"):
+        ConvLSTM(2, reads_input=False).init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 1)))
+    with pytest.raises(ConfigError, match="inputs: expected an array"):
+        ConvLSTM(2).init(jax.random.key(0), state, 3, method="unroll")
+    with pytest.raises(ConfigError, match="steps: expected a value above 0, got 0"):
+        ConvLSTM(2, reads_input=False).init(jax.random.key(0), state, 0, method="unroll")
+
+
+RATE = 0.25
+
+
+def pixelwise(**options: Any) -> ConvLSTM:
+    """A layer in which no pixel sees another, so that what is dropped shows where it is."""
+    return ConvLSTM(1, (1, 1), **options)
+
+
+def trained(layer: ConvLSTM, variables: Tree, *arguments: Any, **options: Any) -> Any:
+    rngs = {"dropout": jax.random.key(7)}
+    return jax.jit(partial(layer.apply, train=True, rngs=rngs, **options))(variables, *arguments)
+
+
+def assert_same_mask_always(kept: np.ndarray) -> None:
+    """`kept` is bool `[time, ...]`: the same at all times, and of the share that it should be."""
+    np.testing.assert_array_equal(kept, np.broadcast_to(kept[:1], kept.shape))
+    deviation = (RATE * (1 - RATE) / kept[0].size) ** 0.5
+    assert abs(kept[0].mean() - (1 - RATE)) < 4 * deviation
+
+
+def test_dropped_inputs_are_zero_all_the_time_and_the_others_are_scaled() -> None:
+    layer = pixelwise(dropout=RATE)
+    inputs = jnp.ones((4, 3, 20, 20, 1))
+    variables = random_variables(layer, inputs)
+    without, scaled = (
+        np.asarray(layer.apply(variables, value * inputs)) for value in (0, 1 / (1 - RATE))
+    )
+    outputs = np.asarray(trained(layer, variables, inputs))
+    kept = np.isclose(outputs, scaled, atol=1e-6)
+    np.testing.assert_allclose(outputs, np.where(kept, scaled, without), atol=1e-6)
+    assert np.abs(scaled - without).min() > 1e-3  # or every pixel would count as kept
+    assert_same_mask_always(kept.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_dropped_hidden_states_are_zero_only_to_their_convolution(remat: bool) -> None:
+    layer = pixelwise(recurrent_dropout=RATE, reads_input=False, remat=remat)
+    state = jnp.full((4, 20, 20, 1), 0.5), jnp.full((4, 20, 20, 1), 0.8)
+    variables = random_variables(layer, state, None, method="step")
+    cell = ConvLSTMCell(1, (1, 1), reads_input=False)
+    update = partial(cell.apply, {"params": variables["params"]["cell"]}, method="update")
+    (_, last), outputs = trained(layer, variables, state, steps=3, method="unroll")
+
+    kept, before = [], state
+    for time in range(3):
+        after = [update(before, None, jnp.full_like(state[1], m)) for m in (0, 1 / (1 - RATE))]
+        (without_c, without_h), (scaled_c, scaled_h) = (carry for carry, _ in after)
+        assert jnp.abs(scaled_h - without_h).min() > 1e-4
+        stays = jnp.isclose(outputs[:, time], scaled_h, atol=1e-6)
+        before = jnp.where(stays, scaled_c, without_c), jnp.where(stays, scaled_h, without_h)
+        np.testing.assert_allclose(outputs[:, time], before[1], atol=1e-5)
+        kept.append(np.asarray(stays))
+    assert_same_mask_always(np.stack(kept))
+    np.testing.assert_array_equal(last, outputs[:, -1])
+
+
+def test_frames_fed_back_in_a_scan_have_one_mask() -> None:
+    class Loop(nn.Module):
+        def setup(self) -> None:
+            self.layer = pixelwise(dropout=RATE, recurrent_dropout=RATE, name="layer")
+
+        def __call__(self, state: Any, frame: jax.Array) -> jax.Array:
+            def body(model: "Loop", state: Any, _: None) -> Any:
+                return state, model.layer.step(state, frame, train=True)[1]
+
+            rngs = {"params": False, "dropout": False}
+            scan = nn.scan(body, variable_broadcast="params", split_rngs=rngs, length=3)
+            outputs: jax.Array = scan(self, state, None)[1]
+            return outputs
+
+    shape = (2, 8, 8, 1)
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    outputs, _ = Loop().init_with_output(rngs, (jnp.ones(shape),) * 2, jnp.ones(shape))
+    np.testing.assert_array_equal(outputs, np.broadcast_to(outputs[:1], outputs.shape))
+    assert len(np.unique(outputs)) == 4  # the frame or the hidden state dropped, both, or neither
+
+
+def test_there_is_dropout_only_in_training_and_only_then_a_prng() -> None:
+    inputs = normal(0, 2, 3, 4, 4, 2)
+    plain, dropping = ConvLSTM(3), ConvLSTM(3, dropout=RATE, recurrent_dropout=RATE)
+    variables = random_variables(plain, inputs)
+    expected = plain.apply(variables, inputs)
+    np.testing.assert_array_equal(dropping.apply(variables, inputs), expected)
+    np.testing.assert_array_equal(plain.apply(variables, inputs, train=True), expected)
+    for rate in dict(dropout=RATE), dict(recurrent_dropout=RATE):
+        assert jnp.abs(trained(ConvLSTM(3, **rate), variables, inputs) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_a_rate_that_is_no_share_is_refused(name: str, rate: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected a share from 0 to below 1, got"):
+        ConvLSTM(3, **{name: rate}).init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 1)))
+
+
+@pytest.mark.parametrize("multiple", [1, 3])
+def test_sides_are_padded_with_the_edge_below_and_right(multiple: int) -> None:
+    frames = normal(0, 2, 4, 5, 1)
+    expected = np.pad(frames, ((0, 0), (0, -4 % multiple), (0, -5 % multiple), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(pad_to_multiple(frames, multiple), expected)
+
+
+def test_limited_sigmoid_is_the_sigmoid_and_never_stops_learning() -> None:
+    logits = jnp.array([-1e4, -20.0, -3.0, 0.0, 14.0, 20.0, 1e4])
+    values, slopes = jax.vmap(jax.value_and_grad(limited_sigmoid))(logits)
+    np.testing.assert_allclose(values, reference.sigmoid(np.clip(logits, -15, 15)), rtol=1e-4)
+    assert bool(((values > 0) & (values < 1) & (slopes > 0)).all())

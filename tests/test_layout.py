@@ -17,22 +17,34 @@ LEVELS = {
     "motion": 0,
     "cell": 3,
     "layers": 4,
+    "similarity": 1,
+    "trail": 1,
+    "classification": 2,
     "losses": 2,
+    "sampling": 2,
+    "optimization": 3,
+    "stopping": 0,
+    "reach": 3,
     "tiles": 2,
     "metrics": 2,
     "data.batch": 3,
     "data.values": 3,
     "models": 5,
     "data": 4,
-    "training": 6,
+    "tasks": 6,
+    "training": 7,
     "cost": 0,
     "device": 0,
     "progress": 0,
     "spread": 0,
     "signals": 1,
-    "drawing": 2,
-    "pictures": 2,
-    "overview": 2,
+    "pictures": 5,
+    "pictures.drawing": 2,
+    "pictures.mp4": 3,
+    "pictures.panels": 3,
+    "pictures.sheets": 3,
+    "pictures.films": 4,
+    "pictures.plots": 4,
     "survey": 5,
     "suspicions": 5,
     "scenes": 5,
@@ -40,13 +52,21 @@ LEVELS = {
     "run_folder": 6,
     "evaluation": 7,
     "rollout": 7,
-    "reporting": 8,
-    "trainer": 8,
-    "cli": 9,
-    "inspection": 10,
-    "pathlist": 10,
+    "classifier": 8,
+    "loading": 9,
+    "matching": 8,
+    "resuming": 6,
+    "samples": 8,
+    "reporting": 9,
+    "trainer": 9,
+    "cli": 10,
+    "inspection": 11,
+    "pathlist": 11,
 }
-CORE = ("conv", "motion", "cell", "layers", "models", "losses", "metrics", "tiles", "training")
+CORE = (
+    *("conv", "motion", "cell", "layers", "models", "tiles", "losses", "metrics", "similarity"),
+    *("trail", "classification", "sampling", "optimization", "tasks", "training"),
+)
 
 
 def level(module: str) -> int:
@@ -84,7 +104,7 @@ def test_the_core_needs_only_the_frameworks() -> None:
     """As on a bare GPU machine, where nothing else is installed."""
     program = (
         "import sys\n"
-        "absent = ['grain', 'tyro', 'orbax', 'PIL', 'matplotlib', 'dm_pix', 'tensorboardX', 'av']\n"
+        "absent = ['grain', 'tyro', 'orbax', 'PIL', 'matplotlib', 'tensorboardX', 'av']\n"
         "sys.modules.update(dict.fromkeys(absent))\n"
         "import jaxconvlstm\n" + "".join(f"import jaxconvlstm.{name}\n" for name in CORE)
     )

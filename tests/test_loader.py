@@ -25,7 +25,7 @@ from jaxconvlstm.errors import DataError, StuckReaderError
 class NumberedWindows:
     """Windows whose pixels say which epoch, window, frame, row and column they are from."""
 
-    frame_shape = (6, 8, 5)
+    frame_shape, every = (6, 8, 5), False
 
     def __init__(self, count: int, bad: int | None = None, slow: int | None = None):
         self.count, self.bad, self.slow = count, bad, slow
@@ -130,6 +130,53 @@ def test_only_the_region_of_a_crop_is_read() -> None:
     windows = NumberedWindows(10)
     take(3, windows=windows, augmentation=Augmentation(crop=(4, 5), crop_by="signal"))
     assert set(windows.regions) == {None}
+
+
+class LabelledWindows(NumberedWindows):
+    """Windows whose class is their number."""
+
+    def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
+        inputs, _ = super().read(epoch, index, region)
+        return inputs, np.array(index, np.int32)
+
+
+@pytest.mark.parametrize("crop_by", ["uniform", "signal"])
+def test_a_class_stays_what_it_is(crop_by: Any) -> None:
+    changes = Augmentation(crop=(4, 4), crop_by=crop_by, flip="both", rotate=True, reverse=True)
+    orders = set()
+    for batch in take(30, windows=LabelledWindows(10), augmentation=changes):
+        assert batch.inputs.shape == (3, 3, 4, 4, 5)
+        assert (batch.targets.shape, batch.targets.dtype) == ((3,), np.int32)
+        np.testing.assert_array_equal(batch.inputs[:, 0, 0, 0, 1], batch.targets)
+        assert (batch.weight.shape, batch.weight.dtype) == ((3,), np.float32)
+        orders |= {tuple(film[:, 0, 0, 2].tolist()) for film in batch.inputs}
+    # The input frames alone, forwards and backwards.
+    assert orders == {(0, 1, 2), (2, 1, 0)}
+    batches = list(evaluation_batches(LabelledWindows(5), 3, threads=1))
+    assert [batch.targets.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 4]]
+    assert batches[1].weight.tolist() == [1, 1, 0]
+
+
+class EveryWindows(NumberedWindows):
+    """Windows whose targets are all frames after the first."""
+
+    every = True
+
+    def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
+        film = np.concatenate(super().read(epoch, index, region))
+        return film[:3], film[1:]
+
+
+def test_targets_that_are_inputs_too_are_changed_with_them() -> None:
+    changes = Augmentation(crop=(4, 5), flip="both", reverse=True)
+    orders = set()
+    for batch in take(30, windows=EveryWindows(10), augmentation=changes):
+        np.testing.assert_array_equal(batch.inputs[:, 1:], batch.targets[:, :2])
+        for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
+            film = np.concatenate([inputs[:1], targets])
+            orders.add(tuple(film[:, 0, 0, 2].tolist()))
+            assert (film[..., 3:] == film[:1, ..., 3:]).all()
+    assert orders == {(0, 1, 2, 3, 4), (4, 3, 2, 1, 0)}
 
 
 def test_evaluation_is_in_order_and_padded_without_weight() -> None:
@@ -247,7 +294,7 @@ from jaxconvlstm.data.loader import TrainLoader
 import numpy as np
 
 class Windows:
-    frame_shape = (4, 4, 1)
+    frame_shape, every = (4, 4, 1), False
     def __len__(self):
         return 2
     def read(self, epoch, index, region=None):

@@ -1,60 +1,19 @@
-"""Pictures show the frames' own values, labelled and in order, and are written whole."""
+"""Still pictures show the frames' own values, labelled and in order, and are written whole."""
 
-import sys
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from picture_search import film, pixels, places, rim_is_white
 from PIL import Image
 
-from jaxconvlstm import drawing
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.pictures import MissingLibraryError, animation, curves, save_frame, strip
+from jaxconvlstm.pictures import decoded_and_raw, drawing, grid, save_frame, strip
 
-Position = tuple[int, int]
-
-
-def film(frames: int, height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Coarse random frames: no two alike, and none of a uniform colour."""
-    shape = (frames, height, width, channels)
-    return np.random.default_rng(seed).random(shape).astype(np.float32)
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB")).astype(int)
-
-
-def pages(path: Path) -> list[np.ndarray]:
-    """All frames of a GIF."""
-    with Image.open(path) as picture:
-        found = []
-        for index in range(getattr(picture, "n_frames", 1)):
-            picture.seek(index)
-            found.append(np.asarray(picture.convert("RGB")).astype(int))
-        return found
-
-
-def places(picture: np.ndarray, frame: np.ndarray, tolerance: int = 0) -> list[Position]:
-    """(y, x) of every place where `frame`, enlarged by some whole factor, stands in `picture`."""
-    rgb = np.rint(np.clip(frame, 0, 1) * 255).astype(int)
-    rgb = rgb if rgb.shape[-1] == 3 else rgb[..., :1].repeat(3, axis=-1)
-    height, width = rgb.shape[:2]
-    starts = np.argwhere(np.abs(picture - rgb[0, 0]).max(axis=-1) <= tolerance)
-    found = []
-    for factor in range(1, 65):
-        ends = starts + np.array([height, width]) * factor
-        rest = starts[(ends <= picture.shape[:2]).all(axis=1)]
-        # The corners of every enlarged pixel: as telling as all of it, and far fewer.
-        for place in np.ndindex(height, width):
-            for corner in (np.array(place) * factor, (np.array(place) + 1) * factor - 1):
-                y, x = (rest + corner).T
-                rest = rest[np.abs(picture[y, x] - rgb[place]).max(axis=-1) <= tolerance]
-            if len(rest) == 0:
-                break
-        found += [(int(y), int(x)) for y, x in rest]
-    return found
+MISSING = np.array(drawing.MISSING)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -89,8 +48,9 @@ def test_strip_clips_and_marks_the_difference(tmp_path: Path) -> None:
 
 
 def test_difference_scale_is_the_next_round_number() -> None:
-    scales = [drawing.difference_scale(np.array([[-d]])) for d in (0, 0.013, 0.1, 0.3, 1)]
-    assert scales == [0.01, 0.02, 0.1, 0.5, 1.0]
+    differences = ([[-0.0]], [[-0.013]], [[-0.1]], [[0.3, np.nan]], [[1.0]], [[np.nan]])
+    scales = [drawing.difference_scale(np.array(each)) for each in differences]
+    assert scales == [0.01, 0.02, 0.1, 0.5, 1.0, 0.01]
 
 
 def test_strip_without_ground_truth(tmp_path: Path) -> None:
@@ -103,9 +63,9 @@ def test_strip_without_ground_truth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("horizon", [1, 12, 100])
+@pytest.mark.parametrize("horizon", [1, 12, 60])
 def test_large_frames_are_reduced(tmp_path: Path, channels: int, horizon: int) -> None:
-    frames = film(1, 300, 500, channels)
+    frames = film(1, 200, 500, channels)
     future = frames.repeat(horizon, axis=0)
     strip(frames.repeat(4, axis=0), future, future, tmp_path / "strip.png")
     with Image.open(tmp_path / "strip.png") as picture:
@@ -120,66 +80,149 @@ def test_last_inputs_are_shown(tmp_path: Path) -> None:
     assert shown == list(range(44, 50))
 
 
-def test_text_is_inside_the_picture(tmp_path: Path) -> None:
+TITLES = ("word " * 60, "x" * 400, "new\nline", "caf\xe9 \udcff \u65e5", "", " ")
+
+
+@pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
+def test_text_is_inside_the_picture(tmp_path: Path, title: str) -> None:
     """Titles of any length are wrapped, so that the rim stays white; no name is too odd."""
     frames = film(2, 4, 4, 1)
-    for title in ("word " * 60, "x" * 400, "new\nline", "caf\xe9 \udcff \u65e5", "", " "):
-        strip(frames, frames, frames, tmp_path / "strip.png", title=title)
-        picture = pixels(tmp_path / "strip.png")
-        for rim in (picture[:8], picture[-8:], picture[:, :8], picture[:, -8:]):
-            assert (rim == 255).all(), title
+    strip(frames, frames, frames, tmp_path / "strip.png", title=title)
+    grid([(frames, frames, frames)], tmp_path / "grid.png", title=title, names=[title])
+    for name in ("strip.png", "grid.png"):
+        assert rim_is_white(pixels(tmp_path / name))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("horizon", [1, 12])
-@pytest.mark.parametrize("truth", [True, False])
-def test_animation(tmp_path: Path, channels: int, horizon: int, truth: bool) -> None:
-    inputs = film(3, 5, 7, channels, seed=1)
-    predictions, targets = (film(horizon, 5, 7, channels, seed) for seed in (2, 3))
-    path = tmp_path / "film.gif"
-    animation(inputs, predictions, targets if truth else None, path, frames_per_second=8)
-    with Image.open(path) as picture:
-        assert picture.n_frames == 3 + horizon and picture.info["loop"] == 0
-        for index in range(picture.n_frames):
-            picture.seek(index)
-            assert picture.info["duration"] == 120  # hundredths of a second: 12.5 rounds to 12
-    found = pages(path)
-    assert len({page.shape for page in found}) == 1
-    # Greys are 1.5 of 255 apart at most; dithered colours move further.
-    tolerance = 1 if channels == 1 else 24
-    for page, frame in zip(found, [*inputs, *predictions]):
-        assert places(page, frame, tolerance)
-    for page, frame in zip(found[3:], targets if truth else ()):
-        assert places(page, frame, tolerance)[0][1] > page.shape[1] // 4
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    drawing.text_font.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    yield
+    drawing.text_font.cache_clear()
 
 
-def test_animation_keeps_frames_that_do_not_change(tmp_path: Path) -> None:
-    still = np.full((6, 8, 8, 3), 0.5, np.float32)
-    animation(still, still, still, tmp_path / "film.gif")
-    assert len(pages(tmp_path / "film.gif")) == 12
+def test_text_needs_no_matplotlib(tmp_path: Path, without_matplotlib: None) -> None:
+    frames = film(2, 4, 4, 1)
+    strip(frames, frames, frames, tmp_path / "strip.png", title="a title")
+    picture = pixels(tmp_path / "strip.png")
+    assert rim_is_white(picture) and (picture[12:34, 12:120] < 100).any()
 
 
-def test_paper_of_a_colour_animation_is_white(tmp_path: Path) -> None:
-    frames = film(1, 40, 40, 3)
-    animation(frames, frames, frames[::-1], tmp_path / "film.gif")
-    for page in pages(tmp_path / "film.gif"):
-        assert (page[:8] == 255).all() and (page[:, -8:] == 255).all()
+def test_letters_of_most_alphabets_are_known() -> None:
+    font = drawing.text_font()
+    unknown = bytes(font.getmask("\ue123"))
+    assert all(bytes(font.getmask(letter)) != unknown for letter in "äßéñłжλ±…→")
 
 
-def test_large_animation_is_reduced(tmp_path: Path) -> None:
-    frames = film(1, 300, 500, 1)
-    animation(frames, frames, frames, tmp_path / "film.gif")
-    assert pages(tmp_path / "film.gif")[0].shape[1] <= 1600
+def test_missing_pixels_have_their_own_colour_and_a_key(tmp_path: Path) -> None:
+    """In the truth and in the difference, of which nothing is known there; never in others."""
+    frames = film(2, 8, 8, 1)
+    holed = frames.copy()
+    holed[1, 2:4, 5] = np.nan
+    strip(frames, frames, frames, tmp_path / "whole.png")
+    strip(frames, frames, holed, tmp_path / "holed.png")
+    whole, picture = pixels(tmp_path / "whole.png"), pixels(tmp_path / "holed.png")
+    assert not (whole == MISSING).all(axis=-1).any()
+    assert len(picture) == len(whole) + drawing.LINE
+    rgb = frames[1].repeat(3, axis=-1)
+    rgb[2:4, 5] = MISSING / 255
+    assert len(places(picture, rgb)) == 1
+    marked = (picture == MISSING).all(axis=-1)
+    # Two rows, two pixels, 20 times enlarged; the key is at the left.
+    assert marked[:, 60:].sum() == 2 * 2 * 20**2 and 50 < marked[:, :60].sum() < 400
 
 
-@pytest.mark.parametrize("draw", [strip, animation])
-def test_other_channel_counts_show_the_first(tmp_path: Path, draw: Callable[..., None]) -> None:
+def test_a_reduced_pixel_is_missing_if_most_of_it_is() -> None:
+    """Of what a pixel stands for, missing ones leave the mean of the others as it is."""
+    frame = np.full((4, 8, 3), 100, np.uint8)
+    frame[:2, :2] = drawing.MISSING
+    frame[0, 2] = drawing.MISSING
+    frame[2:, 6:] = 200
+    reduced = np.asarray(drawing._resized(frame, (2, 4)))
+    assert (reduced[0, 0] == MISSING).all()
+    assert (reduced[0, 1:] == 100).all() and (reduced[1, :3] == 100).all()
+    assert (reduced[1, 3] == 200).all()
+
+
+def test_infinite_values_are_clipped(tmp_path: Path) -> None:
+    frames = np.array([-np.inf, 0.5, np.inf], np.float32).reshape(1, 1, 3, 1)
+    strip(frames, frames, None, tmp_path / "strip.png")
+    assert len(places(pixels(tmp_path / "strip.png"), np.array([[[0], [0.5], [1]]]))) == 2
+
+
+def test_other_channel_counts_show_the_first(tmp_path: Path) -> None:
     frames = film(2, 8, 8, 5)
-    frames[0, 0, 0] = np.nan
-    path = tmp_path / "picture"
-    draw(frames, frames, frames, path)
-    shown = np.nan_to_num(frames[0, ..., :1])
-    assert places(pages(path)[0], shown, tolerance=1)
+    strip(frames, frames, frames, tmp_path / "strip.png")
+    assert places(pixels(tmp_path / "strip.png"), frames[0, ..., :1])
+
+
+def test_grid_shows_windows_below_each_other(tmp_path: Path) -> None:
+    """Inputs and truth in one row, the prediction right below its truth."""
+    windows = [tuple(film(n, 8, 8, 1, 3 * k + i) for i, n in enumerate((6, 5, 5))) for k in (0, 1)]
+    grid(windows, tmp_path / "grid.png", title="two", names=["first", "second"])
+    picture = pixels(tmp_path / "grid.png")
+    bottom = 0
+    for inputs, predictions, targets in windows:
+        assert not any(places(picture, frame) for frame in inputs[:2])
+        given, true, predicted = (
+            [places(picture, frame)[0] for frame in frames]
+            for frames in (inputs[2:], targets, predictions)
+        )
+        assert len({y for y, _ in given + true}) == 1 and len({y for y, _ in predicted}) == 1
+        assert true[0][0] > bottom and predicted[0][0] - true[0][0] == 16 * 8 + drawing.GAP
+        assert [x for _, x in true] == [x for _, x in predicted]
+        lefts = [x for _, x in given + true]
+        steps = np.diff(lefts)
+        # The line between given and predicted frames takes its own room.
+        assert set(np.delete(steps, 3)) == {16 * 8 + drawing.GAP}
+        assert steps[3] == 16 * 8 + 3 * drawing.GAP
+        bottom = predicted[0][0] + 16 * 8
+
+
+def test_grid_of_windows_without_truth_or_with_few_inputs(tmp_path: Path) -> None:
+    first, second = film(4, 8, 8, 1, 1), film(2, 8, 8, 1, 2)
+    grid([(first, first[:1], None), (second, second[:1], None)], tmp_path / "grid.png")
+    picture = pixels(tmp_path / "grid.png")
+    last = [places(picture, frames[-1])[0] for frames in (first, second)]
+    assert last[0][1] == last[1][1] and last[0][0] < last[1][0]
+
+
+@pytest.mark.parametrize(("shape", "horizon"), [((8, 8), 60), ((300, 500), 3), ((1, 400), 1)])
+def test_grid_is_never_too_wide(tmp_path: Path, shape: tuple[int, int], horizon: int) -> None:
+    frames = film(horizon, *shape, 1)
+    grid([(frames, frames, frames)] * 2, tmp_path / "grid.png")
+    picture = pixels(tmp_path / "grid.png")
+    assert 400 <= picture.shape[1] <= 2000 and rim_is_white(picture)
+
+
+def test_decoded_and_raw_are_the_pixels_alone(tmp_path: Path) -> None:
+    target = np.random.default_rng(0).integers(0, 256, (5, 7, 3))
+    prediction = (target / 255).astype(np.float32)
+    prediction[0, 0], prediction[0, 1, 0] = (-0.5, np.nan, 1.5), np.inf
+    paths = decoded_and_raw(prediction, target / 255, tmp_path / "new" / "epoch-5")
+    assert [path.name for path in paths] == ["epoch-5-decoded.png", "epoch-5-raw.png"]
+    np.testing.assert_array_equal(pixels(paths[1]), target)
+    expected = target.copy()
+    expected[0, 0], expected[0, 1, 0] = (0, 0, 255), 255
+    np.testing.assert_array_equal(pixels(paths[0]), expected)
+
+
+def test_decoded_and_raw_of_grey_frames(tmp_path: Path) -> None:
+    frame = (np.arange(256).reshape(16, 16, 1) / 255).astype(np.float32)
+    for path in decoded_and_raw(frame, frame[::-1], str(tmp_path / "grey.v2")):
+        with Image.open(path) as picture:
+            assert picture.mode == "L" and picture.size == (16, 16)
+    first, second = tmp_path / "grey.v2-decoded.png", tmp_path / "grey.v2-raw.png"
+    np.testing.assert_array_equal(pixels(first)[..., 0].ravel(), np.arange(256))
+    np.testing.assert_array_equal(pixels(second)[::-1], pixels(first))
+
+
+def test_decoded_and_raw_refuse_what_is_no_frame(tmp_path: Path) -> None:
+    frame = np.zeros((4, 4, 1), np.float32)
+    with pytest.raises(ConfigError, match="target: expected floats from 0 to 1, got uint8"):
+        decoded_and_raw(frame, frame.astype(np.uint8), tmp_path / "a")
+    with pytest.raises(ConfigError, match="prediction: expected 3 axes"):
+        decoded_and_raw(frame[..., 0], frame, tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -215,34 +258,14 @@ def test_frames_that_no_png_holds_are_refused(tmp_path: Path, dtype: str) -> Non
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("horizon", [1, 12])
-def test_curves(tmp_path: Path, horizon: int) -> None:
-    scores = {key: list(np.linspace(0.1, 0.9, horizon)) for key in ("mse", "mae", "psnr", "ssim")}
-    worse = {**scores, "ssim": [float("nan")] * horizon}
-    curves({"model": scores, "persistence": worse}, tmp_path / "curves.png")
-    picture = pixels(tmp_path / "curves.png")
-    assert picture.shape[1] == 1000
-    blue = np.abs(picture - (31, 119, 180)).max(axis=-1) < 8
-    half = picture.shape[0] // 2
-    for part in (blue[:half, :500], blue[:half, 500:], blue[half:, :500], blue[half:, 500:]):
-        assert part.any()
-
-
-def test_curves_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match="curves need Matplotlib") as caught:
-        curves({"model": {"mse": [1.0]}}, tmp_path / "curves.png")
-    assert isinstance(caught.value, ImportError) and "\n" not in str(caught.value)
-
-
 def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames, path = film(2, 4, 4, 1), tmp_path / "new" / "strip.png"
     strip(frames, frames, None, path)
     before = path.read_bytes()
     assert [entry.name for entry in path.parent.iterdir()] == ["strip.png"]
 
-    def fail(image: Image.Image, file: object, **options: object) -> None:
-        file.write(b"half a pic")  # type: ignore[attr-defined]
+    def fail(image: Image.Image, file: Any, **options: object) -> None:
+        file.write(b"half a pic")
         raise OSError("disk full")
 
     monkeypatch.setattr(Image.Image, "save", fail)
@@ -260,10 +283,14 @@ def test_bad_frames_are_named(tmp_path: Path) -> None:
         ((frames, np.uint8(frames), None), r"predictions: expected floats from 0 to 1, got uint8"),
         ((frames[:0], frames, None), r"inputs: expected frames to show"),
     ):
-        for draw in (strip, animation):
-            with pytest.raises(ConfigError, match=message):
-                draw(*bad, path)
-    with pytest.raises(ConfigError, match="frames_per_second"):
-        animation(frames, frames, None, path, frames_per_second=0)
-    with pytest.raises(ConfigError, match="at least one score"):
-        curves({"model": {}}, path)
+        with pytest.raises(ConfigError, match=message):
+            strip(*bad, path)
+        with pytest.raises(ConfigError, match=message):
+            grid([bad], path)
+    with pytest.raises(ConfigError, match="films: expected at least one window"):
+        grid([], path)
+    with pytest.raises(ConfigError, match="names: expected 1, one for each window, got 2"):
+        grid([(frames, frames, None)], path, names=["a", "b"])
+    with pytest.raises(ConfigError, match="expected the shape of those of the first window"):
+        grid([(frames, frames, None), (frames, frames[:1], None)], path)
+    assert not path.exists()

@@ -1,7 +1,6 @@
 """One training step, and whole runs in this process."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import jax
@@ -16,13 +15,8 @@ from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.errors import ConfigError, NonFiniteError
 from jaxconvlstm.models import FramePredictor
-from jaxconvlstm.training import (
-    init_state,
-    last_valid,
-    make_eval_step,
-    make_schedule,
-    make_train_step,
-)
+from jaxconvlstm.tasks import Forecasting
+from jaxconvlstm.training import init_state, make_train_step
 
 VALUES = Values(0.0, 1.0, "float32")
 TINY = Config(
@@ -37,12 +31,14 @@ def batch(seed: int = 0) -> Batch:
     return Batch(frames[:, :3], frames[:, 3:], np.ones((2, 1, 1, 1, 1), np.float32))
 
 
-def step_and_state(values: Values = VALUES, **settings: object) -> tuple[object, object]:
+def step_and_state(
+    values: Values = VALUES, ema: float = 0.0, **settings: object
+) -> tuple[object, object]:
     module = FramePredictor(channels=1, features=(4,))
     optimizer = optax.adam(1e-2)
-    config = dataclasses.replace(TINY.training, **settings)
-    step = jax.jit(make_train_step(module, optimizer, values, config))
-    return step, init_state(module, optimizer, (12, 12, 1), seed=0)
+    task = Forecasting(module, values, dataclasses.replace(TINY.training, **settings))
+    step = jax.jit(make_train_step(task, optimizer, ema))
+    return step, init_state(module, optimizer, (12, 12, 1), seed=0, ema=ema)
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae"])
@@ -70,6 +66,31 @@ def test_a_step_that_is_not_finite_changes_no_weights() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_lower_rate_scale_makes_smaller_steps() -> None:
+    step, state = step_and_state()
+    kernels = []
+    for scale in (1.0, 0.25, 0.0):
+        after, _ = step(state.replace(rate_scale=jnp.float32(scale)), batch())
+        kernels.append(np.asarray(after.variables["params"]["decoder"]["head"]["kernel"]))
+    start = np.asarray(state.variables["params"]["decoder"]["head"]["kernel"])
+    np.testing.assert_array_equal(kernels[2], start)
+    np.testing.assert_allclose(kernels[1] - start, (kernels[0] - start) / 4, atol=1e-7)
+
+
+def test_the_moving_average_follows_the_weights() -> None:
+    """Of the first steps it is their own average, whatever the decay."""
+    step, state = step_and_state(ema=0.5)
+    average = np.asarray(state.variables["params"]["decoder"]["head"]["bias"], np.float64)
+    for number in range(20):
+        state, _ = step(state, batch(number))
+        decay = min(0.5, (1 + number) / (10 + number))
+        bias = np.asarray(state.variables["params"]["decoder"]["head"]["bias"], np.float64)
+        average = decay * average + (1 - decay) * bias
+    held = state.evaluated["params"]["decoder"]["head"]["bias"]
+    np.testing.assert_allclose(held, average, atol=1e-6)
+    assert not np.allclose(held, bias, atol=1e-4)
+
+
 def test_padded_rows_and_missing_pixels_change_nothing() -> None:
     """Whatever stands in a row of weight 0, or where a value is missing in the targets."""
     values = Values(0.0, 1.0, "float32", missing=9.0)
@@ -94,84 +115,6 @@ def test_integers_are_scaled_on_the_device() -> None:
     _, from_integers = step(state, whole)
     _, from_floats = plain(state, same)
     np.testing.assert_allclose(from_integers["loss"], from_floats["loss"], rtol=1e-5)
-
-
-def test_persistence_stands_beside_the_model() -> None:
-    module = FramePredictor(channels=1, features=(4,), output="change")
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 12, 12, 1)))
-    result = jax.jit(make_eval_step(module, VALUES, "mse", 2))(variables, batch())
-    # An untrained model of the change predicts none, which is persistence.
-    np.testing.assert_allclose(result["loss"], result["persistence_loss"], rtol=1e-6)
-    expected = np.mean((batch().inputs[:, -1:] - batch().targets) ** 2)
-    np.testing.assert_allclose(result["persistence_loss"], expected, rtol=1e-5)
-
-
-def test_persistence_repeats_the_last_value_that_was_there() -> None:
-    inputs = jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + jnp.array([0.0, 10.0]).reshape(1, 1, 1, 2, 1)
-    valid = jnp.array([[1, 1, 1, 0], [0, 0, 0, 0]]).T.reshape(1, 4, 1, 2, 1)
-    # Never there: the last one, of which nothing counts.
-    np.testing.assert_array_equal(last_valid(inputs, valid).ravel(), [2, 13])
-
-
-@pytest.mark.parametrize("missing, nan", [(9.0, False), (None, True)])
-def test_a_missing_last_pixel_does_not_count_as_zero(missing, nan) -> None:
-    values = Values(0.0, 1.0, "float32", missing, nan)
-    inputs = np.full((1, 3, 8, 8, 1), 0.5, np.float32)
-    inputs[:, -1, :4] = np.nan if nan else missing
-    batch = Batch(
-        inputs, np.full((1, 2, 8, 8, 1), 0.5, np.float32), np.ones((1, 1, 1, 1, 1), np.float32)
-    )
-    module = FramePredictor(1, (4,), (3,), downsample=1)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
-    result = jax.jit(make_eval_step(module, values, "mse", 2))(variables, batch)
-    assert float(result["persistence_loss"]) == 0
-    assert np.isfinite(result["loss"])
-
-
-def test_the_horizon_is_predicted_through_and_not_scored() -> None:
-    values = Values(0.0, 1.0, "float32")
-    film = np.random.default_rng(0).random((2, 9, 8, 8, 1)).astype(np.float32)
-    weight = np.ones((2, 1, 1, 1, 1), np.float32)
-    module = FramePredictor(1, (4,), (3,), downsample=1)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
-    whole = jax.jit(make_eval_step(module, values, "mse", 5))(
-        variables, Batch(film[:, :4], film[:, 4:], weight)
-    )
-    later = jax.jit(make_eval_step(module, values, "mse", 2, horizon=4))(
-        variables, Batch(film[:, :4], film[:, 7:], weight)
-    )
-    np.testing.assert_allclose(later["predictions"], whole["predictions"][:, 3:], atol=1e-6)
-    np.testing.assert_allclose(later["model"]["mse"][0], whole["model"]["mse"][0][:, 3:], atol=1e-6)
-
-
-def test_scores_are_on_the_value_range_whatever_the_network_s_scale() -> None:
-    film = np.random.default_rng(0).random((2, 6, 8, 8, 1)).astype(np.float32)
-    batch = Batch(film[:, :4], film[:, 4:], np.ones((2, 1, 1, 1, 1), np.float32))
-    module = FramePredictor(1, (4,), (3,), downsample=1)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
-    plain, shifted = (
-        jax.jit(make_eval_step(module, values, "mse", 2))(variables, batch)
-        for values in (
-            Values(0.0, 1.0, "float32"),
-            Values(0.0, 1.0, "float32", shift=(0.4,), spread=(0.2,)),
-        )
-    )
-    for key in ("mse", "mae", "psnr", "ssim"):
-        theirs = [result["persistence"][key][0] for result in (plain, shifted)]
-        np.testing.assert_allclose(*theirs, rtol=1e-4)
-    assert float(shifted["persistence_loss"]) == pytest.approx(
-        25 * float(plain["persistence_loss"]), rel=1e-4
-    )
-
-
-def test_learning_rate_schedules() -> None:
-    settings = TrainingConfig(learning_rate=1.0, warmup_steps=4, schedule="cosine")
-    cosine = [float(make_schedule(settings, 20)(step)) for step in range(20)]
-    assert cosine[0] == pytest.approx(0.2) and max(cosine) == cosine[4] == pytest.approx(1.0)
-    assert all(a > b for a, b in itertools.pairwise(cosine[4:]))
-    assert float(make_schedule(settings, 20)(20)) == pytest.approx(0.01)
-    constant = make_schedule(dataclasses.replace(settings, schedule="constant"), 20)
-    assert [float(constant(step)) for step in (4, 10, 19)] == [1.0, 1.0, 1.0]
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
@@ -211,10 +154,10 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
     training = dataclasses.replace(TINY.training, epochs=TINY.training.epochs + 5)
     wild = TINY.training.learning_rate * 1e25
 
-    def diverge(config: TrainingConfig, total_steps: int) -> optax.Schedule:
+    def diverge(config: TrainingConfig, *lengths: int) -> optax.Schedule:
         return optax.constant_schedule(wild)
 
-    monkeypatch.setattr("jaxconvlstm.training.make_schedule", diverge)
+    monkeypatch.setattr("jaxconvlstm.optimization.make_schedule", diverge)
     with pytest.raises(NonFiniteError, match=r"step \d+: loss .* learning rate"):
         jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / "run", resume="must")
     model = jcl.load(tmp_path / "run", "last")
@@ -231,7 +174,8 @@ def test_checkpoints_between_epochs(tmp_path: Path) -> None:
 def test_no_samples_if_none_are_asked_for(tmp_path: Path) -> None:
     training = dataclasses.replace(TINY.training, sample_every=0, epochs=1)
     result = jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / "run")
-    assert result.pictures == [] and not (tmp_path / "run" / "samples").exists()
+    assert [p.name for p in result.pictures] == ["history.png"]
+    assert not (tmp_path / "run" / "samples").exists()
 
 
 def test_spatial_peepholes_fix_the_frame_size(tmp_path: Path) -> None:

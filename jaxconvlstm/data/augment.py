@@ -37,7 +37,7 @@ class Augmentation:
         differs from its background. Any place stays possible.
       flip: mirror left to right, upside down, or each of both.
       rotate: turn by 0, 90, 180 or 270 degrees; by 0 or 180, where that is not square.
-      reverse: play backwards, the targets' end first.
+      reverse: play backwards, the targets' end first; without the targets, where those are a class.
       missing: value of pixels without data, which are no signal.
     """
 
@@ -112,12 +112,29 @@ class Change(NamedTuple):
     quarter_turns: int = 0
     backwards: bool = False
 
-    def apply(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mirrors, turns and reverses a window `[time, height, width, channels]` of the region."""
+    def cut(self, film: np.ndarray) -> np.ndarray:
+        """The region of a film `[time, height, width, channels]`; a class as it is."""
+        if self.region is None or film.ndim == 0:
+            return film
+        return film[:, self.region[0], self.region[1]]
+
+    def apply(
+        self, inputs: np.ndarray, targets: np.ndarray, every: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mirrors, turns and reverses a window `[time, height, width, channels]` of the region.
+
+        Args:
+          inputs: of the window.
+          targets: of the window: frames, or a class `[]`, which stays what it is.
+          every: whether the targets are all frames after the first, most of which are inputs too.
+        """
+        if targets.ndim == 0:
+            inputs = self._turn(inputs)
+            return inputs[::-1] if self.backwards else inputs, targets
         inputs, targets = self._turn(inputs), self._turn(targets)
         if self.backwards:
-            film = np.concatenate([inputs, targets])[::-1]
-            inputs, targets = film[: len(inputs)], film[len(inputs) :]
+            film = np.concatenate([inputs[:1] if every else inputs, targets])[::-1]
+            inputs, targets = film[: len(inputs)], film[1 if every else len(inputs) :]
         return inputs, targets
 
     def _turn(self, film: np.ndarray) -> np.ndarray:

@@ -6,14 +6,15 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """Windows of video, and what should be predicted from them.
+    """Windows of video, and what should be predicted from them: frames, or a class.
 
     Attributes:
       inputs: `[batch, time, height, width, channels]`, the files' own dtype and values.
-      targets: `[batch, steps, height, width, channels]`, likewise; not the inputs shifted, in
-        general (they may be cleaner, later or elsewhere).
-      weight: float32, broadcastable to `targets`: 0 where a value is missing and for rows that
-        only pad the last batch, 1 elsewhere.
+      targets: frames `[batch, steps, height, width, channels]`, likewise; not the inputs shifted,
+        in general (they may be cleaner, later or elsewhere). Or int32 `[batch]`, the number of
+        each window's class.
+      weight: float32, of the targets' rank and broadcastable to them: 0 where a value is missing
+        and for rows that only pad the last batch, 1 elsewhere.
     """
 
     inputs: np.ndarray

@@ -1,33 +1,41 @@
 """A run's data: windows of each split, whatever they are cut from."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from jaxconvlstm.config import DataConfig, flag
+from jaxconvlstm.data import public
 from jaxconvlstm.data.frames import Frames, Region
 from jaxconvlstm.data.frames_dataset import FramesDataset
+from jaxconvlstm.data.moving_lines import MovingLinesDataset
+from jaxconvlstm.data.moving_mnist import MovingMNISTDataset
 from jaxconvlstm.data.moving_squares import MovingSquaresDataset
 from jaxconvlstm.data.prepare import Preparation
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.data.windows import SplitName, window_span
+from jaxconvlstm.data.windows import SplitName
 from jaxconvlstm.errors import ConfigError, DataError
 
 # Settings that mean something for some kinds of data only.
-_REAL = ("folder", "array", "video")
+REAL = ("folder", "array", "video")
+_FILES = (*REAL, "moving-mnist")
 _APPLIES_TO: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        "data sequences stride size fit threshold normalize transform unit on_bad_frame split_by "
-        "split_file check_files cache".split(),
-        _REAL,
+        "sequences stride size fit normalize transform unit on_bad_frame split_by split_file "
+        "check_files cache allow_gaps labels".split(),
+        REAL,
     ),
-    **dict.fromkeys(("variable", "axes"), ("array",)),
-    "allow_gaps": _REAL,
+    **dict.fromkeys(("data", "threshold"), _FILES),
+    "digits": ("moving-mnist",),
+    "variable": ("array", "moving-mnist"),
+    "axes": ("array",),
     **dict.fromkeys(("time_format", "nan"), ("folder", "array")),
 }
+_IDX_NAME = re.compile(r"idx3-ubyte(\.gz)?$")
 
 
 class Windows(Protocol):
@@ -35,9 +43,11 @@ class Windows(Protocol):
 
     Attributes:
       frame_shape: `(height, width, channels)` of whole frames.
+      every: whether the targets are all frames after the first, most of which are inputs too.
     """
 
     frame_shape: tuple[int, int, int]
+    every: bool
 
     def __len__(self) -> int:
         """Number of windows, in each epoch."""
@@ -45,10 +55,13 @@ class Windows(Protocol):
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs `[time, height, width, channels]` and targets `[steps, ...]` that follow them.
+        """Inputs `[time, height, width, channels]`, and what is to be predicted from them.
 
-        Both have the files' own dtype and values; of `region` alone, if given. `epoch` matters for
-        generated films only.
+        Targets are frames `[steps, ...]`: those that follow the inputs or, with `every`, all
+        after the first, `[time - 1 + steps, ...]`. Or the number of the window's class, int32 `[]`.
+
+        Frames have the files' own dtype and values; of `region` alone, if given. `epoch` matters
+        for generated films only.
         """
 
     def name(self, index: int) -> str:
@@ -62,12 +75,14 @@ class Dataset(Protocol):
       values: the scale between the data's own values and the network's.
       frame_shape: `(height, width, channels)`.
       dtype: of the frames.
+      classes: names of the classes to be told apart; empty where frames are to be predicted.
       notes: one line each: what was left out or converted, with counts, and a summary.
     """
 
     values: Values
     frame_shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    classes: tuple[str, ...]
     notes: list[str]
 
     def windows(
@@ -75,12 +90,15 @@ class Dataset(Protocol):
         split: SplitName,
         input_frames: int | None = None,
         target_frames: int | None = None,
+        every: bool = False,
     ) -> Windows:
         """The windows of a split, or of all the data.
 
         Args:
           split: "train", "val" or "test", divided as for the configured lengths; or "all".
-          input_frames, target_frames: other lengths than the configured ones.
+          input_frames, target_frames: other lengths than the configured ones. Where there are
+            classes, windows have no target frames.
+          every: make targets of all frames after the first; means nothing where there are classes.
 
         Raises:
           DataError: the split has no share, or not a single window.
@@ -97,6 +115,7 @@ def open_dataset(
     data: Any = None,
     split: Mapping[str, Any] | None = None,
     values: Values | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """The data that a configuration asks for.
 
@@ -106,26 +125,61 @@ def open_dataset(
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
       split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
       values: the scale to use, instead of one that follows from the configuration.
+      classes: those that a model was trained to tell apart, instead of those found; empty for none.
 
     Raises:
       ConfigError: a setting that this kind of data cannot follow.
-      DataError: the data are missing, damaged or unlike each other.
+      DataError: the data are missing, damaged or unlike each other, or of other classes.
     """
     check_applies(config)
-    if config.dataset == "moving-squares" and data is None:
-        return MovingSquaresDataset(config, seed)
-    return FramesDataset(config, open_frames(config, data), split, values)
+    dataset: Dataset
+    if data is not None or config.dataset in REAL:
+        dataset = FramesDataset(config, open_frames(config, data), split, values, classes)
+    elif config.dataset == "moving-mnist":
+        dataset = MovingMNISTDataset(with_public_data(config), seed)
+    elif config.dataset == "moving-lines":
+        dataset = MovingLinesDataset(config, seed, tuple(classes or ()))
+    else:
+        dataset = MovingSquaresDataset(config, seed)
+    if classes and not dataset.classes:
+        raise DataError(
+            f"{config.data or config.dataset}: the model names classes, and these data have none; "
+            "--labels folders takes them from the names of folders"
+        )
+    return dataset
 
 
-def guess_dataset(path: str) -> Literal["folder", "array", "video"]:
+def with_public_data(config: DataConfig) -> DataConfig:
+    """The same with the path of a file, fetched if need be, in place of the name of public data.
+
+    Raises:
+      ConfigError: they are another kind of data.
+      DataError: they cannot be fetched.
+    """
+    if config.data is None or not public.is_name(config.data):
+        return config
+    kind = public.FILES[config.data].dataset
+    if kind != config.dataset:
+        raise ConfigError(
+            f"--data {config.data}: is public data for --dataset {kind}; there is no file or "
+            "folder of that name"
+        )
+    return dataclasses.replace(config, data=public.resolve(config.data))
+
+
+def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnist"]:
     """The kind of data that a path's name suggests, where no --dataset says it.
 
     Folders, path lists and pictures with pages are "folder": one of videos or arrays only is too,
-    and is told so when it is opened.
+    and is told so when it is opened. IDX files and public digits are "moving-mnist".
     """
     from jaxconvlstm.data.arrays.array_files import is_array_file
     from jaxconvlstm.data.video.video_file import EXTENSIONS
 
+    if public.is_name(path):
+        return public.FILES[path].dataset
+    if _IDX_NAME.search(path.lower()):
+        return "moving-mnist"
     if is_array_file(path):
         return "array"
     is_video = Path(path).suffix.lower().removeprefix(".") in EXTENSIONS
@@ -162,7 +216,7 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
     if data is None and not config.data:
         wanted = {"folder": "DIR", "array": "FILE", "video": "FILE"}[config.dataset]
         raise DataError(f"--dataset {config.dataset} needs --data {wanted}")
-    source: Any = config.data if data is None else data
+    source: Any = with_public_data(config).data if data is None else data
     preparation = Preparation(
         config.channels, config.size, config.fit, config.threshold, config.missing_value
     )
@@ -198,56 +252,3 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
         time_format=config.time_format,
         **common,
     )
-
-
-class LastFrames:
-    """The last frames of every sequence: what a forecast starts from.
-
-    Iterating reads them: `(name, frames [count, height, width, channels])` of each sequence that
-    ends with them without a gap.
-
-    Attributes:
-      dtype, channels: of the frames.
-      notes: one line each, among them how many sequences do not.
-    """
-
-    def __init__(self, config: DataConfig, count: int):
-        """Opens the data.
-
-        Args:
-          config: names the data, and how they are read; `limit` is the most sequences.
-          count: number of frames, `config.frame_step` apart.
-
-        Raises:
-          ConfigError: a setting that this kind of data cannot follow.
-          DataError: no sequence is long enough, or a frame cannot be read.
-        """
-        check_applies(config)
-        # Only what is used gets decoded, unless asked otherwise.
-        check = config.check_files or "none"
-        self._frames = frames = open_frames(dataclasses.replace(config, check_files=check))
-        self._step = config.frame_step
-        self._span = window_span(count, 0, self._step)
-        self.dtype, self.channels = frames.dtype, frames.frame_shape[-1]
-        ends = [s for s in frames.stretches() if s.stop == frames.lengths[s.sequence]]
-        found = [s for s in ends if s.stop - s.start >= self._span]
-        if not found:
-            longest = max((s.stop - s.start for s in ends), default=0)
-            raise DataError(
-                f"{config.data}: the longest sequence ends with {longest} frames in a row; a "
-                f"forecast from {count} input frames needs {self._span}"
-            )
-        self.notes = list(frames.notes)
-        if short := len(frames.lengths) - len(found):
-            self.notes.append(
-                f"sequences left out, without {self._span} frames in a row at their end: {short}"
-            )
-        self._ends = found[: config.limit]
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        for sequence, _, stop in self._ends:
-            numbers = range(stop - self._span, stop, self._step)
-            yield self._frames.names[sequence], self._frames.read(sequence, numbers)

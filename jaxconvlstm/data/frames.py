@@ -36,6 +36,8 @@ class Frames(abc.ABC):
       notes: one line each for what was left out, converted or assumed, with counts.
       gaps: positions in a sequence before which frames are missing. No window crosses one.
       bad: frames of a sequence that cannot be used, and why. No window touches one.
+      folders: for each sequence the printable names of the folders that it lies in, below the one
+        that was opened, from the outermost in; None where the data lie in no folders.
       parts: for each sequence the part ("train", "val", "test") that the data themselves put it in,
         or None where they say nothing.
       groups: for each sequence the number of its group; sequences that share frames are in one
@@ -54,6 +56,7 @@ class Frames(abc.ABC):
     notes: list[str]
     gaps: Mapping[int, Sequence[int]]
     bad: Mapping[int, Mapping[int, str]]
+    folders: Sequence[tuple[str, ...]] | None = None
     parts: Sequence[PartName] | None = None
     groups: Sequence[int] | None = None
     unit: str | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from jaxconvlstm.config import DataConfig, Split, flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.frames import Frames, PartName, Region, Stretch
+from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class
 from jaxconvlstm.data.scaling import scale_for
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.data.windows import (
@@ -35,6 +36,7 @@ class FramesDataset:
     Attributes:
       frames: the source.
       parts: the stretches of each split.
+      labels: int32, the number of each sequence's class; None where frames are predicted.
     """
 
     def __init__(
@@ -43,15 +45,21 @@ class FramesDataset:
         frames: Frames,
         split: Mapping[str, Any] | None = None,
         values: Values | None = None,
+        classes: Sequence[str] | None = None,
     ):
         self._config = config
         self._recorded = split
-        self._given_values = values
+        self._given_values, self._given_classes = values, classes
         self._place = config.data or "the data"
         self.frames = frames
         self.frame_shape, self.dtype = frames.frame_shape, frames.dtype
         notes = list(frames.notes)
         self._check_missing()
+        self.classes: tuple[str, ...] = ()
+        self.labels: np.ndarray | None = None
+        if config.labels == "folders":
+            self.classes, self.labels, note = label_sequences(frames, classes, self._place)
+            notes.append(note)
         self._stretches = frames.stretches()
         self.values, value_notes = self._scale()
         self.notes = [*notes, *value_notes, *self._summary()]
@@ -61,11 +69,12 @@ class FramesDataset:
         split: SplitName,
         input_frames: int | None = None,
         target_frames: int | None = None,
-    ) -> "FrameWindows":
+        every: bool = False,
+    ) -> "FrameWindows | LabelledWindows":
         """See `Dataset.windows`."""
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
-        span = window_span(inputs, targets, config.frame_step, config.horizon)
+        span = self._span_of(inputs, targets)
         stretches = self._stretches if split == "all" else self.parts[split]
         if not stretches:
             raise DataError(f"{self._place}: the {split} part has no windows (--split {split}=0)")
@@ -73,7 +82,10 @@ class FramesDataset:
         if not positions:
             where = "stretch of frames" if split == "all" else f"stretch of frames for {split}"
             raise DataError(self._too_short(stretches, where, inputs, targets))
-        return FrameWindows(self.frames, positions, config, inputs, targets)
+        if self.labels is not None:
+            step = config.frame_step
+            return LabelledWindows(self.frames, positions, self.labels, inputs, step)
+        return FrameWindows(self.frames, positions, config, inputs, targets, every)
 
     def split_record(self) -> dict[str, Any]:
         """See `Dataset.split_record`."""
@@ -92,8 +104,11 @@ class FramesDataset:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(self._too_short(self._stretches, "stretch of frames", *sizes))
         if self.frames.parts is not None and config.split_by == "auto":
-            return self._parts_of_folders(self.frames.parts)
-        return self._divide(self._stretches, config.split)
+            parts = self._parts_of_folders(self.frames.parts)
+        else:
+            parts = self._divide(self._stretches, config.split)
+        self._check_classes(parts)
+        return parts
 
     def _check_missing(self) -> None:
         """Refuses a code for missing values that no value can have."""
@@ -115,8 +130,23 @@ class FramesDataset:
         divided = self._divide(parts["train"], Split(**shares))
         return {name: parts[name] if name in there else divided[name] for name in SPLIT_NAMES}
 
+    def _check_classes(self, parts: Parts) -> None:
+        """Refuses to train a model on classes of which it would see no example."""
+        if self.labels is None or self._given_classes or not self._config.split.train:
+            return
+        seen = {int(self.labels[stretch.sequence]) for stretch in parts["train"]}
+        for number, name in enumerate(self.classes):
+            if number not in seen:
+                raise DataError(f"{self._place}: class {name}: none of it is for training")
+
     def _divide(self, stretches: list[Stretch], split: Split) -> Parts:
         config, groups = self._config, self.frames.groups
+        if self.labels is not None:
+            by = config.split_by
+            try:
+                return split_by_class(stretches, self.labels, self.classes, self._span, split, by)
+            except DataError as error:
+                raise DataError(f"{self._place}: {error}") from None
         # A model is evaluated on its own feedback further than it was trained for: where no
         # sequence is lost by it, each part gets room for a few steps.
         steps = max(config.target_frames, FREE_RUNNING_STEPS)
@@ -142,10 +172,14 @@ class FramesDataset:
 
     @property
     def _span(self) -> int:
+        return self._span_of(self._config.input_frames, self._config.target_frames)
+
+    def _span_of(self, input_frames: int, target_frames: int) -> int:
+        """Frames that a window takes; one with a class has no targets."""
+        if self.labels is not None:
+            return window_span(input_frames, 0, self._config.frame_step)
         config = self._config
-        return window_span(
-            config.input_frames, config.target_frames, config.frame_step, config.horizon
-        )
+        return window_span(input_frames, target_frames, config.frame_step, config.horizon)
 
     def _summary(self) -> list[str]:
         lengths = self.frames.lengths
@@ -185,15 +219,17 @@ class FramesDataset:
     ) -> str:
         config = self._config
         longest = max((s.stop - s.start for s in stretches), default=0)
-        span = window_span(input_frames, target_frames, config.frame_step, config.horizon)
         more = "".join(
             f" at {flag(name)} {getattr(config, name)}"
             for name in ("frame_step", "horizon")
             if getattr(config, name) > 1
         )
+        wanted = f"{input_frames} input "
+        if self.labels is None:
+            wanted += f"and {target_frames} target "
         return (
-            f"{self._place}: the longest {where} has {longest} frames; {input_frames} input and "
-            f"{target_frames} target frames{more} need {span}"
+            f"{self._place}: the longest {where} has {longest} frames; {wanted}frames{more} need "
+            f"{self._span_of(input_frames, target_frames)}"
         )
 
 
@@ -207,11 +243,13 @@ class FrameWindows:
         config: DataConfig,
         input_frames: int,
         target_frames: int,
+        every: bool,
     ):
-        self.frame_shape = frames.frame_shape
+        self.frame_shape, self.every = frames.frame_shape, every
         self._frames = frames
         self._positions = positions
         self._input_frames = input_frames
+        self._first_target = 1 if every else input_frames
         first = input_frames + config.horizon - 1
         step = config.frame_step
         self._given = range(0, input_frames * step, step)
@@ -229,7 +267,7 @@ class FrameWindows:
         if self._given.stop != self._wanted.start:
             numbers = [start + offset for offset in (*self._given, *self._wanted)]
         window = self._frames.read(sequence, numbers, region)
-        return window[: self._input_frames], window[self._input_frames :]
+        return window[: self._input_frames], window[self._first_target :]
 
     def name(self, index: int) -> str:
         """The sequence and the window's first and last frame in it, counted from 0."""

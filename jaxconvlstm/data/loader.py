@@ -114,11 +114,12 @@ class TrainLoader:
         place = (self._seed, epoch, index, windows.frame_shape)
         if not augmentation.needs_frame:
             change = augmentation.draw(*place)
-            return change.apply(*windows.read(epoch, index, change.region))
-        inputs, targets = windows.read(epoch, index, None)
-        change = augmentation.draw(*place, frame=inputs[-1])
-        rows, columns = change.region or (slice(None), slice(None))
-        return change.apply(inputs[:, rows, columns], targets[:, rows, columns])
+            inputs, targets = windows.read(epoch, index, change.region)
+        else:
+            inputs, targets = windows.read(epoch, index, None)
+            change = augmentation.draw(*place, frame=inputs[-1])
+            inputs, targets = change.cut(inputs), change.cut(targets)
+        return change.apply(inputs, targets, windows.every)
 
 
 @lru_cache(maxsize=4)
@@ -193,7 +194,8 @@ def _read_all(
 def stack(rows: list[Window], batch_size: int | None = None) -> Batch:
     """Rows to a batch; up to `batch_size`, the last row is repeated with weight 0."""
     count = batch_size or len(rows)
-    weight = np.ones((count, 1, 1, 1, 1), np.float32)
+    # Frames have an axis less than a batch of them; classes are `[batch]` in all.
+    weight = np.ones((count, *(1 for _ in rows[0][1].shape)), np.float32)
     weight[len(rows) :] = 0
     rows = rows + rows[-1:] * (count - len(rows))
     inputs, targets = zip(*rows, strict=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxconvlstm.config import DataConfig
 from jaxconvlstm.data.frames import Region
+from jaxconvlstm.data.generated import Film, describe_counts, film_counts, list_films
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.data.windows import SPLIT_NAMES, PartName, SplitName, check_share, window_span
+from jaxconvlstm.data.windows import SplitName, window_span
 from jaxconvlstm.errors import ConfigError
 
 CANVAS_SIZE = 80
@@ -30,11 +31,6 @@ FIRST_PIXEL = (CANVAS_SIZE - FRAME_SIZE) // 2
 PIXELS = np.arange(FIRST_PIXEL, FIRST_PIXEL + FRAME_SIZE)
 
 
-def film_generator(seed: int, split_number: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one film: a function of these four numbers and nothing else."""
-    return np.random.default_rng([seed, split_number, epoch, index])
-
-
 def moving_squares(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """One film, twice.
 
@@ -42,7 +38,7 @@ def moving_squares(generator: np.random.Generator, frames: int) -> tuple[np.ndar
     generator state starts with the same frames.
 
     Args:
-      generator: from `film_generator`.
+      generator: from `generated.film_generator`.
       frames: number of frames.
 
     Returns:
@@ -93,13 +89,10 @@ class MovingSquaresDataset:
         self._config = config
         self._seed = seed
         self.frame_shape, self.dtype = (FRAME_SIZE, FRAME_SIZE, 1), np.dtype(np.float32)
+        self.classes: tuple[str, ...] = ()
         self.values = Values.for_dtype(np.float32, config.value_range, config.missing_value)
-        sizes = (TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
-        self._sizes = {
-            name: (config.limit or size) if getattr(config.split, name) else 0
-            for name, size in zip(SPLIT_NAMES, sizes, strict=True)
-        }
-        counts = ", ".join(f"{name} {size}" for name, size in self._sizes.items())
+        self._counts = film_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
+        counts = describe_counts(self._counts)
         self.notes = [f"generated films of {FRAME_SIZE}x{FRAME_SIZE}x1 float32; windows: {counts}"]
 
     def windows(
@@ -107,19 +100,18 @@ class MovingSquaresDataset:
         split: SplitName,
         input_frames: int | None = None,
         target_frames: int | None = None,
+        every: bool = False,
     ) -> "MovingSquaresWindows":
         """See `datasets.Dataset.windows`."""
         config = self._config
-        if split != "all":
-            check_share(config.split, split)
-        splits = SPLIT_NAMES if split == "all" else (split,)
         return MovingSquaresWindows(
             self._seed,
-            [(name, index) for name in splits for index in range(self._sizes[name])],
+            list_films(config, self._counts, split),
             input_frames or config.input_frames,
             target_frames or config.target_frames,
             config.frame_step,
             config.horizon,
+            every,
         )
 
     def split_record(self) -> None:
@@ -127,22 +119,23 @@ class MovingSquaresDataset:
 
 
 class MovingSquaresWindows:
-    """A film for each `(split, index)`; see `datasets.Windows`. Targets are free of noise."""
+    """A window of each film; see `datasets.Windows`. Targets are free of noise."""
 
     def __init__(
         self,
         seed: int,
-        films: list[tuple[PartName, int]],
+        films: list[Film],
         input_frames: int,
         target_frames: int,
         frame_step: int,
-        horizon: int = 1,
+        horizon: int,
+        every: bool,
     ):
-        self.frame_shape = (FRAME_SIZE, FRAME_SIZE, 1)
+        self.frame_shape, self.every = (FRAME_SIZE, FRAME_SIZE, 1), every
         self._seed = seed
         self._films = films
         self._input_frames = input_frames
-        self._first_target = input_frames + horizon - 1
+        self._first_target = 1 if every else input_frames + horizon - 1
         self._frame_step = frame_step
         self._span = window_span(input_frames, target_frames, frame_step, horizon)
 
@@ -153,15 +146,10 @@ class MovingSquaresWindows:
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `datasets.Windows.read`; each training epoch has films of its own."""
-        split, film = self._films[index]
-        generator = film_generator(
-            self._seed, SPLIT_NAMES.index(split), epoch if split == "train" else 0, film
-        )
-        noisy, clean = moving_squares(generator, self._span)
+        noisy, clean = moving_squares(self._films[index].generator(self._seed, epoch), self._span)
         seen = (slice(None, None, self._frame_step), *(region or ()))
         return noisy[seen][: self._input_frames], clean[seen][self._first_target :]
 
     def name(self, index: int) -> str:
         """The split and number of the film."""
-        split, film = self._films[index]
-        return f"{split} film {film}"
+        return str(self._films[index])

@@ -1,7 +1,7 @@
 """Folders whose names say what their data are for: train, val, test."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from jaxconvlstm.data.frames import PartName
 
@@ -17,16 +17,18 @@ PART_NAMES: dict[str, PartName] = {
 """Names of folders, in lower case, and the parts that they mean."""
 
 
-def parts_of_folders(folders: Iterable[str]) -> tuple[list[PartName] | None, list[str]]:
+def parts_of_folders(
+    folders: Sequence[tuple[str, ...]],
+) -> tuple[list[PartName] | None, list[str]]:
     """The part of each sequence, if the folders say it of all of them.
 
     Args:
-      folders: for each sequence the name of the outermost folder that it lies in, "" for none.
+      folders: for each sequence the names of those that it lies in, from the outermost in.
 
     Returns:
       The parts, or None unless there is training data and another part and nothing else; and notes.
     """
-    parts = [PART_NAMES.get(folder.lower()) for folder in folders]
+    parts = [PART_NAMES.get(names[0].lower()) if names else None for names in folders]
     known = [part for part in parts if part is not None]
     counts = Counter(known)
     if len(known) < len(parts) or not counts["train"] or len(counts) < 2:

@@ -87,6 +87,11 @@ class Values:
         shift, spread = self._per_channel(scaled)
         return scaled * spread + shift
 
+    def shown(self, values: np.ndarray) -> np.ndarray:
+        """Own values to shares of the value range, NaN where they are missing; for pictures."""
+        shares = self.display(self.scale(values))
+        return np.where(self.valid(values) > 0, shares, np.float32(np.nan))
+
     def unscale(self, scaled: np.ndarray, dtype: Any = None) -> np.ndarray:
         """The inverse of `scale`, on NumPy arrays: integers are rounded and clipped to their range.
 

@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -128,7 +128,7 @@ def check_share(split: Split, name: PartName) -> None:
         raise DataError(f"--split {name}=0: the {name} part has no windows")
 
 
-def _allot(total: int, shares: dict[PartName, float], least: int) -> dict[PartName, int]:
+def allot(total: int, shares: Mapping[PartName, float], least: int) -> dict[PartName, int]:
     """Shares of `total` frames or sequences, each at least `least`; `total` must hold these."""
     sizes = {name: max(round(total * share), least) for name, share in shares.items()}
     if "train" in sizes and sum(shares.values()) > 1 - 1e-9:
@@ -156,7 +156,7 @@ def _by_sequence(
     if len(whole) < len(shares):
         parts[next(iter(shares))] = [stretch for stretches in whole for stretch in stretches]
         return parts
-    sizes = _allot(len(whole), shares, 1)
+    sizes = allot(len(whole), shares, 1)
     test = len(whole) - sizes.get("test", 0)
     bounds = {"train": (0, sizes.get("train", 0)), "val": (test - sizes.get("val", 0), test)}
     bounds["test"] = (test, len(whole))
@@ -206,7 +206,7 @@ def _divide(stretches: list[Stretch], span: int, shares: dict[PartName, float]) 
     """
     parts: Parts = {}
     least = span * len(shares)
-    sizes = _allot(max(_frames(stretches), least), shares, span)
+    sizes = allot(max(_frames(stretches), least), shares, span)
     for name in ("test", "val"):
         if name in shares:
             stretches, parts[name] = _take_end(stretches, sizes[name], span)

@@ -1,29 +1,22 @@
 """The project's own architecture: encoder, ConvLSTM layers on the feature map, decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxconvlstm.checks import (
-    check_choice,
-    check_positive,
-    check_rank,
-    check_same_shape,
-    per_layer,
-)
+from jaxconvlstm.checks import check_choice, check_positive, check_rank, per_layer
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
+from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder, limited_sigmoid, pad_to_multiple
+from jaxconvlstm.models.feedback import FeedbackModel, check_channels
 from jaxconvlstm.motion import match, warp
 
 OUTPUTS = ("frame", "change", "motion", "sigmoid")
-_LARGEST_LOGIT = 15.0
 
 
-class FramePredictor(nn.Module):
+class FramePredictor(FeedbackModel):
     """Predicts any number of frames from any number of frames.
 
         frame -> strided convolutions -> ConvLSTM layers -> transposed convolutions -> next frame
@@ -46,7 +39,8 @@ class FramePredictor(nn.Module):
         sees too (see `motion.match`); "sigmoid" squashes the prediction into (0, 1), as binary
         cross-entropy needs.
       reach: largest motion that "motion" looks for, in pixels a frame.
-      peephole, remat, dtype: see `ConvLSTM`.
+      activation: "tanh", "relu" or a function; see `ConvLSTMCell`.
+      peephole, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`.
     """
 
     channels: int
@@ -56,6 +50,9 @@ class FramePredictor(nn.Module):
     output: str = "frame"
     reach: int = 10
     peephole: str | None = None
+    activation: str | Callable[[Array], Array] = "tanh"
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -72,6 +69,9 @@ class FramePredictor(nn.Module):
                 features,
                 (size, size),
                 peephole=self.peephole,
+                activation=self.activation,
+                dropout=self.dropout,
+                recurrent_dropout=self.recurrent_dropout,
                 remat=self.remat,
                 dtype=self.dtype,
                 name=f"layer_{index}",
@@ -88,104 +88,46 @@ class FramePredictor(nn.Module):
             name="decoder",
         )
 
-    def __call__(
-        self,
-        inputs: Float[Array, "batch time height width channels"],
-        steps: int = 1,
-        teacher: Float[Array, "batch steps height width channels"] | None = None,
-        teacher_mask: Array | None = None,
-        train: bool = False,
-    ) -> Float[Array, "batch steps height width channels"]:
-        """Predicts the `steps` frames that follow `inputs`.
-
-        Args:
-          inputs: `[batch, time, height, width, channels]`, scaled to [0, 1].
-          steps: number of frames to predict.
-          teacher: the true frames, like the result; where `teacher_mask` is set, step k reads
-            `teacher[:, k - 1]` instead of its own last prediction. Never needed to predict.
-          teacher_mask: bool `[batch, steps]`, all true by default; column 0 has no effect, since
-            step 0 reads the inputs alone.
-          train: whether this is training; it changes nothing here.
-
-        Returns:
-          `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
-          clipped.
-
-        Raises:
-          ConfigError: if the arrays do not fit together or have other channels than the model.
-        """
-        del train
-        check_positive("steps", steps)
-        if teacher is not None:
-            check_rank("teacher", teacher, 5, "batch, steps, height, width, channels")
-            expected = (inputs.shape[0], steps, *inputs.shape[2:])
-            if teacher.shape != expected:
-                raise ConfigError(
-                    f"teacher: expected the shape of the result, {expected}, got {teacher.shape}"
-                )
-        elif teacher_mask is not None:
-            raise ConfigError("teacher_mask: expected a teacher to go with it, got none")
-        carry, frame = self.observe(inputs)
-        predictions = frame[:, None]
-        if steps == 1:
-            return predictions
-        # Teacher frames for the steps after the first, time first for the scan.
-        if teacher is None:
-            truth, mask = jnp.zeros((steps - 1, 0)), jnp.zeros((steps - 1, 0), bool)
-        else:
-            if teacher_mask is None:
-                teacher_mask = jnp.ones(teacher.shape[:2], bool)
-            check_same_shape("teacher_mask", teacher_mask, "teacher[:2]", teacher[:, :, 0, 0, 0])
-            truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)
-            mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)[..., None, None, None]
-
-        def feed_back(model: FramePredictor, state: Any, given: Any) -> Any:
-            carry, frame = state
-            true_frame, use_truth = given
-            if teacher is not None:
-                frame = jnp.where(use_truth, true_frame, frame)
-            carry, frame = model.step(carry, frame)
-            return (carry, frame), frame
-
-        body = nn.remat(feed_back, prevent_cse=False) if self.remat else feed_back
-        scan = nn.scan(body, variable_broadcast="params", split_rngs={"params": False})
-        _, rest = scan(self, (carry, frame), (truth, mask))
-        return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)
-
-    def observe(self, inputs: Array) -> tuple[tuple[Any, ...], Array]:
-        """Reads `[batch, time, height, width, channels]`: state after them and the next frame."""
+    def observe(
+        self, inputs: Array, train: bool = False, every: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """See `FeedbackModel.observe`."""
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])
-        self._check_channels("inputs", inputs)
+        check_channels("inputs", inputs, self.channels)
         before = jnp.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)
         merged = (frames.reshape((-1, *frames.shape[2:])) for frames in (before, inputs))
         seen, base = (
             frames.reshape((*inputs.shape[:2], *frames.shape[1:])) for frames in self._look(*merged)
         )
-        maps = self.encoder(self._pad(seen))
+        maps = self.encoder(pad_to_multiple(seen, self.downsample))
         hidden, carry = maps[-1], []
         for layer in self.layers:
-            last, hidden = layer(hidden, return_carry=True)
+            last, hidden = layer(hidden, return_carry=True, train=train)
             carry.append(last)
         if self.output == "motion":
             carry.append((inputs[:, -1], jnp.ones((len(inputs), 1, 1, 1), bool)))
+        if every:
+            return tuple(carry), self._decode(hidden, maps, base)
         skips = [stage[:, -1] for stage in maps]
         return tuple(carry), self._decode(hidden[:, -1], skips, base[:, -1])
 
-    def step(self, carry: tuple[Any, ...], frame: Array) -> tuple[tuple[Any, ...], Array]:
-        """Reads one more frame `[batch, height, width, channels]`: new state and the next frame."""
+    def step(
+        self, carry: tuple[Any, ...], frame: Array, train: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """See `FeedbackModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
-        self._check_channels("frame", frame)
+        check_channels("frame", frame, self.channels)
         after: list[Any] = []
         before = frame
         if self.output == "motion":
             before, there = carry[-1]
             before = jnp.where(there, before, frame)
         seen, base = self._look(before, frame)
-        maps = self.encoder(self._pad(seen))
+        maps = self.encoder(pad_to_multiple(seen, self.downsample))
         hidden = maps[-1]
         for layer, state in zip(self.layers, carry):
-            state, hidden = layer.step(state, hidden)
+            state, hidden = layer.step(state, hidden, train)
             after.append(state)
         if self.output == "motion":
             after.append((frame, jnp.ones_like(there)))
@@ -212,26 +154,9 @@ class FramePredictor(nn.Module):
         moved = warp(frames, match(before, frames, self.reach))
         return jnp.concatenate([frames, moved], axis=-1), moved
 
-    def _check_channels(self, name: str, frames: Array) -> None:
-        if frames.shape[-1] != self.channels:
-            raise ConfigError(
-                f"{name}: the model was made for {self.channels} channel(s), got {frames.shape[-1]}"
-            )
-
-    def _pad(self, frames: Array) -> Array:
-        height, width = frames.shape[-3:-1]
-        below, right = -height % self.downsample, -width % self.downsample
-        leading = [(0, 0)] * (frames.ndim - 3)
-        return jnp.pad(frames, [*leading, (0, below), (0, right), (0, 0)], mode="edge")
-
     def _decode(self, hidden: Array, skips: Sequence[Array], base: Array) -> Array:
-        height, width = base.shape[1:3]
-        decoded = self.decoder(hidden, skips)[:, :height, :width]
+        height, width = base.shape[-3:-1]
+        decoded = self.decoder(hidden, skips)[..., :height, :width, :]
         if self.output in ("change", "motion"):
             return base.astype(decoded.dtype) + decoded
-        if self.output == "sigmoid":
-            # Past this a float32 sigmoid is flat, and a pixel that is wrong there would stay so;
-            # the gradient passes the limit as if it were not there.
-            limited = jnp.clip(decoded, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-            return jax.nn.sigmoid(decoded + jax.lax.stop_gradient(limited - decoded))
-        return decoded
+        return limited_sigmoid(decoded) if self.output == "sigmoid" else decoded

@@ -259,9 +259,9 @@ class ArrayFrames(Frames):
             for length, count in zip((series.length for series in self._series), counts)
             for _ in range(count)
         ]
-        tops = [next(iter(series.folder.parts), "") for series in self._series]
-        folders = (top for top, count in zip(tops, counts) for _ in range(count))
-        self.parts, notes = parts_of_folders(folders)
+        inside = [tuple(map(printable, series.folder.parts)) for series in self._series]
+        self.folders = [folders for folders, count in zip(inside, counts) for _ in range(count)]
+        self.parts, notes = parts_of_folders(self.folders)
         self.notes += notes
 
     def _to_be_searched(self, check_files: Literal["all", "headers", "none"] | None) -> bool:

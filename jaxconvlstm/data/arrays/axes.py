@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,11 @@ _NAMES = {
     "C": "c channel channels band bands",
 }
 _LETTERS = {name: letter for letter, names in _NAMES.items() for name in names.split()}
+# Files that everybody has: their axes by name, length (None for any) and bytes of a value.
+_KNOWN: dict[str, tuple[str, tuple[int | None, ...], int]] = {
+    # The Moving MNIST test films, or some of them.
+    "mnist_test_seq.npy": ("TNHW", (20, None, 64, 64), 1)
+}
 _PROPOSALS = {
     2: ("HW",),
     3: ("THW", "HWC"),
@@ -100,7 +106,11 @@ def find_layout(
     shape = tuple(shape)
     shown = f"{name} {list(shape)}"
     if axes is None:
-        axes = _named(dimensions) or _by_shape(shape, one_frame_files)
+        axes = (
+            _named(dimensions)
+            or _of_known_file(name, shape, itemsize)
+            or _by_shape(shape, one_frame_files)
+        )
         if axes is None:
             raise DataError(f"{shown}: unclear what the axes are{_proposal(shape, dimensions)}")
     elif len(axes) != len(shape):
@@ -125,6 +135,15 @@ def _named(dimensions: Sequence[str]) -> str | None:
     axes = "".join(letters)
     known = all(letters) and len(set(axes)) == len(axes) and {"H", "W"} <= set(axes)
     return axes if known else None
+
+
+def _of_known_file(name: str, shape: tuple[int, ...], itemsize: int) -> str | None:
+    """The axes that a well-known file has, if this is one, by its name and all that can be seen."""
+    axes, sizes, known_itemsize = _KNOWN.get(Path(name).name, (None, (), 0))
+    alike = len(sizes) == len(shape) and all(
+        size in (None, found) for size, found in zip(sizes, shape)
+    )
+    return axes if alike and itemsize == known_itemsize else None
 
 
 def _by_shape(shape: tuple[int, ...], one_frame_files: bool) -> str | None:

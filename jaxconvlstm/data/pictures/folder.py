@@ -99,8 +99,11 @@ class FolderFrames(Frames):
                 f"sequences {used.start} to {used.stop - 1} of {count} used (--sequences)"
             )
         if is_folder:
-            inside = (sequence.folder.relative_to(root).parts for sequence in self.sequences)
-            self.parts, notes = parts_of_folders(parts[0] if parts else "" for parts in inside)
+            self.folders = [
+                tuple(map(printable, sequence.folder.relative_to(root).parts))
+                for sequence in self.sequences
+            ]
+            self.parts, notes = parts_of_folders(self.folders)
             self.notes += notes
             self._find_gaps(time_format, allow_gaps)
         elif is_path_list(root):

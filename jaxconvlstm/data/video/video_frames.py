@@ -112,7 +112,8 @@ class VideoFrames(Frames):
         base = root if root.is_dir() else root.parent
         inside = [video.path.relative_to(base) for video in self._videos]
         self.names = [printable(path) for path in inside]
-        self.parts, part_notes = parts_of_folders(path.parts[0] for path in inside)
+        self.folders = [tuple(map(printable, path.parent.parts)) for path in inside]
+        self.parts, part_notes = parts_of_folders(self.folders)
         self.notes += part_notes
         self._note_remarks()
         if not allow_gaps:

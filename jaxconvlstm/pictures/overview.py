@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxconvlstm.drawing import (
+from jaxconvlstm.pictures.drawing import (
     GAP,
     INK,
     LINE,

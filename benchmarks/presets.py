@@ -1,0 +1,92 @@
+"""Trains and scores the presets one after the other, and writes a table of what they reach.
+
+python benchmarks/presets.py --digits digits-8000-idx3-ubyte.gz --pictures bikes-frames --out RUNS
+
+Each preset gets the time that its line below says, on two CPU cores; `--only NAME ...` runs some of
+them. What is there already in `--out` is not run again, so that a stopped call goes on.
+"""
+
+import argparse
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS, PICTURES = "DIGITS", "PICTURES"
+# Flags beside the preset's own: the data, and as many steps as fit into some minutes.
+RUNS: dict[str, str] = {
+    "moving-squares": "",
+    "moving-squares-stack": "",
+    "seq2one": f"--data {PICTURES}",
+    "seq2one-lstm": f"--data {PICTURES}",
+    "moving-mnist": f"--data {DIGITS}",
+    "next-frame": f"--data {DIGITS}",
+    "next-frame-ghosting": f"--data {DIGITS}",
+    "keras-moving-mnist": f"--data {DIGITS}",
+    "encoder-forecaster": f"--data {DIGITS}",
+    "encoder-forecaster-pyramid": f"--data {DIGITS}",
+    "moving-lines": "",
+    "moving-lines-convlstm": "",
+}
+COLUMNS = ("mse", "ssim", "trail", "openstl_mse", "shi_cross_entropy", "accuracy")
+
+
+def main() -> None:
+    """Runs what is asked for and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--digits", required=True, help="IDX file of handwritten digits")
+    parser.add_argument("--pictures", required=True, help="folder with a sub-folder per sequence")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        flags = RUNS[name].replace(DIGITS, arguments.digits).replace(PICTURES, arguments.pictures)
+        measure(name, shlex.split(flags), arguments.out / name)
+    print(f"Python {platform.python_version()}, JAX {jax.__version__}, {jax.devices()[0]}\n")
+    print(table(arguments.out))
+
+
+def measure(name: str, flags: list[str], run: Path) -> None:
+    """Trains and scores one preset, unless that was done before."""
+    if (run / "eval" / "metrics.json").is_file():
+        return
+    began = time.monotonic()
+    call("train.py", "--preset", name, *flags, "--out", str(run), "--resume", "auto")
+    minutes = (time.monotonic() - began) / 60
+    call("eval.py", str(run))
+    (run / "minutes.json").write_text(json.dumps(minutes))
+
+
+def call(script: str, *arguments: str) -> None:
+    """One of the two scripts."""
+    print("+", script, *arguments, flush=True)
+    subprocess.run([sys.executable, str(ROOT / script), *arguments], check=True, cwd=ROOT)
+
+
+def table(runs: Path) -> str:
+    """A line per run: minutes, best validation loss, and the test scores that there are."""
+    lines = [
+        "| preset | minutes | validation loss | " + " | ".join(COLUMNS) + " |",
+        "| --- | ---: | ---: |" + " ---: |" * len(COLUMNS),
+    ]
+    for name in RUNS:
+        if not (runs / name / "minutes.json").is_file():
+            continue
+        minutes = json.loads((runs / name / "minutes.json").read_text())
+        scores = json.loads((runs / name / "eval" / "metrics.json").read_text())["model"]
+        records = map(json.loads, (runs / name / "metrics.jsonl").read_text().splitlines())
+        losses = [record["loss"] for record in records if record["split"] == "val"]
+        cells = [f"{scores[key]:.4g}" if key in scores else "" for key in COLUMNS]
+        best = f"{min(losses):.5f}" if losses else ""
+        lines.append(f"| `{name}` | {minutes:.1f} | {best} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Forecasting by feeding each prediction back: what every model of that kind has in common."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
+from jaxconvlstm.errors import ConfigError
+
+
+class FeedbackModel(nn.Module):
+    """A model with `observe` and `step`, unrolled into the future by `__call__`.
+
+    The frames given are read by `observe`, all time steps at once where that can be; what is
+    predicted after the last of them is fed back through `step`, in a loop, for as long as frames
+    are asked for.
+
+    In training, statistics of batch normalisation are carried through the loop, so every step
+    updates them. The dropout masks of the frames fed back are the same in every step.
+
+    Attributes:
+      remat: recompute each step of the loop in the backward pass; a field of those that have it.
+    """
+
+    remat = False
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time height width channels"],
+        steps: int = 1,
+        teacher: Float[Array, "batch steps height width channels"] | None = None,
+        teacher_mask: Array | None = None,
+        train: bool = False,
+        every: bool = False,
+    ) -> Float[Array, "batch frames height width channels"]:
+        """Predicts the `steps` frames that follow `inputs`.
+
+        Args:
+          inputs: `[batch, time, height, width, channels]`, on the network's scale, usually [0, 1].
+          steps: number of frames to predict.
+          teacher: the true frames, `[batch, steps, height, width, channels]`; where
+            `teacher_mask` is set, step k reads `teacher[:, k - 1]` instead of its own last
+            prediction. Never needed to predict.
+          teacher_mask: bool `[batch, steps]`, all true by default; column 0 has no effect, since
+            step 0 reads the inputs alone.
+          train: whether this is training, with dropout (which takes the PRNG "dropout") and the
+            batch's own statistics (which takes a mutable collection "batch_stats").
+          every: whether to return what is predicted after each frame given, too.
+
+        Returns:
+          `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
+          clipped; with `every`, `[batch, time - 1 + steps, ...]`: frame j is what is predicted for
+          the frame after input j.
+
+        Raises:
+          ConfigError: if the arrays do not fit together or have other channels than the model.
+        """
+        check_positive("steps", steps)
+        if teacher is not None:
+            check_rank("teacher", teacher, 5, "batch, steps, height, width, channels")
+            expected = (inputs.shape[0], steps, *inputs.shape[2:])
+            if teacher.shape != expected:
+                raise ConfigError(
+                    f"teacher: expected a frame for each step, {expected}, got {teacher.shape}"
+                )
+        elif teacher_mask is not None:
+            raise ConfigError("teacher_mask: expected a teacher to go with it, got none")
+        carry, observed = self.observe(inputs, train, every)
+        frame, predictions = (observed[:, -1], observed) if every else (observed, observed[:, None])
+        if steps == 1:
+            return predictions
+        # Teacher frames for the steps after the first, time first for the scan.
+        if teacher is None:
+            truth, mask = jnp.zeros((steps - 1, 0)), jnp.zeros((steps - 1, 0), bool)
+        else:
+            if teacher_mask is None:
+                teacher_mask = jnp.ones(teacher.shape[:2], bool)
+            check_same_shape("teacher_mask", teacher_mask, "teacher[:2]", teacher[:, :, 0, 0, 0])
+            truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)
+            mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)[..., None, None, None]
+
+        def feed_back(model: FeedbackModel, state: Any, given: Any) -> Any:
+            carry, frame = state
+            true_frame, use_truth = given
+            if teacher is not None:
+                frame = jnp.where(use_truth, true_frame, frame)
+            carry, frame = model.step(carry, frame, train)
+            return (carry, frame), frame
+
+        body = nn.remat(feed_back, prevent_cse=False) if self.remat else feed_back
+        scan = nn.scan(
+            body,
+            variable_broadcast="params" if train else ("params", "batch_stats"),
+            variable_carry="batch_stats" if train else False,
+            split_rngs={"params": False, "dropout": False},
+        )
+        _, rest = scan(self, (carry, frame), (truth, mask))
+        return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)
+
+    def observe(
+        self, inputs: Array, train: bool = False, every: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """Reads `[batch, time, height, width, channels]`: state after them and the next frame.
+
+        With `every`, what is predicted after each of them: `[batch, time, height, width, channels]`
+        in place of `[batch, height, width, channels]`.
+        """
+        raise NotImplementedError
+
+    def step(
+        self, carry: tuple[Any, ...], frame: Array, train: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """Reads one more frame `[batch, height, width, channels]`: new state and the next frame."""
+        raise NotImplementedError
+
+
+def check_channels(name: str, frames: Array, channels: int) -> None:
+    """Raises `ConfigError` unless the last axis of `frames` is `channels` long."""
+    if frames.shape[-1] != channels:
+        raise ConfigError(
+            f"{name}: the model was made for {channels} channel(s), got {frames.shape[-1]}"
+        )

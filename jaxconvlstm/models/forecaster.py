@@ -1,0 +1,145 @@
+"""Encoding and forecasting: what the models have in common whose forecast reads no frame."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxconvlstm.cell import Carry
+from jaxconvlstm.checks import check_choice, check_positive, check_rank, per_layer
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.layers import ConvLSTM, limited_sigmoid
+from jaxconvlstm.models.feedback import check_channels
+
+OUTPUTS = ("frame", "sigmoid")
+States = tuple[Carry, ...]
+
+
+class Forecaster(nn.Module):
+    """Two stacks of ConvLSTM layers: an encoder of the frames given, a forecaster of those to come.
+
+    The forecaster's layers start from the states that the encoder's layers of the same level end
+    with, and go on from there without any input: no frame is fed back, and none can be taught.
+    So the layers run one after the other, each over all time steps at once.
+
+    Attributes:
+      channels: channels of the pictures.
+      features: hidden features of each level's ConvLSTM layer, in both stacks.
+      kernel_size: kernel of each level, one number for all of them or one per level.
+      output: "frame" predicts the frame itself; "sigmoid" squashes the prediction into (0, 1), as
+        binary cross-entropy needs.
+      peephole, activation, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`. Spatial
+        peepholes fix the frame size.
+    """
+
+    channels: int
+    features: Sequence[int]
+    kernel_size: Sequence[int] = (5,)
+    output: str = "frame"
+    peephole: str | None = None
+    activation: str | Callable[[Array], Array] = "tanh"
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time height width channels"],
+        steps: int = 1,
+        teacher: Array | None = None,
+        teacher_mask: Array | None = None,
+        train: bool = False,
+        every: bool = False,
+    ) -> Float[Array, "batch steps height width channels"]:
+        """Predicts the `steps` frames that follow `inputs`.
+
+        Args:
+          inputs: `[batch, time, height, width, channels]`, on the network's scale, usually [0, 1].
+          steps: number of frames to predict.
+          teacher, teacher_mask: None; there is nothing that could read them.
+          train: whether this is training, with dropout (which takes the PRNG "dropout").
+          every: False; nothing is predicted before the last frame given is read.
+
+        Returns:
+          `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
+          clipped.
+
+        Raises:
+          ConfigError: if the inputs do not fit the model, or a teacher or `every` are given.
+        """
+        check_positive("steps", steps)
+        if teacher is not None or teacher_mask is not None:
+            raise ConfigError("teacher: the forecaster reads no frames, so none can be taught")
+        states = self._read(inputs, train, every)
+        return self._predict(states, steps, inputs.shape[2:4], train)[1]
+
+    def observe(
+        self, inputs: Array, train: bool = False, every: bool = False
+    ) -> tuple[States, Array]:
+        """Reads `[batch, time, height, width, channels]`: the next frame, and the state after it.
+
+        The state is the forecaster's, one `(c, h)` per level; what `step` goes on from.
+        """
+        states = self._read(inputs, train, every)
+        states, frames = self._predict(states, 1, inputs.shape[2:4], train)
+        return states, frames[:, 0]
+
+    def step(self, carry: States, frame: Array, train: bool = False) -> tuple[States, Array]:
+        """The next state and frame. Of `frame`, only the height and width matter."""
+        check_rank("frame", frame, 4, "batch, height, width, channels")
+        carry, frames = self._predict(carry, 1, frame.shape[1:3], train)
+        return carry, frames[:, 0]
+
+    def _read(self, inputs: Array, train: bool, every: bool) -> States:
+        if every:
+            raise ConfigError(
+                "every: the forecaster reads no frames; it predicts only after the last one given"
+            )
+        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
+        check_positive("inputs: number of frames", inputs.shape[1])
+        check_channels("inputs", inputs, self.channels)
+        return self.encode(inputs, train)
+
+    def _predict(
+        self, states: States, steps: int, size: Sequence[int], train: bool
+    ) -> tuple[States, Array]:
+        states, frames = self.forecast(states, steps, train)
+        frames = frames[:, :, : size[0], : size[1]]
+        frames = frames.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return states, limited_sigmoid(frames) if self.output == "sigmoid" else frames
+
+    def encode(self, inputs: Array, train: bool) -> States:
+        """The last state of each level's encoder layer."""
+        raise NotImplementedError
+
+    def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
+        """The forecaster's states after `steps` steps, and what it predicts.
+
+        Returns:
+          The states, and `[batch, steps, height, width, channels]` of at least the inputs' height
+          and width.
+        """
+        raise NotImplementedError
+
+    def _stack(self, name: str, without_input: int | None = None) -> list[ConvLSTM]:
+        """A ConvLSTM layer for each level; that of level `without_input` reads none."""
+        check_choice("output", self.output, OUTPUTS)
+        kernel_size = per_layer("kernel_size", self.kernel_size, len(self.features))
+        return [
+            ConvLSTM(
+                features,
+                (size, size),
+                peephole=self.peephole,
+                activation=self.activation,
+                dropout=self.dropout,
+                recurrent_dropout=self.recurrent_dropout,
+                reads_input=level != without_input,
+                remat=self.remat,
+                dtype=self.dtype,
+                name=f"{name}_{level}",
+            )
+            for level, (features, size) in enumerate(zip(self.features, kernel_size))
+        ]

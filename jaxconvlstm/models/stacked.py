@@ -1,0 +1,224 @@
+"""ConvLSTM layers on whole frames, one upon the other, and a convolution over time."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxconvlstm.cell import Carry
+from jaxconvlstm.checks import check_choice, check_positive, check_rank, per_layer
+from jaxconvlstm.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
+from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, pad_to_multiple
+from jaxconvlstm.models.feedback import FeedbackModel, check_channels
+
+OUTPUTS = ("sigmoid", "frame", "change")
+NORMS = ("none", "batch", "batch-between")
+
+
+class StackedConvLSTM(FeedbackModel):
+    """Predicts any number of frames with ConvLSTM layers that work on the frames themselves.
+
+        frame -> ConvLSTM (-> batch norm) -> ... -> ConvLSTM (-> batch norm) -> 3x3x3 -> next frame
+
+    The published networks of this form differ from it in one thing: their last convolution, over
+    time, height and width, also reads the maps of the *next* frame, which in their training is the
+    one to be predicted. Here it reads those of the last three frames, so that no prediction sees
+    its own future. Those networks are:
+
+    - the example of moving squares that came with Keras 2 (`examples/conv_lstm.py`): four layers
+      of 40 features, 3x3, batch normalisation, sigmoid;
+    - "Next-Frame Video Prediction with Convolutional LSTMs" (keras.io, A. Joshi, 2021), on Moving
+      MNIST: three layers of 64 features, 5x5, 3x3 and 1x1, ReLU, batch normalisation after the
+      first two, but not after the last;
+    - variants of it with kernels of 1x1 and 2x2 and ReLU, which hardly see motion: a kernel must
+      reach as far as things move.
+
+    Weights start as in Keras: Glorot for inputs and head, orthogonal for hidden states, forget
+    bias 1. The gates are squashed by a sigmoid, as in Keras 3; before that it was a piecewise
+    linear "hard" one, which weights of that time need.
+
+    In training, batch normalisation takes its statistics over the batch and all frames given, as
+    in Keras, so that each frame has a slight influence on those before it; and over each frame fed
+    back by itself. After training it takes those gathered then, and no frame has.
+
+    Attributes:
+      channels: channels of the pictures.
+      features: hidden features of each ConvLSTM layer.
+      kernel_size: kernel of each ConvLSTM layer, one number for all of them or one per layer.
+      activation: "tanh", "relu" or a function; see `ConvLSTMCell`.
+      norm: "batch" puts batch normalisation after each layer, "batch-between" after each but the
+        last.
+      patch_size: side of the square of pixels that becomes one, with as many times the channels,
+        before the first layer (Shi et al. 2015, section 4.1), and becomes pixels again after the
+        last. Frames whose sides it does not divide are padded with their edge, and the prediction
+        is cropped.
+      output: "sigmoid" squashes the prediction into (0, 1), as binary cross-entropy needs; "frame"
+        predicts the next frame itself; "change" the difference from the last one.
+      peephole, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`.
+    """
+
+    channels: int
+    features: Sequence[int] = (40, 40, 40, 40)
+    kernel_size: Sequence[int] = (3,)
+    activation: str | Callable[[Array], Array] = "tanh"
+    norm: str = "none"
+    patch_size: int = 1
+    output: str = "sigmoid"
+    peephole: str | None = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        check_choice("output", self.output, OUTPUTS)
+        check_choice("norm", self.norm, NORMS)
+        check_positive("patch_size", self.patch_size)
+        kernel_size = per_layer("kernel_size", self.kernel_size, len(self.features))
+        self.layers = [
+            ConvLSTM(
+                features,
+                (size, size),
+                peephole=self.peephole,
+                activation=self.activation,
+                dropout=self.dropout,
+                recurrent_dropout=self.recurrent_dropout,
+                remat=self.remat,
+                dtype=self.dtype,
+                name=f"layer_{index}",
+            )
+            for index, (features, size) in enumerate(zip(self.features, kernel_size))
+        ]
+        norms = {"none": 0, "batch": len(self.features), "batch-between": len(self.features) - 1}
+        self.norms = [
+            # with Keras's momentum and epsilon
+            nn.BatchNorm(momentum=0.99, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
+            for index in range(norms[self.norm])
+        ]
+        # A change of zero, persistence, is where to start from.
+        zeros, random = nn.initializers.zeros_init(), nn.initializers.glorot_uniform()
+        self.head = CausalConv(
+            self.channels * self.patch_size**2,
+            kernel_init=zeros if self.output == "change" else random,
+            dtype=self.dtype,
+            name="head",
+        )
+
+    def observe(
+        self, inputs: Array, train: bool = False, every: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """See `FeedbackModel.observe`."""
+        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
+        check_positive("inputs: number of frames", inputs.shape[1])
+        check_channels("inputs", inputs, self.channels)
+        hidden, carry = self._patches(inputs), []
+        for index, layer in enumerate(self.layers):
+            last, hidden = layer(hidden, return_carry=True, train=train)
+            carry.append(last)
+            hidden = self._normalise(index, hidden, train)
+        if not every:
+            hidden, inputs = hidden[:, -3:], inputs[:, -1:]  # no more is seen by the last output
+        shares, decoded = self.head(hidden)
+        frames = self._picture(decoded[:, -inputs.shape[1] :], inputs)
+        return (*carry, shares), frames if every else frames[:, 0]
+
+    def step(
+        self, carry: tuple[Any, ...], frame: Array, train: bool = False
+    ) -> tuple[tuple[Any, ...], Array]:
+        """See `FeedbackModel.step`."""
+        check_rank("frame", frame, 4, "batch, height, width, channels")
+        check_channels("frame", frame, self.channels)
+        hidden, after = self._patches(frame), []
+        for index, (layer, state) in enumerate(zip(self.layers, carry)):
+            state, hidden = layer.step(state, hidden, train)
+            after.append(state)
+            hidden = self._normalise(index, hidden, train)
+        shares, decoded = self.head.step(carry[-1], hidden)
+        return (*after, shares), self._picture(decoded, frame)
+
+    def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Any, ...]:
+        """Zero state for frames `[batch, height, width, channels]`, to start a stream."""
+        batch, height, width, _ = frame_shape
+        shape = (batch, -(-height // self.patch_size), -(-width // self.patch_size), 0)
+        states: list[Carry] = [layer.initialize_carry(shape) for layer in self.layers]
+        return (*states, self.head.initialize_carry(shape))
+
+    def _patches(self, frames: Array) -> Array:
+        return space_to_depth(pad_to_multiple(frames, self.patch_size), self.patch_size)
+
+    def _normalise(self, index: int, maps: Array, train: bool) -> Array:
+        if index >= len(self.norms):
+            return maps
+        normalised: Array = self.norms[index](maps, use_running_average=not train)
+        return normalised
+
+    def _picture(self, decoded: Array, frames: Array) -> Array:
+        height, width = frames.shape[-3:-1]
+        decoded = depth_to_space(decoded, self.patch_size)[..., :height, :width, :]
+        if self.output == "change":
+            return frames.astype(decoded.dtype) + decoded
+        return limited_sigmoid(decoded) if self.output == "sigmoid" else decoded
+
+
+class CausalConv(nn.Module):
+    """A 3x3x3 convolution over time, height and width that sees no later frame.
+
+    With zeros before the first frame, `*` for 2-D convolution and SAME padding in space:
+
+        outputs[t] = kernel[0] * maps[t - 2] + kernel[1] * maps[t - 1] + kernel[2] * maps[t] + bias
+
+    The kernel is `[3, 3, 3, features, channels]`, as that of Keras's `Conv3D`. All of it is
+    applied to each frame at once, in one 2-D convolution that gives the frame's shares of the
+    output at its own time and at the next two. On a CPU this is many times faster than a 3-D
+    convolution, or one of three frames side by side, as maps have more channels than a picture.
+
+    The carry is the shares so far of the next two outputs, each `[batch, height, width, channels]`.
+
+    Attributes:
+      channels: number of output channels.
+    """
+
+    channels: int
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: Any = jnp.float32
+
+    def __call__(
+        self, maps: Float[Array, "batch time height width features"]
+    ) -> tuple[Carry, Float[Array, "batch time height width channels"]]:
+        """All outputs, float32 or wider, and the carry after them in front."""
+        later, soon, now = self._shares(maps)
+        outputs = _delay(later, 2) + _delay(soon, 1) + now
+        return (_delay(later, 1)[:, -1] + soon[:, -1], later[:, -1]), outputs
+
+    def step(
+        self, carry: Carry, maps: Float[Array, "batch height width features"]
+    ) -> tuple[Carry, Float[Array, "batch height width channels"]]:
+        """One frame: `(carry, maps)` to `(new carry, output)`."""
+        later, soon, now = self._shares(maps)
+        return (carry[1] + soon, later), carry[0] + now
+
+    def initialize_carry(self, shape: Sequence[int]) -> Carry:
+        """Zero state for maps `[batch, height, width, features]`."""
+        zeros = jnp.zeros((*shape[:-1], self.channels), jnp.promote_types(self.dtype, jnp.float32))
+        return zeros, zeros
+
+    @nn.compact
+    def _shares(self, maps: Array) -> list[Array]:
+        """Each frame's share of the output two frames later, of the next one and of its own."""
+        features = maps.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (3, 3, 3, features, self.channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        flat = jnp.moveaxis(kernel, 0, 3).reshape((3, 3, features, 3 * self.channels))
+        shares = convolve(
+            maps.astype(self.dtype), flat.astype(self.dtype), same_padding(flat.shape[:2])
+        )
+        shares = shares.astype(jnp.promote_types(self.dtype, jnp.float32))
+        later, soon, now = jnp.split(shares, 3, axis=-1)
+        return [later, soon, now + jnp.expand_dims(bias, range(now.ndim - 1))]
+
+
+def _delay(frames: Array, by: int) -> Array:
+    """`[batch, time, ...]`, later by so many frames, with zeros before them."""
+    return jnp.pad(frames, ((0, 0), (by, 0), (0, 0), (0, 0), (0, 0)))[:, :-by]

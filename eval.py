@@ -14,7 +14,7 @@ import tyro
 
 from jaxconvlstm import cli
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.config import DataConfig, flag
+from jaxconvlstm.config import FORECASTERS, Config, DataConfig, flag
 from jaxconvlstm.data.datasets import Dataset, for_other_data, guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError
@@ -66,6 +66,9 @@ def parse(arguments: Sequence[str]) -> tuple[Arguments, DataConfig]:
         # What chose some of the run's data says nothing about others.
         default = dataclasses.replace(default, sequences=None, split_file=None, limit=None)
     parsed = cli.parse(Arguments, arguments, Arguments(run, default), __doc__ or "")
+    if (given := parsed.data.eval_input_frames) not in (None, own.eval_input_frames):
+        data = dataclasses.replace(parsed.data, input_frames=given)
+        parsed = dataclasses.replace(parsed, data=data)
     for name in ("steps", "forecast", "batch_size"):
         value = getattr(parsed, name)
         if value is not None:
@@ -98,15 +101,19 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     import jax
 
     from jaxconvlstm import reporting
-    from jaxconvlstm.device import describe_device
+    from jaxconvlstm.device import describe_device, memory_advice
     from jaxconvlstm.evaluation import Classes, Forecasts, evaluate, fitting_batch
     from jaxconvlstm.loading import load
     from jaxconvlstm.tasks import Forecasting, make_task
 
     model = load(parsed.run, parsed.which)
     config, data = model.config, parsed.data
-    steps = parsed.steps or data.eval_steps or data.target_frames
-    part = parsed.part or ("test" if is_same_data(data, own) else "all")
+    check_asked(parsed, own, config)
+    changed = data.target_frames if data.target_frames != own.target_frames else None
+    steps = parsed.steps or changed or data.eval_steps or data.target_frames
+    # Of generated films there is no end: the test part is as good as all.
+    own_or_made = is_same_data(data, own) or data.dataset.startswith("moving-")
+    part = parsed.part or ("test" if own_or_made else "all")
     dataset, values = open_data(parsed, own, model, part)
     for note in dataset.notes:
         print(note)
@@ -118,14 +125,15 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         task, sums = dataclasses.replace(task, every=parsed.every), Forecasts()
     windows = dataset.windows(part, data.input_frames, steps, every=parsed.every)
     batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
-    scored = evaluate(
-        jax.jit(task.evaluate),
-        model.variables,
-        windows,
-        sums,
-        batch_size=batch_size,
-        timeout=data.read_timeout,
-    )
+    with memory_advice("try a smaller --batch-size, or --tile"):
+        scored = evaluate(
+            jax.jit(task.evaluate),
+            model.variables,
+            windows,
+            sums,
+            batch_size=batch_size,
+            timeout=data.read_timeout,
+        )
     scored.check_valid(f"the {part} part")
     out = make_folder(parsed.out or parsed.run / "eval")
     known = {
@@ -154,6 +162,18 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     name_files([out / "metrics.json", *report.draw(result, parsed.samples, out)])
 
 
+def check_asked(parsed: Arguments, own: DataConfig, config: Config) -> None:
+    """Raises `ConfigError` for what would have no effect on this model's scores."""
+    data = parsed.data
+    for name in ("normalize", "transform"):
+        if getattr(data, name) != getattr(own, name):
+            raise ConfigError(f"{flag(name)}: the scale is the one that the model was trained with")
+    if config.classifies and (parsed.steps or parsed.every):
+        raise ConfigError("--steps and --every: the run's model names classes")
+    if parsed.every and (config.model.model in FORECASTERS or data.horizon > 1):
+        raise ConfigError("--every: needs a model that reads frames, and --horizon 1")
+
+
 def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tuple[Dataset, Any]:
     """The data to score, as the model reads them, and their scale."""
     data, is_own = parsed.data, is_same_data(parsed.data, own)
@@ -173,7 +193,7 @@ def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tupl
         values=values,
         classes=getattr(model, "classes", None),
     )
-    check_like(model, dataset.dtype, dataset.frame_shape[-1], parsed.data, own)
+    check_like(model, dataset.dtype, dataset.frame_shape, parsed.data, own)
     return dataset, values
 
 
@@ -193,7 +213,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     last = LastFrames(parsed.data, parsed.data.input_frames)
     for note in last.notes:
         print(note)
-    check_like(predictor, last.dtype, last.channels, parsed.data, own)
+    check_like(predictor, last.dtype, last.frame_shape, parsed.data, own)
     values = dataclasses.replace(
         values_for(predictor.values, parsed.data, own), dtype=last.dtype.name
     )

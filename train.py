@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 from jaxconvlstm import cli
-from jaxconvlstm.config import CLASSIFIERS, Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config import (
+    CLASSIFIERS,
+    FORECASTERS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    flag,
+    read_settings,
+)
 from jaxconvlstm.data.datasets import for_other_data, guess_dataset
 from jaxconvlstm.presets import PRESETS, describe, preset
 
@@ -48,6 +57,14 @@ def parse(arguments: Sequence[str]) -> Arguments:
     first = cli.peek(arguments, *names.split())
     from jaxconvlstm.run_folder import holds_run, read_config
 
+    if first["--config"]:
+        # What chooses the preset and the network may stand in the file.
+        given = read_settings(Path(first["--config"]))
+        for section in ("data", "model"):
+            given |= given[section] if isinstance(given.get(section), dict) else {}
+        for name in ("dataset", "data", "labels", "model"):
+            if first[flag(name)] is None and isinstance(given.get(name), str):
+                first[flag(name)] = given[name]
     named = first["--config"] or first["--preset"]
     if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
         config = read_config(Path(first["--out"]))
@@ -63,16 +80,19 @@ def parse(arguments: Sequence[str]) -> Arguments:
         if first["--model"]:
             default = _with_model(default, first["--model"])
         if first["--config"]:
-            base = Config(default.data, default.model, default.training)
-            config = Config.load(Path(first["--config"]), base)
+            config = Config.load(Path(first["--config"]), default)
             default = Arguments(config.data, config.model, config.training)
     listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
     return cli.parse(Arguments, arguments, default, f"{__doc__}\nPresets:\n\n{listed}\n")
 
 
 def _with_model(default: Arguments, model: str) -> Arguments:
-    """Another network, and the loss that its task has."""
+    """Another network, with the loss that its task has and no feeding back where it has none."""
     training = default.training
+    if model in (*CLASSIFIERS, *FORECASTERS):
+        training = dataclasses.replace(
+            training, supervise="targets", sampling="free", sampling_steps=None
+        )
     if (model in CLASSIFIERS) != (training.loss == "cross-entropy"):
         loss = "cross-entropy" if model in CLASSIFIERS else TrainingConfig.loss
         training = dataclasses.replace(training, loss=loss)

@@ -1,12 +1,13 @@
 """Checkpoints: save, list and restore with Orbax.
 
-A step holds four items, so that evaluation reads the weights alone:
+A step holds these items, so that evaluation reads the weights alone:
 
 - `variables`: the module's parameters (and batch statistics);
 - `opt_state`: the optimizer's state;
 - `meta`: step, PRNG key, validated epochs and best score, and what rebuilds the model:
   configuration, value scale and channels;
-- `data`: the loader's position.
+- `data`: the loader's position;
+- `trained`: where `variables` hold averaged weights, those that training goes on with.
 
 All leaves are saved and restored as NumPy arrays, so that a checkpoint of one device loads on any.
 """
@@ -109,12 +110,14 @@ class Checkpoints:
 
         Args:
           step: number of the step.
-          items: `variables`, `opt_state`, `meta` and `data`.
+          items: `variables`, `opt_state`, `meta`, `data`, and `trained` if there is one.
           val_loss: validation loss of these weights, finite, or None if it was not measured.
           replace: overwrite the same step.
         """
-        for name in ("variables", "opt_state"):
-            items = {**items, name: jax.device_get(items[name])}
+        items = {
+            name: item if name in ("meta", "data") else jax.device_get(item)
+            for name, item in items.items()
+        }
         metrics = None if val_loss is None else {METRIC: float(val_loss)}
         self._guarded(
             lambda: self._checkpointer.save_checkpointables_async(

@@ -121,7 +121,7 @@ class ClassSums:
             return self.means()
         frequency = films[films > 0] / films.sum()
         return {
-            "cross_entropy": float(-(frequency * np.log(frequency)).sum()),
+            "cross_entropy": float((frequency * np.log(1 / frequency)).sum()),
             "accuracy": float(frequency.max()),
             "balanced_accuracy": float(1 / len(frequency)),
         }

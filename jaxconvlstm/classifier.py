@@ -35,6 +35,7 @@ class Classifier:
       channels: channels of the pictures.
       classes: names of the classes.
       step: the training step of the weights.
+      frame_size: height and width of the only frames that it takes; None for any.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Classifier:
         channels: int,
         classes: tuple[str, ...],
         step: int = 0,
+        frame_size: tuple[int, int] | None = None,
     ):
         self.module = module
         self.variables = variables
@@ -54,6 +56,7 @@ class Classifier:
         self.channels = channels
         self.classes = classes
         self.step = step
+        self.frame_size = frame_size
 
         def apply(variables: Any, inputs: Any) -> Any:
             logits: Any = module.apply(variables, inputs)
@@ -75,7 +78,7 @@ class Classifier:
         Example:
           `name, probabilities = jcl.load("RUN").predict(frames)`
         """
-        frames, batched = check_frames(frames, self.channels, self.values)
+        frames, batched = check_frames(self, frames)
         probabilities = self.probabilities(self.values.scale(frames))
         names = [self.classes[index] for index in probabilities.argmax(axis=-1)]
         return (

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jaxconvlstm.checks import check_choice, check_positive, per_layer
 from jaxconvlstm.errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CLASSIFIERS = ("convlstm-classifier", "cnn-lstm")
 """Models that name a class; the others predict frames."""
 FORECASTERS = ("encoder-forecaster", "pyramid-forecaster")
@@ -39,6 +39,9 @@ _OUTPUTS = {
 }
 LARGEST_FRAME = 89_478_485
 """Most pixels of a frame: as many as Pillow decodes of a picture."""
+
+
+_DATASETS = Literal["moving-squares", "moving-mnist", "moving-lines", "folder", "array", "video"]
 
 
 def flag(name: str) -> str:
@@ -81,9 +84,7 @@ class Split:
 class DataConfig:
     """Where the frames come from and how windows are cut from them."""
 
-    dataset: Literal[
-        "moving-squares", "moving-mnist", "moving-lines", "folder", "array", "video"
-    ] = "moving-squares"
+    dataset: _DATASETS = "moving-squares"
     """Kind of data: generated films of moving squares, of moving digits (from --data) or of growing
     lines; a folder of pictures (or a path list); arrays (.npy, .npz, HDF5, netCDF, Zarr); a video
     file or a folder of them."""
@@ -175,6 +176,7 @@ class DataConfig:
     """Use at most this many windows of each split."""
 
     def __post_init__(self) -> None:
+        check_choice("--dataset", self.dataset, typing.get_args(_DATASETS))
         names = ("input_frames", "target_frames", "eval_input_frames", "eval_steps", "horizon")
         for name in (*names, "stride", "frame_step", "limit", "digits"):
             value = getattr(self, name)
@@ -297,8 +299,13 @@ class ModelConfig:
             raise ConfigError("--model pyramid-forecaster: has --layers 3, a scale each")
 
     def of_kind(self, model: str) -> "ModelConfig":
-        """Another model with these settings, less those that mean nothing to it."""
-        kept = set(MODEL_SETTINGS.get(model, "").split())
+        """Another model with these settings, less those that mean nothing to it.
+
+        Raises:
+          ConfigError: there is no such model.
+        """
+        check_choice("--model", model, tuple(MODEL_SETTINGS))
+        kept = set(MODEL_SETTINGS[model].split())
         settings: dict[str, Any] = {
             name: value for name, value in dataclasses.asdict(self).items() if name in kept
         }
@@ -382,8 +389,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)
-        if not math.isfinite(self.learning_rate):
-            raise ConfigError(f"--learning-rate: expected a number, got {self.learning_rate}")
+        for name in ("learning_rate", "decay_rate", "decay_epochs"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{flag(name)}: expected a number, got {getattr(self, name)}")
         if self.plateau_factor >= 1:
             raise ConfigError(
                 f"--plateau-factor: expected less than 1, got {self.plateau_factor:g}"
@@ -394,6 +402,18 @@ class TrainingConfig:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{flag(name)}: expected 0 or more, got {value!r}")
+        decays = self.schedule in ("exponential", "step")
+        for name, has_effect, needed in (
+            ("weight_decay", self.optimizer == "adamw", "--optimizer adamw"),
+            ("plateau_factor", self.reduce_on_plateau, "--reduce-on-plateau"),
+            ("decay_rate", decays, "--schedule exponential or step"),
+            ("decay_epochs", decays, "--schedule exponential or step"),
+            ("warmup_steps", self.schedule != "one-cycle", "another --schedule than one-cycle"),
+            ("sampling_steps", self.sampling in ("scheduled", "reverse"), "--sampling scheduled"),
+            ("sampling_curve", self.sampling == "scheduled", "--sampling scheduled"),
+        ):
+            if not has_effect and getattr(self, name) != getattr(TrainingConfig, name):
+                raise ConfigError(f"{flag(name)}: needs {needed}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -426,6 +446,12 @@ class Config:
     def classifies(self) -> bool:
         """Whether classes are predicted, and not frames."""
         return self.model.model in CLASSIFIERS
+
+    @property
+    def fixes_frame_size(self) -> bool:
+        """Whether the weights are of one frame size."""
+        fixed = self.model.model in ("cnn-lstm", "seq2one-lstm")
+        return fixed or self.model.peephole == "spatial"
 
     def _check_task(self) -> None:
         """Data, model and loss are all of classes, or all of frames."""
@@ -462,10 +488,6 @@ class Config:
                 raise ConfigError("--reverse: excludes --supervise all")
         if sampling in ("teacher", "scheduled") and self.data.target_frames == 1:
             raise ConfigError(f"--sampling {sampling}: of --target-frames 1 nothing is fed back")
-        if self.training.sampling_steps and sampling not in ("scheduled", "reverse"):
-            raise ConfigError("--sampling-steps: needs --sampling scheduled or reverse")
-        if self.training.sampling_curve != "linear" and sampling != "scheduled":
-            raise ConfigError("--sampling-curve: needs --sampling scheduled")
 
     def to_json(self) -> dict[str, Any]:
         """As plain dictionaries and lists."""
@@ -473,14 +495,14 @@ class Config:
 
     @classmethod
     def from_json(
-        cls, values: Mapping[str, Any], source: str = "config", base: "Config | None" = None
+        cls, values: Mapping[str, Any], source: str = "config", base: Any = None
     ) -> "Config":
         """From what `to_json` gives, or from a file with some of the flags in one flat object.
 
         Args:
           values: the settings.
           source: what an error names.
-          base: where settings come from that are not given.
+          base: where settings come from that are not given: anything with the three sections.
 
         Raises:
           ConfigError: a key that no flag has, a value of the wrong type, or a newer format.
@@ -510,15 +532,24 @@ class Config:
         return cls(**parts)
 
     @classmethod
-    def load(cls, path: Path, base: "Config | None" = None) -> "Config":
+    def load(cls, path: Path, base: Any = None) -> "Config":
         """Reads a JSON file; see `from_json`."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
-        return cls.from_json(values, str(path), base)
+        return cls.from_json(read_settings(path), str(path), base)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object of a configuration file.
+
+    Raises:
+      ConfigError: it cannot be read, or is no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
 
 
 def _build(kind: type, given: Mapping[str, Any], source: str, base: Any) -> Any:

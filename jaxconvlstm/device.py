@@ -1,11 +1,15 @@
 """The device that JAX uses, in words."""
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+
+from jaxconvlstm.errors import ResourceError
 
 
 def describe_device() -> str:
@@ -36,3 +40,14 @@ def gpu_warning() -> str | None:
         "warning: this machine has an NVIDIA GPU, but JAX runs on the CPU; "
         "install its GPU version with: pip install 'jax[cuda13]'"
     )
+
+
+@contextlib.contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Turns XLA's out-of-memory error into one line that says what to try."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ResourceError(f"out of memory on the device; {advice}") from error

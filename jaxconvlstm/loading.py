@@ -53,4 +53,7 @@ def load(run: str | Path, which: str = "best") -> Any:
         abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
     known = module, jax.device_put(variables), config, values, channels
-    return Classifier(*known, classes, step) if classes else Predictor(*known, step)
+    size = (shape[2], shape[3]) if config.fixes_frame_size else None
+    if classes:
+        return Classifier(*known, classes, step, size)
+    return Predictor(*known, step, size)

@@ -156,7 +156,7 @@ def moving_mnist() -> Config:
     return Config(
         _digits(),
         ModelConfig(features=(64,), kernel_size=(5,), layers=2, downsample=4, output="sigmoid"),
-        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=8, loss="bce"),
+        TrainingConfig(epochs=5, steps_per_epoch=50, batch_size=4, loss="bce"),
     )
 
 
@@ -173,8 +173,10 @@ def next_frame() -> Config:
     """
     return Config(
         _digits(threshold=128.0),
-        ModelConfig(features=(64,), kernel_size=(5,), layers=2, downsample=4, output="sigmoid"),
-        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=8, loss="bce"),
+        ModelConfig(
+            features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion", reach=5
+        ),
+        TrainingConfig(epochs=3, steps_per_epoch=50, batch_size=4, learning_rate=1e-3),
     )
 
 
@@ -201,7 +203,7 @@ def next_frame_ghosting() -> Config:
             norm="batch",
             output="sigmoid",
         ),
-        TrainingConfig(epochs=5, steps_per_epoch=100, batch_size=4, loss="bce", supervise="all"),
+        TrainingConfig(epochs=2, steps_per_epoch=50, batch_size=4, loss="bce", supervise="all"),
     )
 
 
@@ -288,7 +290,13 @@ def moving_lines() -> Config:
     return Config(
         _lines(),
         ModelConfig(model="cnn-lstm"),
-        TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3, loss="cross-entropy"),
+        TrainingConfig(
+            epochs=5,
+            steps_per_epoch=100,
+            batch_size=16,
+            learning_rate=2e-3,
+            loss="cross-entropy",
+        ),
     )
 
 
@@ -301,7 +309,13 @@ def moving_lines_convlstm() -> Config:
     return Config(
         _lines(),
         ModelConfig(model="convlstm-classifier", features=(16,), layers=1, downsample=4),
-        TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3, loss="cross-entropy"),
+        TrainingConfig(
+            epochs=3,
+            steps_per_epoch=60,
+            batch_size=16,
+            learning_rate=3e-3,
+            loss="cross-entropy",
+        ),
     )
 
 

@@ -99,7 +99,7 @@ class FrameReport:
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
         """See `Report.draw`."""
-        written = draw_curves(result, folder / "curves.png")
+        written = draw_curves(result, folder / "curves.png", self._first_lead)
         if not samples:
             return written
         chosen = spread(len(self._windows), samples).tolist()
@@ -253,9 +253,11 @@ def _draw_film(
     return [*written, folder / f"film-{number}.mp4"]
 
 
-def draw_curves(result: Mapping[str, Any], path: Path) -> list[Path]:
+def draw_curves(result: Mapping[str, Any], path: Path, first_lead: int = 1) -> list[Path]:
     """Scores over lead time, where Matplotlib is installed."""
-    return _with_matplotlib(lambda: pictures.curves(result["per_lead"], path), path)
+    return _with_matplotlib(
+        lambda: pictures.curves(result["per_lead"], path, first_lead=first_lead), path
+    )
 
 
 def _with_matplotlib(draw: Callable[[], None], path: Path) -> list[Path]:

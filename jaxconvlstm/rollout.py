@@ -24,6 +24,7 @@ class Predictor:
       values: the scale between the data's own values and the network's.
       channels: channels of the pictures.
       step: the training step of the weights.
+      frame_size: height and width of the only frames that it takes; None for any.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Predictor:
         values: Values,
         channels: int,
         step: int = 0,
+        frame_size: tuple[int, int] | None = None,
     ):
         self.module = module
         self.variables = variables
@@ -41,6 +43,7 @@ class Predictor:
         self.values = values
         self.channels = channels
         self.step = step
+        self.frame_size = frame_size
         self._apply = jax.jit(self._predict, static_argnames=("steps", "tile"))
         self._observe = jax.jit(lambda v, frames: module.apply(v, frames, method="observe"))
         self._advance = jax.jit(lambda v, *state: module.apply(v, *state, method="step"))
@@ -66,7 +69,7 @@ class Predictor:
             trained on, or NaN that it was not trained to leave out.
         """
         check_positive("steps", steps)
-        frames, batched = check_frames(frames, self.channels, self.values)
+        frames, batched = check_frames(self, frames)
         scaled = self.predict_scaled(self.values.scale(frames), steps, tile)
         predicted = self.values.unscale(scaled, frames.dtype)
         return predicted if batched else predicted[0]
@@ -94,7 +97,7 @@ class Predictor:
         Yields:
           `[height, width, channels]` or `[batch, height, width, channels]`.
         """
-        frames, batched = check_frames(frames, self.channels, self.values)
+        frames, batched = check_frames(self, frames)
         state = self._observe(self.variables, self.values.scale(frames))
         while True:
             predicted = self.values.unscale(np.asarray(state[1]), frames.dtype)
@@ -102,17 +105,18 @@ class Predictor:
             state = self._advance(self.variables, *state)
 
 
-def check_frames(frames: Any, channels: int, values: Values) -> tuple[np.ndarray, bool]:
+def check_frames(model: Any, frames: Any) -> tuple[np.ndarray, bool]:
     """The frames with a batch axis, and whether they had one.
 
     Args:
+      model: a `Predictor` or `Classifier`.
       frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`.
-      channels, values: what a model was trained on.
 
     Raises:
-      ConfigError: another number of axes or channels, an integer dtype that the model was not
-        trained on, or NaN that it was not trained to leave out.
+      ConfigError: another number of axes or channels, another size where the model takes but one,
+        an integer dtype that it was not trained on, or NaN that it was not trained to leave out.
     """
+    channels, values = model.channels, model.values
     frames = np.asarray(frames)
     if frames.ndim not in (4, 5):
         raise ConfigError(
@@ -124,6 +128,12 @@ def check_frames(frames: Any, channels: int, values: Values) -> tuple[np.ndarray
     if frames.shape[-1] != channels:
         raise ConfigError(
             f"frames: trained on {plural(channels, 'channel')}, got {frames.shape[-1]}"
+        )
+    if model.frame_size not in (None, frames.shape[-3:-1]):
+        height, width = model.frame_size
+        raise ConfigError(
+            f"frames: the network is made for {height}x{width}, got "
+            f"{frames.shape[-3]}x{frames.shape[-2]}; --size {height} {width} resizes"
         )
     if frames.dtype.kind != "f" and frames.dtype.name != values.dtype:
         raise ConfigError(

@@ -135,12 +135,12 @@ class Forecasting:
         tile = self.tile
         predictions: Any = predict_tiled(predict, inputs, tile) if tile else predict(inputs)
         predictions = predictions[:, -targets.shape[1] :]
-        last = inputs[:, -1]
+        last = inputs
         if self.values.missing is not None or self.values.nan:
             last = last_valid(inputs, self.values.valid(batch.inputs))
-        repeated = jnp.repeat(last[:, None], targets.shape[1] - before, axis=1)
+        repeated = jnp.repeat(last[:, -1:], targets.shape[1] - before, axis=1)
         # While the input is read, the last frame is the one read last.
-        persistence = jnp.concatenate([inputs[:, :before], repeated], axis=1)
+        persistence = jnp.concatenate([last[:, :before], repeated], axis=1)
         weight = jnp.broadcast_to(weight, targets.shape)
         shown, truth, unmoved, seen = map(
             self.values.display, (predictions, targets, persistence, inputs)
@@ -214,16 +214,18 @@ def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:
 
 
 def last_valid(inputs: Array, valid: Array) -> Array:
-    """Each pixel's last value that is not missing: what persistence repeats.
+    """Each pixel's last value so far that is not missing: what persistence repeats.
 
     Args:
       inputs: `[batch, time, height, width, channels]`.
       valid: likewise, 0 where a value is missing.
 
     Returns:
-      `[batch, height, width, channels]`; a pixel that was never there keeps the last input's.
+      The same shape, for each time; a pixel that was not there yet keeps its own.
     """
-    last = inputs[:, 0]
+    last, seen = [inputs[:, 0]], valid[:, 0] > 0
     for time in range(1, inputs.shape[1]):
-        last = jnp.where(valid[:, time] > 0, inputs[:, time], last)
-    return jnp.where(jnp.max(valid, axis=1) > 0, last, inputs[:, -1])
+        there = valid[:, time] > 0
+        last.append(jnp.where(there | ~seen, inputs[:, time], last[-1]))
+        seen |= there
+    return jnp.stack(last, axis=1)

@@ -19,14 +19,13 @@ from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.device import device_memory
+from jaxconvlstm.device import device_memory, memory_advice
 from jaxconvlstm.errors import (
     CheckpointError,
     ConfigError,
     DataError,
     Interrupted,
     NonFiniteError,
-    ResourceError,
 )
 from jaxconvlstm.evaluation import Classes, Forecasts, Sums, evaluate, fitting_batch
 from jaxconvlstm.optimization import make_optimizer, make_schedule
@@ -36,9 +35,8 @@ from jaxconvlstm.resuming import check_same_run, with_absolute_paths
 from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.samples import Samples
 from jaxconvlstm.signals import StopSignals
-from jaxconvlstm.spread import spread
 from jaxconvlstm.stopping import Patience, Plateau
-from jaxconvlstm.tasks import make_task
+from jaxconvlstm.tasks import Forecasting, make_task
 from jaxconvlstm.training import TrainState, begin, init_state, make_train_step
 
 _LESS_MEMORY = (
@@ -131,8 +129,12 @@ class _Training:
         height, width, self.channels = dataset.frame_shape
         # The size that weights are made for matters to spatial peepholes alone.
         self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
-        if config.model.peephole == "spatial" and self.frame_shape != dataset.frame_shape:
-            raise ConfigError("--peephole spatial: fixes the frame size, so it excludes --crop")
+        sizes = {config.data.crop or (height, width), config.data.tile or (height, width)}
+        if config.fixes_frame_size and sizes != {(height, width)}:
+            raise ConfigError(
+                "--crop and --tile: the network is made for one frame size (--model "
+                f"{config.model.model}, --peephole {config.model.peephole})"
+            )
         self.module = models.build(config.model, self.channels, len(dataset.classes))
         with self._open_loader(0) as loader:  # checks batch and crop before anything is compiled
             self.steps_per_epoch = self.settings.steps_per_epoch or loader.batches_per_epoch
@@ -190,10 +192,8 @@ class _Training:
         position = 0
         if checkpoints.steps():
             state, position = self._restore(state)
-        else:
-            self._warn()
-            if settings.init_from is not None:
-                state = self._begin_from(Path(settings.init_from), state)
+        elif settings.init_from is not None:
+            state = self._begin_from(Path(settings.init_from), state)
         step = int(state.step)
         done = step >= self.total_steps or self.stopped_early
         finished = done and not self._validation_due(step)
@@ -232,6 +232,8 @@ class _Training:
                 with meter.waiting():
                     batch = batch or self._next_batch()
                 if train_step is None:
+                    if step == 0:
+                        self._warn(batch, progress)
                     train_step = self._compile(state, batch, progress)
                     meter.restart()
                 state, metrics = train_step(state, batch)
@@ -285,7 +287,7 @@ class _Training:
         step = make_train_step(self.task, self.optimizer, self.settings.ema)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
         began = time.monotonic()
-        with _memory_advice():
+        with memory_advice(_LESS_MEMORY):
             traced = jax.jit(step, donate_argnums=0).trace(state, batch)
             compiled = traced.lower().compile()
         flops, memory = count_flops(traced.jaxpr.jaxpr), peak_memory(compiled)
@@ -300,7 +302,7 @@ class _Training:
             progress.say(f"warning: the device has {human(available, 'B')}; {_LESS_MEMORY}")
 
         def run_step(state: TrainState, batch: Batch) -> Any:
-            with _memory_advice():
+            with memory_advice(_LESS_MEMORY):
                 return compiled(state, batch)
 
         return run_step
@@ -350,7 +352,7 @@ class _Training:
         epoch = step // self.steps_per_epoch
         loss = None
         if self.held_out is not None:
-            with _memory_advice():
+            with memory_advice(_LESS_MEMORY):
                 scores = evaluate(
                     self.eval_step,
                     state.evaluated,
@@ -385,23 +387,24 @@ class _Training:
             if self.patience.update(loss) and epoch < self.settings.epochs:
                 self.stopped_early = True
                 progress.say(f"no better for {self.patience.patience} epochs: training ends early")
-        every, last = self.settings.sample_every, step == self.total_steps or self.stopped_early
-        if every and (epoch % every == 0 or last):
-            with _memory_advice():
-                self.sample_pictures = self.samples.write(state.evaluated, step, epoch)
+        # Before the pictures: what goes wrong there must not count this epoch twice.
         self.validated_epochs = epoch
         self._save(state, step, loss)
+        every, last = self.settings.sample_every, step == self.total_steps or self.stopped_early
+        if every and (epoch % every == 0 or last):
+            with memory_advice(_LESS_MEMORY):
+                self.sample_pictures = self.samples.write(state.evaluated, step, epoch)
         return state
 
     def _sums(self) -> Sums:
         classes = len(self.dataset.classes)
         return Classes(classes) if classes else Forecasts()
 
-    def _warn(self) -> None:
+    def _warn(self, batch: Batch, progress: Progress) -> None:
         """Says, before the first step, what these settings are known to end in."""
-        films = [self.windows.read(0, index)[0] for index in spread(len(self.windows), 8).tolist()]
-        for warning in warnings_for(self.config, self.dataset.values.scale(np.stack(films))):
-            print(f"warning: {warning}", flush=True)
+        films = np.asarray(self.dataset.values.scale(np.asarray(batch.inputs)))
+        for warning in warnings_for(self.config, films):
+            progress.say(f"warning: {warning}")
 
     def _begin_from(self, run: Path, state: TrainState) -> TrainState:
         """The weights of another run, with an optimizer that has taken no step."""
@@ -422,6 +425,7 @@ class _Training:
             "plateau": self.plateau.to_json(),
             "patience": self.patience.to_json(),
             "stopped_early": self.stopped_early,
+            "sampling_steps": getattr(self.task, "sampling_steps", None),
             "config": self.config.to_json(),
             "values": self.dataset.values.to_json(),
             "channels": self.channels,
@@ -457,6 +461,9 @@ class _Training:
         self.plateau = self.plateau.restored(meta["plateau"])
         self.patience = self.patience.restored(meta["patience"])
         self.stopped_early = meta["stopped_early"]
+        if isinstance(self.task, Forecasting):
+            # More epochs must not bring back true frames that were gone already.
+            self.task = dataclasses.replace(self.task, sampling_steps=meta["sampling_steps"])
         self.saved_step = step
         print(f"going on from step {step} of {self.total_steps} in {self.folder.path}", flush=True)
         variables, average = items["variables"], None
@@ -472,14 +479,3 @@ class _Training:
             average=average,
         )
         return state, data["next_index"]
-
-
-class _memory_advice:
-    """Turns XLA's out-of-memory error into one line that says what to try."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise ResourceError(f"out of memory on the device; {_LESS_MEMORY}") from error

@@ -166,8 +166,6 @@ TRAINING = TrainingConfig(loss="cross-entropy")
             },
             "reads none of its predictions",
         ),
-        ({"training": TrainingConfig(sampling_steps=5)}, "--sampling-steps: needs"),
-        ({"training": TrainingConfig(sampling_curve="exponential")}, "--sampling-curve: needs"),
         (
             {
                 "training": TrainingConfig(early_stopping=3),
@@ -203,3 +201,23 @@ def test_a_flag_without_effect_on_the_model_is_refused(settings, message) -> Non
 def test_any_preset_can_take_another_model(name: str, model: str) -> None:
     kept = preset(name).model.of_kind(model)
     assert kept.model == model and kept.of_kind(model) == kept
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"sampling_steps": 5}, "--sampling-steps: needs"),
+        ({"sampling_curve": "exponential"}, "--sampling-curve: needs"),
+        ({"sampling_curve": "exponential", "sampling": "reverse"}, "--sampling-curve: needs"),
+        ({"weight_decay": 0.5}, "--weight-decay: needs --optimizer adamw"),
+        ({"plateau_factor": 0.5}, "--plateau-factor: needs --reduce-on-plateau"),
+        ({"decay_rate": 0.5}, "--decay-rate: needs --schedule"),
+        ({"schedule": "one-cycle", "warmup_steps": 3}, "--warmup-steps: needs another --schedule"),
+        ({"schedule": "step", "decay_epochs": float("inf")}, "--decay-epochs: expected a number"),
+        ({"reduce_on_plateau": 2, "plateau_factor": 1.0}, "--plateau-factor: expected less than 1"),
+        ({"ema": 1.0}, "--ema"),
+    ],
+)
+def test_training_settings_without_effect_are_refused(settings, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**settings)

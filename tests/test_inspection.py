@@ -330,7 +330,7 @@ class TestPersistence:
         counts = []
         for index in range(len(windows)):
             inputs, targets = (jnp.asarray(part)[None] for part in windows.read(0, index))
-            last = last_valid(values.scale(inputs), values.valid(inputs))[:, None]
+            last = last_valid(values.scale(inputs), values.valid(inputs))[:, -1:]
             shown = values.display(jnp.broadcast_to(last, targets.shape))
             truth = values.display(values.scale(targets))
             result = frame_scores(shown, truth, values.valid(targets))

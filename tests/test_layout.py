@@ -34,7 +34,7 @@ LEVELS = {
     "tasks": 6,
     "training": 7,
     "cost": 0,
-    "device": 0,
+    "device": 1,
     "progress": 0,
     "spread": 0,
     "signals": 1,

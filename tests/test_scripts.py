@@ -160,7 +160,7 @@ logging.getLogger("jax").addHandler(Count())
 logging.getLogger("jax").propagate = False
 import train
 train.main(sys.argv[1:])
-print("compiled", compiled["train_step"], compiled["eval_step"])
+print("compiled", compiled["train_step"], compiled["evaluate"])
 """
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
     result = subprocess.run(

@@ -136,15 +136,16 @@ def test_without_validation_the_newest_weights_are_the_best(tmp_path: Path) -> N
     assert jcl.load(tmp_path / "run").step == result.step == 6
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_weight_decay_belongs_to_adamw(tmp_path: Path, optimizer: str) -> None:
+def test_weight_decay_belongs_to_adamw(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--weight-decay: needs --optimizer adamw"):
+        dataclasses.replace(TINY.training, weight_decay=0.5)
     runs = []
     for decay in (0.0, 0.5):
-        training = dataclasses.replace(TINY.training, optimizer=optimizer, weight_decay=decay)
+        training = dataclasses.replace(TINY.training, optimizer="adamw", weight_decay=decay)
         jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / str(decay))
         runs.append(jcl.load(tmp_path / str(decay), "last").variables)
     kernels = [run["params"]["decoder"]["head"]["kernel"] for run in runs]
-    assert bool(jnp.all(kernels[0] == kernels[1])) == (optimizer == "adam")
+    assert bool(jnp.any(kernels[0] != kernels[1]))
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
@@ -183,5 +184,5 @@ def test_spatial_peepholes_fix_the_frame_size(tmp_path: Path) -> None:
     jcl.fit(dataclasses.replace(TINY, model=model), tmp_path / "run")
     loaded = jcl.load(tmp_path / "run")
     assert loaded.predict(np.zeros((3, 40, 40, 1), np.float32)).shape == (1, 40, 40, 1)
-    with pytest.raises(ConfigError, match="peephole"):
+    with pytest.raises(ConfigError, match="made for 40x40, got 48x40"):
         loaded.predict(np.zeros((3, 48, 40, 1), np.float32))

@@ -99,7 +99,9 @@ class FramesDataset:
             return split_file.from_json(self._recorded, self.frames, "split.json of the run")
         if config.split_file is not None:
             record = split_file.read(Path(config.split_file))
-            return split_file.from_json(record, self.frames, config.split_file)
+            parts = split_file.from_json(record, self.frames, config.split_file)
+            self._check_classes(parts)
+            return parts
         if max((s.stop - s.start for s in self._stretches), default=0) < self._span:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(self._too_short(self._stretches, "stretch of frames", *sizes))

@@ -18,7 +18,7 @@ class LastFrames:
     ends with them without a gap.
 
     Attributes:
-      dtype, channels: of the frames.
+      dtype, frame_shape: of the frames; `(height, width, channels)`.
       notes: one line each, among them how many sequences do not.
     """
 
@@ -44,7 +44,7 @@ class LastFrames:
         self._frames = frames = open_frames(dataclasses.replace(config, check_files=check))
         self._step = config.frame_step
         self._span = window_span(count, 0, self._step)
-        self.dtype, self.channels = frames.dtype, frames.frame_shape[-1]
+        self.dtype, self.frame_shape = frames.dtype, frames.frame_shape
         ends = [s for s in frames.stretches() if s.stop == frames.lengths[s.sequence]]
         found = [s for s in ends if s.stop - s.start >= self._span]
         if not found:

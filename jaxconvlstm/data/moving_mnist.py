@@ -25,8 +25,8 @@ STEP = 0.1
 
 TRAIN_WINDOWS = 10_000
 """New films in each training epoch, as in the common protocol, unless a limit is given."""
-VAL_WINDOWS = 200
-TEST_WINDOWS = 1000
+VAL_WINDOWS = 100
+TEST_WINDOWS = 200
 
 # The second number of the seed sequence that divides the digits; see augment.CHANGE_STREAM.
 DIGITS_STREAM = 102

@@ -93,8 +93,8 @@ class StackedConvLSTM(FeedbackModel):
         ]
         norms = {"none": 0, "batch": len(self.features), "batch-between": len(self.features) - 1}
         self.norms = [
-            # with Keras's momentum and epsilon
-            nn.BatchNorm(momentum=0.99, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
+            # Keras's epsilon; its momentum, 0.99, lags behind short trainings
+            nn.BatchNorm(momentum=0.9, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
             for index in range(norms[self.norm])
         ]
         # A change of zero, persistence, is where to start from.

@@ -33,12 +33,15 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def curves(per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path) -> None:
+def curves(
+    per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path, *, first_lead: int = 1
+) -> None:
     """Writes a PNG with one panel for each score over lead time.
 
     Args:
       per_lead: `{"model": {key: [K floats]}, "persistence": {...}}`; a NaN leaves a gap.
       path: the file; its folder is made.
+      first_lead: lead time of the first score.
 
     Raises:
       MissingLibraryError: Matplotlib is not installed.
@@ -53,7 +56,7 @@ def curves(per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Pa
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for key, panel in zip(keys, panels):
         for name, scores in per_lead.items():
-            leads = range(1, len(scores.get(key, ())) + 1)
+            leads = range(first_lead, first_lead + len(scores.get(key, ())))
             look = _LOOKS.get(name, {"marker": "^"})
             panel.plot(leads, scores.get(key, ()), markersize=4, label=name, **look)
         _decorate(panel, CURVE_TITLES.get(key, key), "lead time in frames")

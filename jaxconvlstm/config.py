@@ -408,7 +408,11 @@ class TrainingConfig:
             ("plateau_factor", self.reduce_on_plateau, "--reduce-on-plateau"),
             ("decay_rate", decays, "--schedule exponential or step"),
             ("decay_epochs", decays, "--schedule exponential or step"),
-            ("warmup_steps", self.schedule != "one-cycle", "another --schedule than one-cycle"),
+            (
+                "warmup_steps",
+                self.schedule != "one-cycle" or not self.warmup_steps,
+                "another --schedule than one-cycle",
+            ),
             ("sampling_steps", self.sampling in ("scheduled", "reverse"), "--sampling scheduled"),
             ("sampling_curve", self.sampling == "scheduled", "--sampling scheduled"),
         ):

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxconvlstm.checkpoint import Checkpoints
+from jaxconvlstm.config import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError
 
 
@@ -18,7 +19,7 @@ def items(step: int) -> dict[str, Any]:
     return {
         "variables": {"params": params},
         "opt_state": optimizer.init({"w": np.ones(3, np.float32)}),
-        "meta": {"format_version": 1, "step": step, "best": None},
+        "meta": {"format_version": FORMAT_VERSION, "step": step, "best": None},
         "data": {"next_index": step},
     }
 

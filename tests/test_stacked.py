@@ -181,7 +181,7 @@ def test_training_normalises_by_the_batch_and_gathers_its_statistics() -> None:
 
 
 @pytest.mark.parametrize("remat", [False, True])
-def test_each_frame_fed_back_adds_to_the_statistics(remat: bool) -> None:
+def test_frames_fed_back_are_normalised_with_what_was_gathered(remat: bool) -> None:
     model = small(features=(3,), norm="batch", remat=remat)
     inputs = normal(0, 2, 2, 4, 4, 1)
     variables = random_variables(model, inputs)
@@ -191,9 +191,9 @@ def test_each_frame_fed_back_adds_to_the_statistics(remat: bool) -> None:
     observe = jax.jit(partial(model.apply, method="observe", **in_training))
     state, statistics = observe(variables, inputs)
     expected = [state[1]]
-    step = jax.jit(partial(model.apply, method="step", **in_training))
+    step = jax.jit(partial(model.apply, method="step"))
     for _ in range(2):
-        state, statistics = step(variables | statistics, *state)
+        state = step(variables | statistics, *state)
         expected.append(state[1])
     np.testing.assert_allclose(predictions, jnp.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
     jax.tree.map(
@@ -345,7 +345,11 @@ INPUTS = jnp.zeros((2, 3, 8, 8, 1))
     ("options", "inputs", "message"),
     [
         (dict(output="motion"), INPUTS, "output: expected one of sigmoid, frame, change"),
-        (dict(norm="layer"), INPUTS, "norm: expected one of none, batch, got 'layer'"),
+        (
+            dict(norm="layer"),
+            INPUTS,
+            "norm: expected one of none, batch, batch-between, got 'layer'",
+        ),
         (dict(patch_size=0), INPUTS, "patch_size: expected a value above 0, got 0"),
         (dict(kernel_size=(3, 3, 3)), INPUTS, r"expected 1 or 2 values .*, got 3"),
         ({}, INPUTS[0], r"expected 5 axes .*, got shape \(3, 8, 8, 1\)"),

@@ -131,8 +131,9 @@ def check_share(split: Split, name: PartName) -> None:
 def allot(total: int, shares: Mapping[PartName, float], least: int) -> dict[PartName, int]:
     """Shares of `total` frames or sequences, each at least `least`; `total` must hold these."""
     sizes = {name: max(round(total * share), least) for name, share in shares.items()}
-    if "train" in sizes and sum(shares.values()) > 1 - 1e-9:
-        sizes["train"] = max(total - sum(sizes.values()) + sizes["train"], least)
+    if sizes and sum(shares.values()) > 1 - 1e-9:
+        first = next(iter(sizes))  # training, if it has a share
+        sizes[first] = max(total - sum(sizes.values()) + sizes[first], least)
     excess = sum(sizes.values()) - total
     for name in SPLIT_NAMES:  # Training gives first, then validation.
         if name in sizes and excess > 0:

@@ -40,8 +40,9 @@ class StackedConvLSTM(FeedbackModel):
     linear "hard" one, which weights of that time need.
 
     In training, batch normalisation takes its statistics over the batch and all frames given, as
-    in Keras, so that each frame has a slight influence on those before it; and over each frame fed
-    back by itself. After training it takes those gathered then, and no frame has.
+    in Keras, so that each frame has a slight influence on those before it. Frames fed back are
+    normalised with the statistics gathered so far, as all frames are after training: those of one
+    frame, which blurs the further it is fed back, would spoil them.
 
     Attributes:
       channels: channels of the pictures.
@@ -134,7 +135,7 @@ class StackedConvLSTM(FeedbackModel):
         for index, (layer, state) in enumerate(zip(self.layers, carry)):
             state, hidden = layer.step(state, hidden, train)
             after.append(state)
-            hidden = self._normalise(index, hidden, train)
+            hidden = self._normalise(index, hidden, train=False)
         shares, decoded = self.head.step(carry[-1], hidden)
         return (*after, shares), self._picture(decoded, frame)
 

@@ -403,16 +403,13 @@ class TrainingConfig:
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{flag(name)}: expected 0 or more, got {value!r}")
         decays = self.schedule in ("exponential", "step")
+        warms_up = self.schedule != "one-cycle" or self.warmup_steps == 0
         for name, has_effect, needed in (
             ("weight_decay", self.optimizer == "adamw", "--optimizer adamw"),
             ("plateau_factor", self.reduce_on_plateau, "--reduce-on-plateau"),
             ("decay_rate", decays, "--schedule exponential or step"),
             ("decay_epochs", decays, "--schedule exponential or step"),
-            (
-                "warmup_steps",
-                self.schedule != "one-cycle" or not self.warmup_steps,
-                "another --schedule than one-cycle",
-            ),
+            ("warmup_steps", warms_up, "another --schedule than one-cycle"),
             ("sampling_steps", self.sampling in ("scheduled", "reverse"), "--sampling scheduled"),
             ("sampling_curve", self.sampling == "scheduled", "--sampling scheduled"),
         ):

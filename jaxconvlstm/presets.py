@@ -174,9 +174,23 @@ def next_frame() -> Config:
     return Config(
         _digits(threshold=128.0),
         ModelConfig(
-            features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion", reach=5
+            model="stacked",
+            features=(48,),
+            kernel_size=(3,),
+            layers=4,
+            patch_size=2,
+            norm="batch",
+            output="sigmoid",
         ),
-        TrainingConfig(epochs=3, steps_per_epoch=50, batch_size=4, learning_rate=1e-3),
+        TrainingConfig(
+            epochs=3,
+            steps_per_epoch=100,
+            batch_size=2,
+            learning_rate=2e-3,
+            loss="bce",
+            supervise="all",
+            sampling="scheduled",
+        ),
     )
 
 
@@ -291,7 +305,7 @@ def moving_lines() -> Config:
         _lines(),
         ModelConfig(model="cnn-lstm"),
         TrainingConfig(
-            epochs=5,
+            epochs=4,
             steps_per_epoch=100,
             batch_size=16,
             learning_rate=2e-3,
@@ -311,7 +325,7 @@ def moving_lines_convlstm() -> Config:
         ModelConfig(model="convlstm-classifier", features=(16,), layers=1, downsample=4),
         TrainingConfig(
             epochs=3,
-            steps_per_epoch=60,
+            steps_per_epoch=50,
             batch_size=16,
             learning_rate=3e-3,
             loss="cross-entropy",

@@ -324,8 +324,8 @@ def moving_lines_convlstm() -> Config:
         _lines(),
         ModelConfig(model="convlstm-classifier", features=(16,), layers=1, downsample=4),
         TrainingConfig(
-            epochs=3,
-            steps_per_epoch=50,
+            epochs=4,
+            steps_per_epoch=55,
             batch_size=16,
             learning_rate=3e-3,
             loss="cross-entropy",

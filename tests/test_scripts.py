@@ -126,6 +126,7 @@ def test_forecast_writes_the_future_of_every_sequence(
     np.testing.assert_array_equal(np.asarray(Image.open(pictures[2])), saved[2, ..., 0])
 
 
+@pytest.mark.slow
 def test_colour_pictures_work_too(tmp_path: Path) -> None:
     data = make_films(tmp_path / "films", sequences=1, frames=20, mode="RGB")
     flags = ["--epochs", "1", "--output", "change", "--loss", "mae", "--optimizer", "adamw"]
@@ -134,6 +135,7 @@ def test_colour_pictures_work_too(tmp_path: Path) -> None:
     assert future.shape == (2, 30, 22, 3) and future.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_one_frame_out_still_predicts_many(tmp_path: Path) -> None:
     data = make_films(tmp_path / "films", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--target-frames", "1", "--loss", "bce"]
@@ -173,7 +175,10 @@ print("compiled", compiled["train_step"], compiled["evaluate"])
     assert "compiled 1 1" in result.stdout
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, code",
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, code: int) -> None:
     data = make_films(tmp_path / "films", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--flip", "both", "--crop", 12, 12]
@@ -215,6 +220,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, 
     assert "finished already" in again.stdout
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path) -> None:
     data = make_films(tmp_path / "films")
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
@@ -223,6 +229,7 @@ def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path
     assert "finished already" in run("train.py", *flags).stdout
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     data = make_films(tmp_path / "films")
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]

@@ -1,7 +1,7 @@
 """Presets: configurations that work on a first try. Flags override them.
 
-Each says what it is, how it is run, how long that takes on two CPU cores, and the score that it was
-seen to reach; the README has them in a table, and benchmarks/README.md the circumstances.
+Each says what it is and how it is run, and those that were measured how long that takes on two CPU
+cores and what they reach; the README has them in a table, benchmarks/README.md the circumstances.
 """
 
 import inspect
@@ -38,6 +38,8 @@ def moving_squares() -> Config:
     """Generated moving squares, noisy; the default, and the README's demo.
 
     python train.py --preset moving-squares --out RUN
+
+    3 minutes; mean squared error 0.06 of persistence's on test films.
     """
     return Config(
         DataConfig(dataset="moving-squares"),
@@ -51,6 +53,9 @@ def folder() -> Config:
     """Your own pictures, arrays or videos: several frames ahead along their motion.
 
     python train.py --preset folder --data DIR --out RUN
+
+    7 minutes on 242 frames of a street scene; mean squared error 0.26 of persistence's for the next
+    frame, 0.43 for the fifth.
     """
     return Config(
         DataConfig(dataset="folder", input_frames=7, target_frames=5, flip="horizontal"),
@@ -119,6 +124,8 @@ def moving_squares_stack() -> Config:
     """Moving squares by four stacked layers on whole frames: the classic Keras example, causal.
 
     python train.py --preset moving-squares-stack --out RUN
+
+    29 minutes; cross-entropy 0.0064 a pixel one step ahead, on test films.
     """
     return Config(
         DataConfig(
@@ -300,6 +307,8 @@ def moving_lines() -> Config:
     """In which of four directions does a line grow? A small CNN and an LSTM.
 
     python train.py --preset moving-lines --out RUN
+
+    1.5 minutes; test accuracy 0.9975 to 1 with three seeds.
     """
     return Config(
         _lines(),
@@ -319,6 +328,8 @@ def moving_lines_convlstm() -> Config:
     """In which of four directions does a line grow? A ConvLSTM.
 
     python train.py --preset moving-lines-convlstm --out RUN
+
+    2 to 3 minutes; test accuracy 1 with three seeds.
     """
     return Config(
         _lines(),

@@ -57,6 +57,7 @@ def main() -> None:
         data, run = Path(scratch, "pictures"), Path(scratch, "run")
         make_pictures(data)
         places = {"DIR": str(data), "RUN": str(run), "list.txt": f"{scratch}/list.txt"}
+        places["RUN-LINES"] = f"{scratch}/lines"
         done = 0
         for words in commands():
             words = [places.get(word, word) for word in words]

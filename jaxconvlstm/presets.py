@@ -174,7 +174,7 @@ def _digits(**changes: object) -> DataConfig:
 
 @_named
 def next_frame() -> Config:
-    """Moving digits in black and white, fed back for as long as asked: no trail stays behind.
+    """Moving digits in black and white, fed back for as long as asked; set up to leave no trail.
 
     python train.py --preset next-frame --data digits.gz --out RUN
     """

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.cell import Carry, ConvLSTMCell
-from jaxconvlstm.checks import check_positive, check_rank
+from jaxconvlstm.checks import check_positive, check_rank, per_layer
 from jaxconvlstm.conv import Conv, ConvTranspose, Initializer
 from jaxconvlstm.errors import ConfigError
 
@@ -162,6 +162,51 @@ class ConvLSTM(nn.Module):
             return None
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
         return (kept / (1 - rate)).astype(dtype)
+
+
+def recurrent_layers(
+    model: Any, name: str = "layer", without_input: int | None = None
+) -> list[ConvLSTM]:
+    """The ConvLSTM layers of a model, named `name_0`, `name_1` and so on; called in its `setup`.
+
+    Args:
+      model: has `features`, one number per layer, `kernel_size`, one for all or one per layer, and
+        `peephole`, `activation`, `dropout`, `recurrent_dropout`, `remat` and `dtype` for all.
+      name: what the layers' names begin with.
+      without_input: number of the layer that reads no input, if one does not.
+    """
+    kernel_size = per_layer("kernel_size", model.kernel_size, len(model.features))
+    return [
+        ConvLSTM(
+            features,
+            (size, size),
+            peephole=model.peephole,
+            activation=model.activation,
+            dropout=model.dropout,
+            recurrent_dropout=model.recurrent_dropout,
+            reads_input=index != without_input,
+            remat=model.remat,
+            dtype=model.dtype,
+            name=f"{name}_{index}",
+        )
+        for index, (features, size) in enumerate(zip(model.features, kernel_size))
+    ]
+
+
+def stage_widths(features: int, downsample: int) -> list[int]:
+    """Channels of an encoder's stages, which double up to `features`, and are at least 8.
+
+    Args:
+      features: features of the layer that follows.
+      downsample: factor between the picture and the smallest map, a power of 2.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    if downsample < 1 or downsample & (downsample - 1):
+        raise ConfigError(f"downsample: expected a power of 2, got {downsample}")
+    stages = downsample.bit_length() - 1
+    return [max(8, features >> (stages - 1 - stage)) for stage in range(stages)]
 
 
 class Encoder(nn.Module):

@@ -7,9 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_positive, check_rank, per_layer
-from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM, Encoder, pad_to_multiple
+from jaxconvlstm.checks import check_positive, check_rank
+from jaxconvlstm.layers import (
+    ConvLSTM,
+    Encoder,
+    pad_to_multiple,
+    recurrent_layers,
+    stage_widths,
+)
 
 
 class CNNLSTMClassifier(nn.Module):
@@ -83,26 +88,9 @@ class ConvLSTMClassifier(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        if self.downsample < 1 or self.downsample & (self.downsample - 1):
-            raise ConfigError(f"downsample: expected a power of 2, got {self.downsample}")
-        kernel_size = per_layer("kernel_size", self.kernel_size, len(self.features))
-        stages = self.downsample.bit_length() - 1
-        widths = [max(8, self.features[0] >> (stages - 1 - stage)) for stage in range(stages)]
+        widths = stage_widths(self.features[0], self.downsample)
         self.encoder = Encoder(widths, dtype=self.dtype, name="encoder")
-        self.layers = [
-            ConvLSTM(
-                features,
-                (size, size),
-                peephole=self.peephole,
-                activation=self.activation,
-                dropout=self.dropout,
-                recurrent_dropout=self.recurrent_dropout,
-                remat=self.remat,
-                dtype=self.dtype,
-                name=f"layer_{index}",
-            )
-            for index, (features, size) in enumerate(zip(self.features, kernel_size))
-        ]
+        self.layers = recurrent_layers(self)
         self.head = nn.Dense(self.classes, name="head")
 
     def __call__(

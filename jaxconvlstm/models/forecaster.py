@@ -8,9 +8,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.cell import Carry
-from jaxconvlstm.checks import check_choice, check_positive, check_rank, per_layer
+from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM, limited_sigmoid
+from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, recurrent_layers
 from jaxconvlstm.models.feedback import check_channels
 
 OUTPUTS = ("frame", "sigmoid")
@@ -127,19 +127,4 @@ class Forecaster(nn.Module):
     def _stack(self, name: str, without_input: int | None = None) -> list[ConvLSTM]:
         """A ConvLSTM layer for each level; that of level `without_input` reads none."""
         check_choice("output", self.output, OUTPUTS)
-        kernel_size = per_layer("kernel_size", self.kernel_size, len(self.features))
-        return [
-            ConvLSTM(
-                features,
-                (size, size),
-                peephole=self.peephole,
-                activation=self.activation,
-                dropout=self.dropout,
-                recurrent_dropout=self.recurrent_dropout,
-                reads_input=level != without_input,
-                remat=self.remat,
-                dtype=self.dtype,
-                name=f"{name}_{level}",
-            )
-            for level, (features, size) in enumerate(zip(self.features, kernel_size))
-        ]
+        return recurrent_layers(self, name, without_input)

@@ -8,9 +8,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.cell import Carry
-from jaxconvlstm.checks import check_choice, check_positive, check_rank, per_layer
+from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
-from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, pad_to_multiple
+from jaxconvlstm.layers import limited_sigmoid, pad_to_multiple, recurrent_layers
 from jaxconvlstm.models.feedback import FeedbackModel, check_channels
 
 OUTPUTS = ("sigmoid", "frame", "change")
@@ -77,21 +77,7 @@ class StackedConvLSTM(FeedbackModel):
         check_choice("output", self.output, OUTPUTS)
         check_choice("norm", self.norm, NORMS)
         check_positive("patch_size", self.patch_size)
-        kernel_size = per_layer("kernel_size", self.kernel_size, len(self.features))
-        self.layers = [
-            ConvLSTM(
-                features,
-                (size, size),
-                peephole=self.peephole,
-                activation=self.activation,
-                dropout=self.dropout,
-                recurrent_dropout=self.recurrent_dropout,
-                remat=self.remat,
-                dtype=self.dtype,
-                name=f"layer_{index}",
-            )
-            for index, (features, size) in enumerate(zip(self.features, kernel_size))
-        ]
+        self.layers = recurrent_layers(self)
         norms = {"none": 0, "batch": len(self.features), "batch-between": len(self.features) - 1}
         self.norms = [
             # Keras's epsilon; its momentum, 0.99, lags behind short trainings

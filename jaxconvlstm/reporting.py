@@ -104,9 +104,10 @@ class FrameReport:
             return written
         chosen = spread(len(self._windows), samples).tolist()
         for number, index in enumerate(chosen):
-            written += _draw_film(*self._film(index), self._windows.name(index), folder, number)
-        first = self._film(chosen[0])
-        pictures.step_pictures(*first, folder / "steps", title=self._windows.name(chosen[0]))
+            film, name = self._film(index), self._windows.name(index)
+            written += _draw_film(*film, name, folder, number)
+            if number == 0:
+                pictures.step_pictures(*film, folder / "steps", title=name)
         several = spread(len(self._windows), _GRID_WINDOWS).tolist()
         pictures.grid(
             [self._film(index) for index in several],

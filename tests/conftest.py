@@ -2,11 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Nearly all the time of these tests is LLVM's, optimising code that runs once: without it they
 # are several times faster. XLA's own passes, which rewrite the program, still run.
 _FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST_COMPILE}".strip()
+# What one test or script has compiled, the others load, and so does the next run of the tests.
+_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parent.parent / ".pytest_cache" / "xla"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+for _name, _value in _CACHE.items():
+    os.environ.setdefault(_name, _value)
 # Before the first import of keras, which reads it then.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 

@@ -23,6 +23,7 @@ from jaxconvlstm.config import (
     read_settings,
 )
 from jaxconvlstm.data.datasets import for_other_data, guess_dataset
+from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.presets import PRESETS, describe, preset
 
 
@@ -70,18 +71,23 @@ def parse(arguments: Sequence[str]) -> Arguments:
         config = read_config(Path(first["--out"]))
         default = Arguments(config.data, config.model, config.training)
     else:
-        config = preset(first["--preset"] or _preset_for(first))
-        default = Arguments(
-            _data_for(config.data, first),
-            # The network of --init-from is the one that its weights are of.
-            read_config(Path(first["--init-from"])).model if first["--init-from"] else config.model,
-            config.training,
-        )
+        name = first["--preset"] or _preset_for(first)
+        config = preset(name)
+        model = config.model
+        if first["--init-from"]:
+            # The network is the one that the weights are of.
+            model = read_config(Path(first["--init-from"])).model
+            if first["--preset"] and model.model != config.model.model:
+                raise ConfigError(
+                    f"--init-from {first['--init-from']}: its weights are those of --model "
+                    f"{model.model}, the network of --preset {name} is {config.model.model}"
+                )
+        default = Arguments(_data_for(config.data, first), model, config.training, preset=name)
         if first["--model"]:
             default = _with_model(default, first["--model"])
         if first["--config"]:
             config = Config.load(Path(first["--config"]), default)
-            default = Arguments(config.data, config.model, config.training)
+            default = Arguments(config.data, config.model, config.training, preset=name)
     listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
     return cli.parse(Arguments, arguments, default, f"{__doc__}\nPresets:\n\n{listed}\n")
 
@@ -133,6 +139,8 @@ def main(arguments: Sequence[str]) -> None:
     from jaxconvlstm.trainer import fit
 
     print(describe_device(), flush=True)
+    if parsed.preset is not None:
+        print(f"preset: {parsed.preset}, with what flags change", flush=True)
     if warning := gpu_warning():
         print(warning, flush=True)
     out = parsed.out or default_folder(config.data.dataset)

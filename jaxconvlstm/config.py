@@ -24,7 +24,7 @@ FORECASTERS = ("encoder-forecaster", "pyramid-forecaster")
 _RECURRENT = "features kernel_size layers peephole activation dropout recurrent_dropout remat dtype"
 MODEL_SETTINGS = {
     "frame-predictor": f"{_RECURRENT} downsample output reach",
-    "stacked": f"{_RECURRENT} output norm patch_size",
+    "stacked": f"{_RECURRENT} output reach norm patch_size",
     "encoder-forecaster": f"{_RECURRENT} output patch_size",
     "pyramid-forecaster": f"{_RECURRENT} output",
     "seq2one-lstm": "dropout recurrent_dropout dtype",
@@ -33,7 +33,8 @@ MODEL_SETTINGS = {
 }
 """Which fields of `ModelConfig` mean something for which model."""
 _OUTPUTS = {
-    "stacked": ("frame", "change", "sigmoid"),
+    "frame-predictor": ("frame", "change", "motion", "sigmoid"),
+    "stacked": ("frame", "change", "sigmoid", "filter"),
     "encoder-forecaster": ("frame", "sigmoid"),
     "pyramid-forecaster": ("frame", "sigmoid"),
 }
@@ -258,11 +259,13 @@ class ModelConfig:
     """Number of ConvLSTM layers."""
     downsample: Literal[1, 2, 4, 8, 16] = 2
     """Factor between the picture and the feature map that the layers work on."""
-    output: Literal["frame", "change", "motion", "sigmoid"] = "frame"
+    output: Literal["frame", "change", "motion", "sigmoid", "filter"] = "frame"
     """Predict the frame; its change from the last one; its change from the last one moved on along
-    its motion; or a frame squashed into (0, 1)."""
+    its motion; a frame squashed into (0, 1); or each pixel as a mean of those around it in the last
+    frame, with weights for each place (frames on [0, 1])."""
     reach: int = 10
-    """Largest motion that --output motion looks for, in pixels a frame."""
+    """Largest motion that --output motion looks for, and that --output filter copies along, in
+    pixels a frame."""
     peephole: Literal["none", "channel", "spatial"] = "none"
     """Let the gates see the cell state: with one weight per channel, or per pixel and channel."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -427,12 +430,13 @@ class Config:
 
     def __post_init__(self) -> None:
         data, model, training = self.data, self.model, self.training
-        sigmoid = model.output == "sigmoid" or model.model == "seq2one-lstm"
+        sigmoid = model.output in ("sigmoid", "filter") or model.model == "seq2one-lstm"
         if training.loss == "bce" and not sigmoid:
             raise ConfigError("--loss bce: needs predictions in (0, 1); add --output sigmoid")
         if sigmoid and data.normalize == "mean-std":
             raise ConfigError(
-                "--output sigmoid: predicts within (0, 1), which --normalize mean-std leaves"
+                "--normalize mean-std: leaves [0, 1], in which --output sigmoid and filter and "
+                "--model seq2one-lstm predict"
             )
         if data.split.train == 0:
             raise ConfigError("--split train=0: nothing would be trained on")
@@ -464,12 +468,18 @@ class Config:
                 "names of folders"
             )
         if labelled and not self.classifies:
-            raise ConfigError(f"{data}: has classes; add --model {CLASSIFIERS[0]}")
+            remedy = (
+                "--model convlstm-classifier" if data != "--labels" else "--preset folder-classes"
+            )
+            raise ConfigError(
+                f"{data}: these data have classes, and --model {self.model.model} predicts frames; "
+                f"{remedy} names classes"
+            )
         if self.classifies != (self.training.loss == "cross-entropy"):
             wanted = "cross-entropy" if self.classifies else "another: it is of classes"
             raise ConfigError(f"--loss {self.training.loss}: expected {wanted}")
         if self.classifies:
-            for name in ("horizon", "eval_steps", "tile"):
+            for name in ("target_frames", "horizon", "eval_steps", "tile"):
                 if getattr(self.data, name) != getattr(DataConfig, name):
                     raise ConfigError(f"{flag(name)}: no frames are predicted, but classes")
 

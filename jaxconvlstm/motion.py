@@ -1,4 +1,4 @@
-"""Motion between two frames by block matching, and moving a frame along it; no parameters.
+"""Motion between two frames by block matching, and moving a frame along; no parameters.
 
 What radar extrapolation and video coding have long done, and what a network learns only slowly
 from few films: to look where each part of the picture came from.
@@ -8,11 +8,14 @@ References:
   Nowcasting" (ROVER): extrapolation along a flow.
   Kendall et al. 2017, "End-to-End Learning of Geometry and Context for Deep Stereo Regression",
   section 3.4: the soft minimum over a volume of matching costs.
+  De Brabandere et al. 2016, "Dynamic Filter Networks", section 3.2: a filter for each place.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from jaxconvlstm.conv import convolve
 
 # Frames are matched at half resolution, and costs summed over blocks of 8 x 8 pixels and their
 # neighbours: 24 x 24 pixels, enough to hold an edge or a texture nearly everywhere.
@@ -101,6 +104,39 @@ def warp(
     upper = at(top, left) * (1 - across) + at(top, right) * across
     lower = at(bottom, left) * (1 - across) + at(bottom, right) * across
     return upper * (1 - down) + lower * down
+
+
+def filter_locally(
+    frames: Float[Array, "*leading height width channels"],
+    filters: Float[Array, "*leading rows columns positions"],
+) -> Float[Array, "*leading height width channels"]:
+    """Each pixel as a weighted sum of those around it, with weights for each place.
+
+    A filter that is 1 at one position moves what is there by as much; others blur or fade it.
+
+    Args:
+      frames: outside of them their edge goes on.
+      filters: weights of the `side * side` positions around a pixel, row by row, `side` odd; one
+        filter for each block of `height / rows` by `width / columns` pixels.
+
+    Returns:
+      `result(y, x) = sum over (i, j) of filters(i, j) * frames(y + i - side//2, x + j - side//2)`,
+      in the shape of `frames`.
+    """
+    *leading, height, width, channels = frames.shape
+    rows, columns, positions = filters.shape[-3:]
+    side = round(positions**0.5)
+    half = side // 2
+    planes = jnp.moveaxis(frames, -1, -3).reshape((-1, height, width, 1))
+    planes = jnp.pad(planes, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
+    # A convolution whose kernel is the identity lays the positions side by side.
+    identity = jnp.eye(positions, dtype=frames.dtype).reshape((side, side, 1, positions))
+    around = convolve(planes, identity, ((0, 0), (0, 0)))
+    blocks = (channels, rows, height // rows, columns, width // columns, positions)
+    around = around.reshape((*leading, *blocks))
+    weighted = around * filters[..., None, :, None, :, None, :]
+    sums = jnp.sum(weighted, axis=-1).reshape((*leading, channels, height, width))
+    return jnp.moveaxis(sums, -3, -1)
 
 
 def _mean_pool(frames: Array, block: int) -> Array:

@@ -54,7 +54,8 @@ def receptive_reach(config: ModelConfig) -> float:
     yet by the convolution of its hidden state, which is of the frame before. It is exact for the
     pixel and the side that see least: an even kernel sees one pixel less to the top and left, a
     pixel at the edge of a block of the feature map less than one in its middle. With
-    `output="motion"`, what is seen may come from `config.reach` pixels further.
+    `output="motion"`, what is seen may come from `config.reach` pixels further; with "filter", it
+    is copied from no further.
 
     Returns:
       Pixels; infinity for models that see the whole frame at once.
@@ -70,7 +71,7 @@ def receptive_reach(config: ModelConfig) -> float:
         least = min(least, pixel - span[0] * side, (span[1] + 1) * side - 1 - pixel)
     if config.output == "motion":
         least += config.reach // 2 * 2  # matching is two pixels fine
-    return least
+    return min(least, config.reach) if config.output == "filter" else least
 
 
 def _path(config: ModelConfig) -> list[Layer]:
@@ -225,8 +226,8 @@ def warnings_for(config: Config, films: np.ndarray) -> list[str]:
         cause, remedy = "--target-frames 1", "--target-frames 5"
     if cause:
         found.append(
-            f"training never feeds back its own output ({cause}): what is predicted after the "
-            f"first frame may leave trails or fade; {remedy} trains on it"
+            f"training never feeds back its own output ({cause}): the next frame is what it is "
+            f"for, and those predicted after it may leave trails or fade; {remedy} trains on them"
         )
     return found
 
@@ -234,7 +235,7 @@ def warnings_for(config: Config, films: np.ndarray) -> list[str]:
 def _flags_of_reach(config: ModelConfig) -> str:
     """The flags on which the reach of this model depends, e.g. "--kernel-size or --layers"."""
     names = ["kernel_size", "layers", "downsample", "patch_size"]
-    names += ["reach"] if config.output == "motion" else []
+    names += ["reach"] if config.output in ("motion", "filter") else []
     settings = MODEL_SETTINGS[config.model].split()
     flags = [flag(name) for name in names if name in settings]
     return f"{', '.join(flags[:-1])} or {flags[-1]}"

@@ -120,7 +120,7 @@ def test_data_settings_that_mean_nothing_are_refused(settings, message) -> None:
 
 
 def test_a_sigmoid_cannot_predict_standardised_values() -> None:
-    with pytest.raises(ConfigError, match="--normalize mean-std leaves"):
+    with pytest.raises(ConfigError, match="--normalize mean-std: leaves"):
         Config(DataConfig(normalize="mean-std"), ModelConfig(output="sigmoid"))
 
 
@@ -132,7 +132,7 @@ TRAINING = TrainingConfig(loss="cross-entropy")
     "sections, message",
     [
         ({"model": CLASSES["model"], "training": TRAINING}, "--labels folders"),
-        ({"data": CLASSES["data"]}, "add --model convlstm-classifier"),
+        ({"data": CLASSES["data"]}, "these data have classes.*names classes"),
         (CLASSES, "--loss mse: expected cross-entropy"),
         ({"training": TRAINING}, "--loss cross-entropy"),
         (

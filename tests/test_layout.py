@@ -14,7 +14,7 @@ LEVELS = {
     "config": 2,
     "presets": 3,
     "conv": 2,
-    "motion": 0,
+    "motion": 3,
     "cell": 3,
     "layers": 4,
     "similarity": 1,

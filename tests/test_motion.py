@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxconvlstm.models import FramePredictor
-from jaxconvlstm.motion import match, warp
+from jaxconvlstm.motion import filter_locally, match, warp
 
 
 def texture(height: int, width: int, channels: int = 1) -> jax.Array:
@@ -144,3 +144,20 @@ def test_motion_is_causal() -> None:
     first, second = all_predictions(film), all_predictions(other)
     np.testing.assert_array_equal(first[:4], second[:4])
     assert np.abs(first[4] - second[4]).max() > 0.01
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 3)])
+def test_each_block_has_its_own_filter(float64: None, block: tuple[int, int]) -> None:
+    generator = np.random.default_rng(0)
+    frames = generator.normal(size=(2, 3, 4, 6, 2))
+    filters = generator.normal(size=(2, 3, 4 // block[0], 6 // block[1], 25))
+    padded = np.pad(frames, ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    expected = np.zeros_like(frames)
+    for y in range(4):
+        for x in range(6):
+            weights = filters[:, :, y // block[0], x // block[1]].reshape((2, 3, 5, 5))
+            around = padded[:, :, y : y + 5, x : x + 5]
+            expected[:, :, y, x] = np.einsum("btij,btijc->btc", weights, around)
+    arrays = jnp.asarray(frames), jnp.asarray(filters)
+    np.testing.assert_allclose(filter_locally(*arrays), expected, rtol=0, atol=1e-12)
+    check_grads(lambda *a: filter_locally(*map(jnp.asarray, a)), arrays, order=1, modes=["rev"])

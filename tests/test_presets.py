@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 import jaxconvlstm as jcl
+import train
 from jaxconvlstm import presets
 from jaxconvlstm.config import MODEL_SETTINGS, Config
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.run_folder import write_json
 from tests.test_scripts import run
 
 CLASSES = [name for name in presets.PRESETS if presets.preset(name).classifies]
@@ -122,3 +125,11 @@ def test_every_preset_is_described_and_stands_in_the_readme() -> None:
 def test_a_preset_is_its_own_configuration_file(name: str) -> None:
     config = presets.preset(name)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_weights_of_one_network_do_not_start_the_preset_of_another(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", presets.preset("moving-mnist").to_json())
+    flags = ["--data", "digits.gz", "--init-from", str(tmp_path), "--preset"]
+    assert train.parse([*flags, "moving-mnist"]).preset == "moving-mnist"
+    with pytest.raises(ConfigError, match=r"of --model frame-predictor, .* is encoder-forecaster"):
+        train.parse([*flags, "encoder-forecaster"])

@@ -17,6 +17,7 @@ Tree = Any
 VARIANTS = [
     dict(output="change"),
     dict(norm="batch", patch_size=2, kernel_size=(2, 3), activation="relu"),
+    dict(output="filter", reach=1, patch_size=2),
 ]
 
 
@@ -53,7 +54,7 @@ def dependence(function: Any, film: jax.Array) -> np.ndarray:
     return np.asarray(jnp.abs(slopes).max((1, 3, 4, 5)) > 0)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=["change", "batch"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=["change", "batch", "filter"])
 def test_reading_all_frames_at_once_is_reading_them_one_by_one(variant: dict[str, Any]) -> None:
     with jax.enable_x64(True):
         model = small(dtype=jnp.float64, **variant)
@@ -280,6 +281,37 @@ def test_sigmoid_stays_between_0_and_1_where_the_frame_does_not() -> None:
     squashed = predict(small(), variables, inputs, steps=3)
     assert bool(((squashed > 0) & (squashed < 1)).all())
     assert jnp.abs(predict(small(output="frame"), variables, inputs, steps=3)).max() > 10
+
+
+def test_what_a_filter_copies_stays_as_it_is_however_often_it_is_fed_back() -> None:
+    model = small(output="filter", reach=2, patch_size=2, channels=3)
+    inputs = jnp.asarray(np.random.default_rng(0).random((2, 3, 8, 10, 3)), jnp.float32)
+    variables = jax.tree.map(jnp.zeros_like, random_variables(model, inputs))
+    # Of 5 x 5 positions the one below and two to the right, with all of the weight.
+    variables["params"]["head"]["bias"] = 100.0 * jax.nn.one_hot(5 * 3 + 4, 26 + 12)
+    predictions = predict(model, variables, inputs, steps=3)
+    below = np.pad(np.asarray(inputs[:, -1]), ((0, 0), (0, 3), (0, 6), (0, 0)), mode="edge")
+    for step in (1, 2, 3):
+        expected = below[:, step:, 2 * step :][:, :8, :10]
+        np.testing.assert_allclose(predictions[:, step - 1], expected, atol=1e-6)
+
+
+def test_an_untrained_filter_gives_half_of_the_weight_to_the_pixel_itself() -> None:
+    model = small(output="filter", reach=1)
+    frame = jnp.zeros((1, 1, 5, 6, 1)).at[0, 0, 2, 2].set(1.0)
+    predicted, _ = model.init_with_output(jax.random.key(0), frame)
+    # 9 of 18 parts for the middle, one for each of the 8 around it, one for what is drawn: 1/2.
+    expected = np.full((5, 6), 0.5 / 18)
+    expected[1:4, 1:4] += 1 / 18
+    expected[2, 2] += 8 / 18
+    np.testing.assert_allclose(predicted[0, 0, :, :, 0], expected, atol=1e-6)
+
+
+def test_a_filter_stays_between_0_and_1_with_the_frames() -> None:
+    model = small(output="filter", reach=2)
+    inputs = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 3, 5, 6, 1)), jnp.float32)
+    predictions = predict(model, random_variables(model, inputs), inputs, steps=4)
+    assert float(predictions.min()) >= 0 and float(predictions.max()) <= 1 + 1e-6
 
 
 def test_one_variable_tree_for_any_number_of_steps() -> None:

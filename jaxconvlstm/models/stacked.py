@@ -12,8 +12,9 @@ from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
 from jaxconvlstm.layers import limited_sigmoid, pad_to_multiple, recurrent_layers
 from jaxconvlstm.models.feedback import FeedbackModel, check_channels
+from jaxconvlstm.motion import filter_locally
 
-OUTPUTS = ("sigmoid", "frame", "change")
+OUTPUTS = ("sigmoid", "frame", "change", "filter")
 NORMS = ("none", "batch", "batch-between")
 
 
@@ -56,7 +57,11 @@ class StackedConvLSTM(FeedbackModel):
         last. Frames whose sides it does not divide are padded with their edge, and the prediction
         is cropped.
       output: "sigmoid" squashes the prediction into (0, 1), as binary cross-entropy needs; "frame"
-        predicts the next frame itself; "change" the difference from the last one.
+        predicts the next frame itself; "change" the difference from the last one; "filter" makes
+        each pixel a mean of those around it in the last frame and of one that is drawn anew, in
+        (0, 1), with weights from a softmax, shared by the pixels of a patch: what has moved is
+        copied, so that it stays sharp when it is fed back.
+      reach: with "filter", how far away a pixel may be copied from, down and across, in pixels.
       peephole, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`.
     """
 
@@ -67,6 +72,7 @@ class StackedConvLSTM(FeedbackModel):
     norm: str = "none"
     patch_size: int = 1
     output: str = "sigmoid"
+    reach: int = 10
     peephole: str | None = None
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
@@ -84,11 +90,12 @@ class StackedConvLSTM(FeedbackModel):
             nn.BatchNorm(momentum=0.9, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
             for index in range(norms[self.norm])
         ]
-        # A change of zero, persistence, is where to start from.
+        # Persistence is where to start from: a change of zero, filters that are all alike.
         zeros, random = nn.initializers.zeros_init(), nn.initializers.glorot_uniform()
+        self.positions = (2 * self.reach + 1) ** 2 if self.output == "filter" else 0
         self.head = CausalConv(
-            self.channels * self.patch_size**2,
-            kernel_init=zeros if self.output == "change" else random,
+            self.channels * self.patch_size**2 + (self.positions and self.positions + 1),
+            kernel_init=zeros if self.output in ("change", "filter") else random,
             dtype=self.dtype,
             name="head",
         )
@@ -143,10 +150,22 @@ class StackedConvLSTM(FeedbackModel):
 
     def _picture(self, decoded: Array, frames: Array) -> Array:
         height, width = frames.shape[-3:-1]
+        if self.output == "filter":
+            return self._filtered(decoded, frames)[..., :height, :width, :]
         decoded = depth_to_space(decoded, self.patch_size)[..., :height, :width, :]
         if self.output == "change":
             return frames.astype(decoded.dtype) + decoded
         return limited_sigmoid(decoded) if self.output == "sigmoid" else decoded
+
+    def _filtered(self, decoded: Array, frames: Array) -> Array:
+        """The frames, padded to whole patches, as `output="filter"` makes the next ones."""
+        logits, drawn = jnp.split(decoded, [self.positions + 1], axis=-1)
+        # So that the untrained network gives the pixel in the middle half of the weight.
+        middle = jnp.log(self.positions) * nn.one_hot(self.positions // 2, self.positions + 1)
+        shares = nn.softmax(logits + jnp.expand_dims(middle, range(logits.ndim - 1)))
+        frames = pad_to_multiple(frames, self.patch_size).astype(decoded.dtype)
+        copied = filter_locally(frames, shares[..., :-1])
+        return copied + depth_to_space(shares[..., -1:] * limited_sigmoid(drawn), self.patch_size)
 
 
 class CausalConv(nn.Module):

@@ -231,7 +231,8 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
         folders.add(make_folder(folder))
         np.save(folder / "forecast.npy", future)
         given, shown = (values.display(np.asarray(values.scale(part))) for part in (frames, future))
-        whole = future.dtype in (np.uint8, np.uint16)
+        # Bytes as they are; black and white, or other values, as a picture shows them.
+        whole = future.dtype in (np.uint8, np.uint16) and parsed.data.threshold is None
         saved = future if whole else np.rint(shown.clip(0, 1) * 255).astype(np.uint8)
         digits = max(3, len(str(steps)))
         for index, picture in enumerate(saved, start=1):

@@ -24,14 +24,14 @@ DIGITS, PICTURES = "DIGITS", "PICTURES"
 RUNS: dict[str, str] = {
     "moving-squares": "",
     "moving-squares-stack": "",
-    "seq2one": f"--data {PICTURES} --epochs 5",
+    "seq2one": f"--data {PICTURES} --epochs 10",
     "seq2one-lstm": f"--data {PICTURES} --epochs 5",
     "moving-mnist": f"--data {DIGITS}",
     "next-frame": f"--data {DIGITS}",
     "next-frame-ghosting": f"--data {DIGITS}",
-    "keras-moving-mnist": f"--data {DIGITS} --batch-size 2 --epochs 2 --steps-per-epoch 20",
-    "encoder-forecaster": f"--data {DIGITS} --batch-size 4 --epochs 2 --steps-per-epoch 50",
-    "encoder-forecaster-pyramid": f"--data {DIGITS} --batch-size 2 --epochs 1 --steps-per-epoch 30",
+    "keras-moving-mnist": f"--data {DIGITS} --batch-size 2 --epochs 3 --steps-per-epoch 30",
+    "encoder-forecaster": f"--data {DIGITS} --batch-size 4 --epochs 2 --steps-per-epoch 65",
+    "encoder-forecaster-pyramid": f"--data {DIGITS} --batch-size 2 --epochs 1 --steps-per-epoch 45",
     "moving-lines": "",
     "moving-lines-convlstm": "",
 }

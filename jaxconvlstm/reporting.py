@@ -96,6 +96,11 @@ class FrameReport:
             if key in result["model"]
         ]
         print("in other dialects (persistence): " + ", ".join(others))
+        if self._first_lead < 1:
+            print(
+                "means and sums are over all of these frames; those up to lead 1 are predicted one "
+                "step ahead, from the true frames before them"
+            )
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
         """See `Report.draw`."""

@@ -145,6 +145,12 @@ def check_frames(model: Any, frames: Any) -> tuple[np.ndarray, bool]:
         raise ConfigError(
             f"frames: NaN or infinity at {where}; a model trained with --nan mask takes them"
         )
+    threshold = model.config.data.threshold
+    if threshold is not None and (frames.min() < 0 or frames.max() > 1):
+        raise ConfigError(
+            f"frames: trained on 0 and 1 (--threshold {threshold:g}), got {frames.min():g} to "
+            f"{frames.max():g}; give (frames >= {threshold:g}).astype(frames.dtype)"
+        )
     return (frames if frames.ndim == 5 else frames[None]), frames.ndim == 5
 
 

@@ -32,6 +32,7 @@ from jaxconvlstm.optimization import make_optimizer, make_schedule
 from jaxconvlstm.progress import Meter, Progress
 from jaxconvlstm.reach import warnings_for
 from jaxconvlstm.resuming import check_same_run, with_absolute_paths
+from jaxconvlstm.rollout import plural
 from jaxconvlstm.run_folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.samples import Samples
 from jaxconvlstm.signals import StopSignals
@@ -198,7 +199,8 @@ class _Training:
         done = step >= self.total_steps or self.stopped_early
         finished = done and not self._validation_due(step)
         if finished:
-            print(f"{self.folder.path}: finished already, at step {step}")
+            reason = ", as the validation loss got no better" if self.stopped_early else ""
+            print(f"{self.folder.path}: finished already, at step {step}{reason}")
         else:
             self.folder.write_config(self.config)
             self.folder.write_split(self.dataset.split_record())
@@ -380,13 +382,15 @@ class _Training:
             )
             if self.plateau.update(loss):
                 state = state.replace(rate_scale=jax.numpy.float32(self.plateau.scale))
+                waited = plural(self.plateau.patience, "epoch")
                 progress.say(
-                    f"no better for {self.plateau.patience} epochs: the learning rate is now "
-                    f"{self.plateau.scale:g} times the schedule's"
+                    f"no better for {waited}: the learning rate is now {self.plateau.scale:g} "
+                    "times the schedule's"
                 )
             if self.patience.update(loss) and epoch < self.settings.epochs:
                 self.stopped_early = True
-                progress.say(f"no better for {self.patience.patience} epochs: training ends early")
+                waited = plural(self.patience.patience, "epoch")
+                progress.say(f"no better for {waited}: training ends early")
         # Before the pictures: what goes wrong there must not count this epoch twice.
         self.validated_epochs = epoch
         self._save(state, step, loss)
@@ -460,7 +464,8 @@ class _Training:
         self.best = None if meta["best"] is None else (meta["best"]["loss"], meta["best"]["step"])
         self.plateau = self.plateau.restored(meta["plateau"])
         self.patience = self.patience.restored(meta["patience"])
-        self.stopped_early = meta["stopped_early"]
+        # More patience than before may go on.
+        self.stopped_early = meta["stopped_early"] and self.patience.over
         if isinstance(self.task, Forecasting):
             # More epochs must not bring back true frames that were gone already.
             self.task = dataclasses.replace(self.task, sampling_steps=meta["sampling_steps"])

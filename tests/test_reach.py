@@ -257,7 +257,7 @@ def test_models_that_feed_nothing_back_anyway() -> None:
     forecaster = ModelConfig("encoder-forecaster", kernel_size=(5,), layers=2, patch_size=4)
     assert warned(forecaster, target_frames=1) == []
     config = Config(
-        DataConfig(dataset="moving-lines", target_frames=1),
+        DataConfig(dataset="moving-lines", input_frames=2),
         ModelConfig("convlstm-classifier", kernel_size=(1,), layers=1, downsample=1),
         TrainingConfig(loss="cross-entropy"),
     )

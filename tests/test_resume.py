@@ -98,7 +98,9 @@ def test_a_run_with_everything_goes_on_as_if_never_stopped(
         assert one == other
 
 
-def test_early_stopping_ends_a_run_for_good(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     training = dataclasses.replace(
         EVERYTHING.training, learning_rate=1e-12, early_stopping=1, reduce_on_plateau=None, ema=0.0
     )
@@ -108,6 +110,10 @@ def test_early_stopping_ends_a_run_for_good(tmp_path: Path, capsys: pytest.Captu
     assert "training ends early" in capsys.readouterr().out
     assert jcl.fit(config, tmp_path, resume="must").step == result.step
     assert "finished already" in capsys.readouterr().out
+    patient = dataclasses.replace(training, early_stopping=12)
+    more = jcl.fit(dataclasses.replace(config, training=patient), tmp_path, resume="must")
+    assert more.step == 12
+    assert "going on with --early-stopping 12, was 1" in capsys.readouterr().out
 
 
 def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What research code gets from a run folder."""
 
+import dataclasses
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -105,3 +106,15 @@ def test_no_run_no_model(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(jcl.CheckpointError, match="run folder"):
             jcl.load(place)
+
+
+def test_black_and_white_is_asked_for_where_that_was_learned(model: jcl.Predictor) -> None:
+    data = dataclasses.replace(model.config.data, threshold=128.0)
+    config = dataclasses.replace(model.config, data=data)
+    values = dataclasses.replace(model.values, high=1.0)
+    strict = jcl.Predictor(model.module, model.variables, config, values, model.channels)
+    frames = film(3, 12, 16)
+    with pytest.raises(jcl.ConfigError, match=r"trained on 0 and 1 \(--threshold 128\)"):
+        strict.predict(frames)
+    future = strict.predict((frames >= 128).astype(frames.dtype))
+    assert future.dtype == np.uint8 and future.max() <= 1

@@ -161,8 +161,8 @@ def with_public_data(config: DataConfig) -> DataConfig:
     kind = public.FILES[config.data].dataset
     if kind != config.dataset:
         raise ConfigError(
-            f"--data {config.data}: is public data for --dataset {kind}; there is no file or "
-            "folder of that name"
+            f"--data {config.data}: these public data are read as --dataset {kind}, not as "
+            f"{config.dataset}; without --dataset and --preset that is known"
         )
     return dataclasses.replace(config, data=public.resolve(config.data))
 

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from jaxconvlstm.data.arrays.stored_array import one_line
 from jaxconvlstm.data.pictures.picture_file import printable
@@ -85,6 +86,8 @@ def resolve(name_or_path: str) -> str:
     pooch.get_logger().setLevel("WARNING")
     try:
         pooch.retrieve(file.url, f"md5:{file.md5}", path.name, folder, downloader=_Download(name))
+    except requests.ConnectionError as error:
+        raise _to_do(name, path, f"no connection to {urlsplit(file.url).hostname}") from error
     except requests.RequestException as error:
         raise _to_do(name, path, f"cannot be downloaded: {one_line(error)}") from error
     except ValueError as error:  # What was downloaded is gone again.

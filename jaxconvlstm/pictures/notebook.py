@@ -203,7 +203,10 @@ def show(*films: Any, frames_per_second: float = 5, title: str = "") -> Picture:
 
 def _check(name: str, film: Any) -> np.ndarray:
     """As an array of real numbers with pixels; or a `ConfigError`."""
-    array = np.asarray(film)
+    try:
+        array = np.asarray(film)
+    except ValueError:
+        raise ConfigError(f"{name}: expected an array, got a {type(film).__name__}") from None
     if array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     if array.dtype.kind not in "buif":

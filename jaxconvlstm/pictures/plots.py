@@ -61,6 +61,9 @@ def curves(
             panel.plot(leads, scores.get(key, ()), markersize=4, label=name, **look)
         _decorate(panel, CURVE_TITLES.get(key, key), "lead time in frames")
         panel.margins(x=0.05, y=0.1)
+        if all(len(scores.get(key, ())) <= 1 for scores in per_lead.values()):
+            # Of two points alone only their distance from 0 says how far they are apart.
+            panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         if not any(np.isfinite(scores.get(key, ())).any() for scores in per_lead.values()):
             panel.text(0.5, 0.5, "no value", transform=panel.transAxes, ha="center", va="center")
             panel.set(xticks=[], yticks=[])

@@ -165,6 +165,9 @@ def moving_mnist() -> Config:
     """Two moving digits, 10 frames given and 10 predicted.
 
     python train.py --preset moving-mnist --data digits.gz --out RUN
+
+    8 minutes; mean squared error 0.52 of persistence's: far more training is needed, as predictions
+    still fade within five frames.
     """
     return Config(
         _digits(),
@@ -219,7 +222,7 @@ def next_frame_ghosting() -> Config:
 
     python train.py --preset next-frame-ghosting --data digits.gz --out RUN
 
-    8 minutes; fed back five times, trail 0.64, and the whole way stays visible.
+    12 minutes; fed back five times, trail 0.64, and the whole way stays visible.
     """
     return Config(
         _digits(
@@ -280,6 +283,9 @@ def encoder_forecaster() -> Config:
     """Shi et al. 2015: peepholes, states copied into a forecaster that reads nothing.
 
     python train.py --preset encoder-forecaster --data digits.gz --out RUN
+
+    After 130 steps of 4 films, 8 minutes, mean squared error 0.54 of persistence's: far more
+    training is needed, as predictions still fade within five frames.
     """
     return Config(
         _digits(),

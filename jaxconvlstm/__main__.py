@@ -12,6 +12,7 @@ from jaxconvlstm.errors import ConfigError
 TOOLS = {
     "inspect": ("jaxconvlstm.inspection", "what data hold, what looks wrong, and pictures of them"),
     "pathlist": ("jaxconvlstm.pathlist", "write a path list of a folder of pictures"),
+    "verify": ("jaxconvlstm.verification", "whether every checkpoint of a run is whole"),
 }
 
 HELP = """Tools beside train.py and eval.py:
@@ -20,9 +21,10 @@ HELP = """Tools beside train.py and eval.py:
 
 python -m jaxconvlstm inspect --data DIR               # look at data before training
 python -m jaxconvlstm pathlist --data DIR --out F.txt  # list windows, to edit by hand
+python -m jaxconvlstm verify RUN                       # read every byte of a run's checkpoints
 python -m jaxconvlstm TOOL --help                      # all flags of a tool
 
-Exit codes: 0 done, 2 a flag, 3 the data, 6 disk or memory, 130 interrupted."""
+Exit codes: 0 done, 2 a flag, 3 the data, 4 a checkpoint, 6 disk or memory, 130 interrupted."""
 
 
 def dispatch(arguments: Sequence[str]) -> None:

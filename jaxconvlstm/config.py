@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jaxconvlstm.checks import check_choice, check_positive, per_layer
 from jaxconvlstm.errors import ConfigError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CLASSIFIERS = ("convlstm-classifier", "cnn-lstm")
 """Models that name a class; the others predict frames."""
 FORECASTERS = ("encoder-forecaster", "pyramid-forecaster")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxconvlstm import pictures
+from jaxconvlstm import manifest, pictures
 from jaxconvlstm.config import Config
 from jaxconvlstm.data import split_file
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
@@ -33,7 +33,7 @@ def default_folder(name: str) -> Path:
 
 def holds_run(folder: Path) -> bool:
     """Whether `folder` holds a run that has saved something; one that has not starts anew."""
-    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS_NAME).glob("[0-9]*"))
+    return any(map(manifest.is_finished, (folder / CHECKPOINTS_NAME).glob("[0-9]*")))
 
 
 def read_config(folder: Path) -> Config:

@@ -444,7 +444,7 @@ class _Training:
         }
         if state.average is not None:
             items["trained"] = state.variables["params"]
-        self.checkpoints.save(step, items, val_loss, replace=step in self.checkpoints.steps())
+        self.checkpoints.save(step, items, val_loss)
         self.saved_step = step
 
     def _restore(self, state: TrainState) -> tuple[TrainState, int]:

@@ -1,6 +1,8 @@
 """Checkpoints: what is kept, what is best, and clear words when something does not fit."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxconvlstm import manifest, verification
 from jaxconvlstm.checkpoint import Checkpoints
 from jaxconvlstm.config import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError
@@ -64,7 +67,7 @@ def test_a_step_can_be_replaced(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, writable=True) as checkpoints:
         checkpoints.save(1, items(1), None)
         checkpoints.wait()
-        checkpoints.save(1, items(9), 0.5, replace=True)
+        checkpoints.save(1, items(9), 0.5)
         checkpoints.wait()
         loaded = checkpoints.load(1, {"variables": items(1)["variables"]})
         assert loaded["variables"]["params"]["a"]["kernel"][0, 0] == 9
@@ -105,11 +108,127 @@ def test_an_empty_folder_holds_no_checkpoint(tmp_path: Path) -> None:
         checkpoints.choose()
 
 
-def test_a_damaged_meta_is_one_clear_line(tmp_path: Path) -> None:
+def files_of(step: Path) -> list[Path]:
+    return sorted(path for path in step.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped": flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "deleted": Path.unlink,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps, the second of which is the better one."""
+    folder = tmp_path_factory.mktemp("whole")
+    save(folder, {1: 0.5, 2: 0.4})
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damage_to_any_file_is_loaded(
+    damage: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    files = [path.relative_to(whole) for path in files_of(whole / "2")]
+    assert len(files) > 10
+    for number, name in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole, folder)
+        DAMAGES[damage](folder / name)
+        unfinished = name.name == manifest.NAME and damage == "deleted"
+        with Checkpoints(folder) as checkpoints:
+            assert checkpoints.choose("last") == checkpoints.choose("best") == 1, name
+            assert unfinished or "step 2 is damaged" in capsys.readouterr().err
+            with pytest.raises(CheckpointError, match="no step 2" if unfinished else "is damaged"):
+                checkpoints.choose("2")
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_the_number_of_a_lost_step_is_free_again(
+    unfinished: bool, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    step = tmp_path / "copy" / "2"
+    if unfinished:
+        (step / manifest.NAME).unlink()
+    else:
+        (step / "metrics" / "metrics").write_text("{")
+    with Checkpoints(tmp_path / "copy", writable=True) as checkpoints:
+        assert checkpoints.steps() == [1]
+        said = "was never finished being saved; removed" if unfinished else "set aside"
+        assert said in capsys.readouterr().err
+        assert (tmp_path / "copy" / "2.damaged").is_dir() != unfinished
+        checkpoints.save(2, items(2), 0.4)
+        checkpoints.wait()
+        assert checkpoints.choose("best") == 2
+
+
+def test_several_steps_without_a_manifest_are_not_touched(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    for step in ("1", "2"):
+        (tmp_path / "copy" / step / manifest.NAME).unlink()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match=r"steps 1, 2 have no manifest"):
+        Checkpoints(tmp_path / "copy", writable=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_steps_damaged_is_the_end_of_it(tmp_path: Path) -> None:
+    save(tmp_path, {1: 0.5, 2: 0.4})
+    for step in ("1", "2"):
+        flip(files_of(tmp_path / step)[0])
+    before = sorted(tmp_path.rglob("*"))
+    for writable in (False, True):
+        with (
+            pytest.raises(CheckpointError, match=r"step \d is damaged .*; step \d is damaged"),
+            Checkpoints(tmp_path, writable=writable) as checkpoints,
+        ):
+            checkpoints.choose("last")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
     save(tmp_path, {1: None})
-    for path in (tmp_path / "1" / "meta").rglob("*"):
-        if path.is_file():
-            path.write_text(json.dumps([1])[:2])
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError) as caught:
-        checkpoints.load_meta(1)
-    assert "\n" not in str(caught.value)
+    (tmp_path / "outside").write_text("x")
+    contents = manifest.read(tmp_path / "1")
+    contents["files"]["../outside"] = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    text = {"sha256": manifest._digest_of(contents), "contents": contents}
+    (tmp_path / "1" / manifest.NAME).write_text(json.dumps(text))
+    assert manifest.damage(tmp_path / "1") == ["../outside lies elsewhere"]
+    (tmp_path / "2").symlink_to(tmp_path / "1")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [1]
+
+
+def test_the_manifest_says_what_was_saved(tmp_path: Path) -> None:
+    save(tmp_path, {3: 0.25})
+    contents = manifest.read(tmp_path / "3")
+    assert contents["format_version"] == FORMAT_VERSION and contents["step"] == 3
+    assert contents["leaves"]["variables"]["params/a/kernel"] == [[3, 4], "float32"]
+    assert set(contents["files"]) == {
+        str(path.relative_to(tmp_path / "3"))
+        for path in (tmp_path / "3").rglob("*")
+        if path.is_file() and path.name != manifest.NAME
+    }
+
+
+def test_verify_names_the_state_of_every_step(tmp_path: Path, capsys: Any) -> None:
+    save(tmp_path / "checkpoints", {1: 0.25, 2: None, 3: 0.5})
+    verification.main([str(tmp_path)])
+    assert capsys.readouterr().out.count(": whole, ") == 3
+    (tmp_path / "checkpoints" / "1" / manifest.NAME).unlink()
+    flip(files_of(tmp_path / "checkpoints" / "2")[0])
+    with pytest.raises(CheckpointError, match="2 of 3 steps"):
+        verification.main([str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 1: was never finished being saved"
+    assert lines[1].startswith("step 2: damaged: ") and "validation loss 0.5" in lines[2]

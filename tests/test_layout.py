@@ -48,6 +48,7 @@ LEVELS = {
     "survey": 5,
     "suspicions": 5,
     "scenes": 5,
+    "manifest": 0,
     "checkpoint": 6,
     "run_folder": 6,
     "evaluation": 7,
@@ -62,6 +63,7 @@ LEVELS = {
     "cli": 10,
     "inspection": 11,
     "pathlist": 11,
+    "verification": 11,
 }
 CORE = (
     *("conv", "motion", "cell", "layers", "models", "tiles", "losses", "metrics", "similarity"),

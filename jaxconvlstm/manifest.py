@@ -1,0 +1,109 @@
+"""Manifests: the digest of every file of a checkpoint, so that damage is never loaded.
+
+Orbax says when a step is complete, but not that a byte of it has changed since: arrays restore with
+other values, and nothing tells. So a complete step gets a manifest, the last file of it that is
+written and the first that is read. A step without one was never finished.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+NAME = "manifest.json"
+LARGEST = 64 * 2**20
+"""Bytes of the largest manifest that is read."""
+
+
+def write(step: Path, about: dict[str, Any]) -> None:
+    """Writes the manifest of a complete step: whole and durably, or not at all.
+
+    Args:
+      step: the step's folder.
+      about: what the manifest says beside the files; JSON.
+
+    Raises:
+      OSError: there is no room, or the folder cannot be written to.
+    """
+    files = {
+        name: {"bytes": (step / name).stat().st_size, "sha256": _digest(step / name)}
+        for name in _names(step)
+    }
+    contents = {**about, "files": files}
+    text = json.dumps({"sha256": _digest_of(contents), "contents": contents}, indent=1)
+    temporary = step / f".{NAME}.tmp"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(step / NAME)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    for folder in (step, step.parent):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_finished(step: Path) -> bool:
+    """Whether a folder is a step with a manifest; a link to one elsewhere is not."""
+    return step.name.isdecimal() and not step.is_symlink() and (step / NAME).is_file()
+
+
+def read(step: Path) -> dict[str, Any]:
+    """What `write` was given and `files`; empty if the manifest itself is damaged."""
+    try:
+        with (step / NAME).open("rb") as file:
+            parsed = json.loads(file.read(LARGEST + 1)[:LARGEST])
+        contents = parsed["contents"]
+        whole = _digest_of(contents) == parsed["sha256"] and isinstance(contents["files"], dict)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return contents if whole else {}
+
+
+def damage(step: Path) -> list[str]:
+    """What is wrong with the files of a finished step, a phrase each; nothing if it is whole."""
+    files = read(step).get("files")
+    if files is None:
+        return [f"{NAME} is damaged"]
+    found = []
+    for name, expected in sorted(files.items()):
+        path = step / name
+        try:
+            # No manifest leads out of its step: what it names must be a plain file below.
+            if path.is_symlink() or not path.resolve().is_relative_to(step.resolve()):
+                found.append(f"{name} lies elsewhere")
+            elif path.stat().st_size != expected["bytes"]:
+                found.append(f"{name} has {path.stat().st_size} bytes of {expected['bytes']}")
+            elif _digest(path) != expected["sha256"]:
+                found.append(f"{name} has changed")
+        except FileNotFoundError:
+            found.append(f"{name} is missing")
+        except OSError as error:
+            found.append(f"{name} cannot be read: {error.strerror}")
+    return found
+
+
+def _names(step: Path) -> list[str]:
+    """All files of a step, as paths below it."""
+    return sorted(
+        str((Path(folder) / name).relative_to(step))
+        for folder, _, names in os.walk(step)
+        for name in names
+        if NAME not in name
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(contents: Any) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
 """Trains and scores the presets one after the other, and writes a table of what they reach.
 
-python benchmarks/presets.py --digits digits-8000-idx3-ubyte.gz --pictures bikes-frames --out RUNS
+python benchmarks/presets.py --digits digits-8000-idx3-ubyte.gz --pictures list.txt --out RUNS
 
 Each preset gets the time that its line below says, on two CPU cores; `--only NAME ...` runs some of
 them. What is finished already in `--out` is not run again.
@@ -29,9 +29,9 @@ RUNS: dict[str, str] = {
     "moving-mnist": f"--data {DIGITS}",
     "next-frame": f"--data {DIGITS}",
     "next-frame-ghosting": f"--data {DIGITS}",
-    "keras-moving-mnist": f"--data {DIGITS} --batch-size 2 --epochs 3 --steps-per-epoch 30",
+    "keras-moving-mnist": f"--data {DIGITS} --batch-size 2 --epochs 1 --steps-per-epoch 70",
     "encoder-forecaster": f"--data {DIGITS} --batch-size 4 --epochs 2 --steps-per-epoch 65",
-    "encoder-forecaster-pyramid": f"--data {DIGITS} --batch-size 2 --epochs 1 --steps-per-epoch 45",
+    "encoder-forecaster-pyramid": f"--data {DIGITS} --batch-size 2 --epochs 1 --steps-per-epoch 25",
     "moving-lines": "",
     "moving-lines-convlstm": "",
 }
@@ -42,7 +42,7 @@ def main() -> None:
     """Runs what is asked for and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digits", required=True, help="IDX file of handwritten digits")
-    parser.add_argument("--pictures", required=True, help="folder with a sub-folder per sequence")
+    parser.add_argument("--pictures", required=True, help="path list, or folder with a sub-folder per sequence")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
     arguments = parser.parse_args()

@@ -251,6 +251,9 @@ def keras_moving_mnist() -> Config:
     """The keras.io example: 5x5, 3x3 and 1x1 layers of 64 on whole frames, causal head.
 
     python train.py --preset keras-moving-mnist --data digits.gz --out RUN
+
+    After 70 steps of 2 films, 11 minutes, mean squared error 0.58 of persistence's, cross-entropy
+    0.108 a pixel one step ahead (persistence 0.525).
     """
     return Config(
         _digits(input_frames=19, target_frames=1, eval_input_frames=10, eval_steps=10),

@@ -42,7 +42,7 @@ def main() -> None:
     """Runs what is asked for and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digits", required=True, help="IDX file of handwritten digits")
-    parser.add_argument("--pictures", required=True, help="path list, or folder with a sub-folder per sequence")
+    parser.add_argument("--pictures", required=True, help="folder or path list of pictures")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ one counts, and only one whose files are what it says is loaded.
 import logging
 import shutil
 import sys
-import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,8 @@ class Checkpoints:
         if not writable and not folder.is_dir():
             raise CheckpointError(f"{folder}: no such folder, so there is no checkpoint to load")
         self.folder = folder
-        self._finishing: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._finishing: Future[None] | None = None
         self._checkpointer: Any = None
         if writable:
             self._put_in_order()
@@ -77,6 +77,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            self._finisher.shutdown()
             if self._checkpointer is not None:
                 self._guarded(self._checkpointer.close)
 
@@ -86,12 +87,9 @@ class Checkpoints:
         Raises:
           ResourceError, CheckpointError: it could not be saved.
         """
-        if self._finishing is not None:
-            self._finishing.join()
-            self._finishing = None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            self._guarded(lambda: _raise(failure))
+        finishing, self._finishing = self._finishing, None
+        if finishing is not None:
+            self._guarded(finishing.result)
 
     def steps(self) -> list[int]:
         """All steps that were saved to the end, ascending; the one under way is not among them."""
@@ -174,14 +172,10 @@ class Checkpoints:
         }
 
         def finish() -> None:
-            try:
-                response.result()
-                manifest.write(place, about)
-            except BaseException as error:  # whoever waits gets it
-                self._failure = error
+            response.result()
+            manifest.write(place, about)
 
-        self._finishing = threading.Thread(target=finish, name=f"save-{step}")
-        self._finishing.start()
+        self._finishing = self._finisher.submit(finish)
 
     def load_meta(self, step: int) -> dict[str, Any]:
         """The `meta` item.
@@ -294,10 +288,6 @@ def _keep() -> Any:
         keep_checkpoints_without_metrics=False,
     )
     return policies.AnyPreservationPolicy([policies.LatestN(_KEEP_LATEST), best])
-
-
-def _raise(error: BaseException) -> None:
-    raise error
 
 
 def _describe(step: int, problems: list[str]) -> str:

@@ -232,3 +232,13 @@ def test_verify_names_the_state_of_every_step(tmp_path: Path, capsys: Any) -> No
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "step 1: was never finished being saved"
     assert lines[1].startswith("step 2: damaged: ") and "validation loss 0.5" in lines[2]
+
+
+def test_a_damaged_meta_is_one_clear_line(tmp_path: Path) -> None:
+    save(tmp_path, {1: None})
+    for path in (tmp_path / "1" / "meta").rglob("*"):
+        if path.is_file():
+            path.write_text(json.dumps([1])[:2])
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError) as caught:
+        checkpoints.load_meta(1)
+    assert "\n" not in str(caught.value)

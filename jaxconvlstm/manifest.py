@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxconvlstm.durable import replace_text, sync_folder
+
 NAME = "manifest.json"
 LARGEST = 64 * 2**20
 """Bytes of the largest manifest that is read."""
@@ -32,22 +34,8 @@ def write(step: Path, about: dict[str, Any]) -> None:
     }
     contents = {**about, "files": files}
     text = json.dumps({"sha256": _digest_of(contents), "contents": contents}, indent=1)
-    temporary = step / f".{NAME}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(step / NAME)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    for folder in (step, step.parent):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    replace_text(step / NAME, text)
+    sync_folder(step.parent)
 
 
 def is_finished(step: Path) -> bool:

@@ -15,6 +15,7 @@ from PIL import Image
 from jaxconvlstm import manifest, pictures
 from jaxconvlstm.config import Config
 from jaxconvlstm.data import split_file
+from jaxconvlstm.durable import replace_text
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 CONFIG_NAME = "config.json"
@@ -164,7 +165,7 @@ class RunFolder:
                 continue  # a line cut short by a kill
             if record.get("step", 0) <= step:
                 kept.append(line)
-        _replace(path, "".join(line + "\n" for line in kept))
+        replace_text(path, "".join(line + "\n" for line in kept))
 
     def open_events(self, step: int) -> None:
         """Opens TensorBoard's event file; what an earlier process wrote past `step` is hidden."""
@@ -203,7 +204,7 @@ class RunFolder:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes a JSON file, whole or not at all; a number that is not finite becomes null."""
-    _replace(path, json.dumps(_nulls(values), indent=2) + "\n")
+    replace_text(path, json.dumps(_nulls(values), indent=2) + "\n")
 
 
 def _nulls(values: Any) -> Any:
@@ -213,12 +214,3 @@ def _nulls(values: Any) -> Any:
     if isinstance(values, (list, tuple)):
         return [_nulls(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -4,18 +4,22 @@ A step holds these items, so that evaluation reads the weights alone:
 
 - `variables`: the module's parameters (and batch statistics);
 - `opt_state`: the optimizer's state;
-- `meta`: step, PRNG key, validated epochs and best score, and what rebuilds the model:
-  configuration, value scale and channels;
-- `data`: the loader's position;
+- `meta`: step, PRNG key, validated epochs and best score, what rebuilds the model (configuration,
+  value scale and channels), and a fingerprint of the data; JSON;
+- `data`: the loader's position; JSON;
 - `trained`: where `variables` hold averaged weights, those that training goes on with.
 
-All leaves are saved and restored as NumPy arrays, so that a checkpoint of one device loads on any.
+All arrays are saved and restored as NumPy's, so that a checkpoint of one device loads on any.
 
-Beside the items lies a manifest, `manifest.json`, with the digest of every file. Only a step with
-one counts, and only one whose files are what it says is loaded.
+Beside the items lies a manifest, `manifest.json`, with the digest of every file and the shape and
+dtype of every array. Only a step with one counts, and only one whose files are what it says is
+loaded: no array is read whose shape is not the one that is asked for.
 """
 
+import contextlib
+import errno
 import logging
+import os
 import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,9 +35,17 @@ from jaxconvlstm.config import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError, ResourceError
 
 METRIC = "val_loss"
+_JSON_ITEMS = ("meta", "data")
+# What the folder of a step is called while it is saved once more.
+_REPLACED = ".replaced"
+# Bytes of a step beside its arrays, about.
+_SMALL_FILES = 100_000
 _KEEP_LATEST = 2
-# Orbax reports every save at level INFO or WARNING; errors still reach the user.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax reports every save, and what fails with its traceback; what fails is raised, too.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+Leaf = list[Any]
+"""Shape and dtype of an array, as JSON has them: `[[3, 3, 8, 16], "float32"]`."""
 
 
 class Checkpoints:
@@ -60,6 +72,8 @@ class Checkpoints:
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._finishing: Future[None] | None = None
         self._checkpointer: Any = None
+        self._whole: set[int] = set()  # steps that were verified
+        self._needed = 0  # bytes of the last save
         if writable:
             self._put_in_order()
             self._checkpointer = ocp.training.Checkpointer(
@@ -89,13 +103,12 @@ class Checkpoints:
         """
         finishing, self._finishing = self._finishing, None
         if finishing is not None:
-            self._guarded(finishing.result)
+            self._guarded(finishing.result, saving=True)
 
     def steps(self) -> list[int]:
         """All steps that were saved to the end, ascending; the one under way is not among them."""
-        return sorted(
-            int(path.name) for path in self.folder.iterdir() if manifest.is_finished(path)
-        )
+        places = manifest.step_folders(self.folder)
+        return [int(path.name) for path in places if manifest.is_finished(path)]
 
     def damage(self, step: int) -> list[str]:
         """What is wrong with the files of a step, a phrase each; nothing if it is whole."""
@@ -128,10 +141,11 @@ class Checkpoints:
             found = [int(which)]
         damaged: list[str] = []
         for step in found:
-            problems = self.damage(step)
+            problems = [] if step in self._whole else self.damage(step)
             if not problems:
                 if damaged:
                     _say(f"{self.folder}: {'; '.join(damaged)}; going back to step {step}")
+                self._whole.add(step)
                 return step
             damaged.append(_describe(step, problems))
         raise CheckpointError(f"{self.folder}: {'; '.join(damaged)}")
@@ -145,35 +159,48 @@ class Checkpoints:
           val_loss: validation loss of these weights, finite, or None if it was not measured.
 
         Raises:
-          ResourceError, CheckpointError: the save before could not be finished.
+          ResourceError: there is no room, or the save before could not be finished.
+          CheckpointError: the save before could not be finished.
         """
         self.wait()
+        self._whole.discard(step)
         items = {
-            name: item if name in ("meta", "data") else jax.device_get(item)
+            name: item if name in _JSON_ITEMS else jax.device_get(item)
             for name, item in items.items()
         }
-        metrics = None if val_loss is None else {METRIC: float(val_loss)}
-        place = self.folder / str(step)
-        response = self._guarded(
-            lambda: self._checkpointer.save_checkpointables_async(
-                step, items, force=True, overwrite=place.exists(), metrics=metrics
-            )
+        self._needed = _SMALL_FILES + sum(
+            leaf.nbytes for leaf in jax.tree.leaves(items) if hasattr(leaf, "nbytes")
         )
+        if shutil.disk_usage(self.folder).free < self._needed:
+            raise ResourceError(self._describe_full())  # before files are begun
+        metrics = None if val_loss is None else {METRIC: float(val_loss)}
+        place, replaced = self.folder / str(step), self.folder / f"{step}{_REPLACED}"
+        if place.is_dir():
+            # Kept until its successor is whole.
+            place.rename(replaced)
+            self._checkpointer.reload()
+        with _json_items():
+            response = self._guarded(
+                lambda: self._checkpointer.save_checkpointables_async(
+                    step, items, force=True, metrics=metrics
+                ),
+                saving=True,
+            )
         about = {
             "format_version": FORMAT_VERSION,
             "step": step,
             METRIC: None if val_loss is None else float(val_loss),
             "config": items["meta"].get("config"),
+            "data_fingerprint": items["meta"].get("data_fingerprint"),
             "leaves": {
-                name: {path: [list(shape), dtype] for path, (shape, dtype) in _leaves(item).items()}
-                for name, item in items.items()
-                if name not in ("meta", "data")
+                name: _leaves(item) for name, item in items.items() if name not in _JSON_ITEMS
             },
         }
 
         def finish() -> None:
             response.result()
             manifest.write(place, about)
+            shutil.rmtree(replaced, ignore_errors=True)
 
         self._finishing = self._finisher.submit(finish)
 
@@ -210,36 +237,51 @@ class Checkpoints:
         Raises:
           CheckpointError: names every leaf that differs: path, what is saved, what is expected.
         """
-        metadata = self._metadata(step)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(expected))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if size > memory:
+            raise CheckpointError(
+                f"{self.folder}: step {step} would need {size / 1e9:.1f} GB of memory, this "
+                f"machine has {memory / 1e9:.1f}"
+            )
+        # What the manifest says is known to be what was saved; what the files say of themselves
+        # is what would be allocated.
+        said = manifest.read(self.folder / str(step)).get("leaves", {})
+        self._check_leaves(step, said, expected)
+        stored = self._metadata(step)
+        self._check_leaves(step, {name: _leaves(stored.get(name)) for name in expected}, expected)
+        if any(map(_larger_in_pieces, jax.tree.leaves([stored[name] for name in expected]))):
+            raise CheckpointError(f"{self.folder}: step {step} has arrays in pieces of absurd size")
+        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
+        return self._load(step, abstract)
+
+    def _check_leaves(
+        self, step: int, saved: dict[str, dict[str, Leaf]], expected: dict[str, Any]
+    ) -> None:
+        """Raises `CheckpointError` naming all leaves that are not as they are expected."""
         problems = []
         for name, tree in expected.items():
-            if name not in metadata:
+            if name not in saved:
                 problems.append(f"{name}: not in the checkpoint")
             else:
-                problems += _differences(name, metadata[name], tree)
+                problems += _differences(name, saved[name], _leaves(tree))
         if problems:
             raise CheckpointError(
                 f"{self.folder}: step {step} does not fit this model: " + "; ".join(problems)
             )
-        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
-        return self._load(step, abstract)
 
     def _put_in_order(self) -> None:
         """Removes what was never finished, and sets damaged steps aside."""
         if not self.folder.is_dir():
             return
+        self._bring_back_replaced()
         damaged = {step: found for step in self.steps() if (found := self.damage(step))}
+        self._whole = set(self.steps()) - set(damaged)
         if damaged and len(damaged) == len(self.steps()):
             listed = "; ".join(_describe(*item) for item in damaged.items())
             raise CheckpointError(f"{self.folder}: {listed}")
-        unfinished = [
-            path
-            for path in sorted(self.folder.iterdir())
-            if path.name.isdecimal()
-            and path.is_dir()
-            and not path.is_symlink()
-            and not manifest.is_finished(path)
-        ]
+        places = manifest.step_folders(self.folder)
+        unfinished = [path for path in places if not manifest.is_finished(path)]
         if len(unfinished) > 1:
             # A run that is killed leaves one at most: these are whole, of a time before manifests.
             listed = ", ".join(path.name for path in unfinished)
@@ -262,20 +304,59 @@ class Checkpoints:
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         place = self.folder / str(step)
-        return self._guarded(lambda: ocp.load_checkpointables(place, abstract))
+        with _json_items():
+            return self._guarded(lambda: ocp.load_checkpointables(place, abstract))
 
-    def _guarded(self, action: Any) -> Any:
+    def _guarded(self, action: Any, saving: bool = False) -> Any:
         """Runs `action`; what Orbax raises becomes one line with the right exit code."""
         try:
             return action()
-        except OSError as error:
-            if error.errno is None:
-                raise CheckpointError(f"{self.folder}: {_first_line(error)}") from error
-            raise ResourceError(f"{self.folder}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
-            if "No space left" in str(error):
-                raise ResourceError(f"{self.folder}: no space left on the device") from error
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if saving:
+                self._remove_unfinished()
+            full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
+            if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise ResourceError(self._describe_full()) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise ResourceError(f"{self.folder}: {error.strerror}") from error
             raise CheckpointError(f"{self.folder}: {_first_line(error)}") from error
+
+    def _remove_unfinished(self) -> None:
+        """Frees the room that a save has taken which came to nothing."""
+        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in manifest.step_folders(self.folder):
+            if not manifest.is_finished(path):
+                shutil.rmtree(path, ignore_errors=True)
+        self._bring_back_replaced()
+
+    def _bring_back_replaced(self) -> None:
+        """Undoes the replacing of a step by another save of it that did not come to its end."""
+        for replaced in self.folder.glob(f"*{_REPLACED}"):
+            place = self.folder / replaced.name.removesuffix(_REPLACED)
+            if manifest.is_finished(place):
+                shutil.rmtree(replaced, ignore_errors=True)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+                replaced.rename(place)
+
+    def _describe_full(self) -> str:
+        free = shutil.disk_usage(self.folder).free
+        kept = ", ".join(map(str, self.steps())) or "none"
+        return (
+            f"{self.folder}: no space left on the device: a checkpoint needs up to "
+            f"{self._needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free; steps that are saved: "
+            f"{kept}"
+        )
+
+
+def _json_items() -> contextlib.AbstractContextManager[Any]:
+    """Has Orbax write some items as JSON, which nothing but text can hide in."""
+    context = ocp.Context()
+    context.checkpointables.registry = ocp.handlers.local_registry()
+    for name in _JSON_ITEMS:
+        context.checkpointables.registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
+    return context
 
 
 def _keep() -> Any:
@@ -303,25 +384,30 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Path of every leaf to its shape and dtype; alike for live trees and for saved metadata."""
+def _leaves(tree: Any) -> dict[str, Leaf]:
+    """Path of every array to its shape and dtype; alike for live trees and for saved metadata."""
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if hasattr(leaf, "shape"):
             # Orbax turns named tuples into mappings or lists; only the names of the steps count.
             keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-            found["/".join(keys)] = (tuple(leaf.shape), np.dtype(leaf.dtype).name)
+            found["/".join(keys)] = [list(leaf.shape), np.dtype(leaf.dtype).name]
     return found
 
 
-def _differences(name: str, saved_tree: Any, expected_tree: Any) -> list[str]:
-    saved, expected = _leaves(saved_tree), _leaves(expected_tree)
-
-    def show(leaf: tuple[tuple[int, ...], str] | None) -> str:
-        return "nothing" if leaf is None else f"{leaf[1]}{list(leaf[0])}"
+def _differences(name: str, saved: dict[str, Leaf], expected: dict[str, Leaf]) -> list[str]:
+    def show(leaf: Leaf | None) -> str:
+        return "nothing" if leaf is None else f"{leaf[1]}{leaf[0]}"
 
     return [
         f"{name}/{path}: saved {show(saved.get(path))}, expected {show(expected.get(path))}"
         for path in sorted(saved.keys() | expected.keys())
         if saved.get(path) != expected.get(path)
     ]
+
+
+def _larger_in_pieces(array: Any) -> bool:
+    """Whether the pieces that an array is stored in are larger than itself."""
+    storage = getattr(array, "storage_metadata", None)
+    pieces = (storage and storage.chunk_shape) or array.shape
+    return any(piece > max(side, 1) for piece, side in zip(pieces, array.shape, strict=True))

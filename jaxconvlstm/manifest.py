@@ -15,7 +15,9 @@ from jaxconvlstm.durable import replace_text, sync_folder
 
 NAME = "manifest.json"
 LARGEST = 64 * 2**20
-"""Bytes of the largest manifest that is read."""
+"""Bytes of the largest manifest that is read, and of the other files that are read as JSON."""
+# Orbax's names for those.
+_READ_WHOLE = ("data.json", "metrics", "_METADATA", "_CHECKPOINT_METADATA")
 
 
 def write(step: Path, about: dict[str, Any]) -> None:
@@ -38,9 +40,19 @@ def write(step: Path, about: dict[str, Any]) -> None:
     sync_folder(step.parent)
 
 
+def step_folders(folder: Path) -> list[Path]:
+    """What `folder` holds under a step's number, finished or not, ascending; no links."""
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.name.isdecimal() and path.is_dir() and not path.is_symlink()
+    )
+    return sorted(found, key=lambda path: int(path.name))
+
+
 def is_finished(step: Path) -> bool:
-    """Whether a folder is a step with a manifest; a link to one elsewhere is not."""
-    return step.name.isdecimal() and not step.is_symlink() and (step / NAME).is_file()
+    """Whether a step has a manifest; without one it was never saved to the end."""
+    return (step / NAME).is_file()
 
 
 def read(step: Path) -> dict[str, Any]:
@@ -60,13 +72,15 @@ def damage(step: Path) -> list[str]:
     files = read(step).get("files")
     if files is None:
         return [f"{NAME} is damaged"]
-    found = []
+    found = [f"{name} is not one of its files" for name in _names(step) if name not in files]
     for name, expected in sorted(files.items()):
         path = step / name
         try:
             # No manifest leads out of its step: what it names must be a plain file below.
             if path.is_symlink() or not path.resolve().is_relative_to(step.resolve()):
                 found.append(f"{name} lies elsewhere")
+            elif path.name in _READ_WHOLE and path.stat().st_size > LARGEST:
+                found.append(f"{name} has {path.stat().st_size} bytes, of at most {LARGEST}")
             elif path.stat().st_size != expected["bytes"]:
                 found.append(f"{name} has {path.stat().st_size} bytes of {expected['bytes']}")
             elif _digest(path) != expected["sha256"]:
@@ -84,7 +98,7 @@ def _names(step: Path) -> list[str]:
         str((Path(folder) / name).relative_to(step))
         for folder, _, names in os.walk(step)
         for name in names
-        if NAME not in name
+        if not (folder == str(step) and NAME in name)
     )
 
 

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = run / CHECKPOINTS_NAME
     if not folder.is_dir():
         raise CheckpointError(f"{run}: not a run folder (it holds no {CHECKPOINTS_NAME})")
-    places = sorted(
-        (path for path in folder.iterdir() if path.name.isdecimal()), key=lambda p: int(p.name)
-    )
+    places = manifest.step_folders(folder)
     if not places:
         raise CheckpointError(f"{run}: holds no checkpoint")
     damaged = 0

@@ -1,11 +1,16 @@
 """Checkpoints: what is kept, what is best, and clear words when something does not fit."""
 
+import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -13,7 +18,7 @@ import pytest
 from jaxconvlstm import manifest, verification
 from jaxconvlstm.checkpoint import Checkpoints
 from jaxconvlstm.config import FORMAT_VERSION
-from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.errors import CheckpointError, ResourceError
 
 
 def items(step: int) -> dict[str, Any]:
@@ -207,6 +212,121 @@ def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "2").symlink_to(tmp_path / "1")
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps() == [1]
+
+
+def test_a_file_that_is_not_in_the_manifest_is_damage(tmp_path: Path) -> None:
+    save(tmp_path, {1: None})
+    (tmp_path / "1" / "variables" / "more").write_text("x")
+    assert manifest.damage(tmp_path / "1") == ["variables/more is not one of its files"]
+
+
+def test_nothing_of_any_size_is_read_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, {1: None})
+    size = (tmp_path / "1" / "meta" / "data.json").stat().st_size
+    monkeypatch.setattr(manifest, "LARGEST", size - 1)
+    assert manifest.read(tmp_path / "1") == {}
+    monkeypatch.setattr(manifest, "read", lambda step: contents)
+    contents = json.loads((tmp_path / "1" / manifest.NAME).read_text())["contents"]
+    assert f"meta/data.json has {size} bytes, of at most {size - 1}" in manifest.damage(
+        tmp_path / "1"
+    )
+
+
+def test_arrays_beyond_all_memory_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    save(tmp_path, {1: None})
+    huge = {"w": jax.ShapeDtypeStruct((10**9, 10**9), np.float32)}
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CheckpointError, match=r"would need 4000000000\.0 GB of memory"),
+    ):
+        checkpoints.load(1, {"variables": huge})
+
+
+def test_pieces_larger_than_their_array_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, {1: None})
+    with Checkpoints(tmp_path) as checkpoints:
+        stored = checkpoints._metadata(1)
+        kernel = stored["variables"]["params"]["a"]["kernel"]
+        assert kernel.storage_metadata.chunk_shape == (3, 4)
+        storage = dataclasses.replace(kernel.storage_metadata, chunk_shape=(3, 10**12))
+        stored["variables"]["params"]["a"]["kernel"] = dataclasses.replace(
+            kernel, storage_metadata=storage
+        )
+        monkeypatch.setattr(checkpoints, "_metadata", lambda step: stored)
+        with pytest.raises(CheckpointError, match="pieces of absurd size"):
+            checkpoints.load(1, {"variables": items(1)["variables"]})
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_step_that_is_saved_again_is_there_until_its_successor_is(
+    finished: bool, tmp_path: Path
+) -> None:
+    """As a kill leaves it, before or after the manifest of the second save is written."""
+    save(tmp_path, {1: 0.5})
+    shutil.copytree(tmp_path / "1", tmp_path / "1.replaced")
+    if finished:
+        flip(files_of(tmp_path / "1.replaced")[0])  # and so it is not the one that is kept
+    else:
+        (tmp_path / "1" / manifest.NAME).unlink()
+    with Checkpoints(tmp_path, writable=True) as checkpoints:
+        assert checkpoints.choose("last") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("a disk of its own takes the right to mount one")
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    yield from small_disk(tmp_path / "disk", 4)
+
+
+@pytest.mark.parametrize("free", [0, 20_000, 200_000])
+def test_a_full_disk_takes_no_step_that_was_saved(disk: Path, free: int) -> None:
+    large = items(2)
+    large["variables"]["params"]["c"] = np.random.default_rng(0).random((600, 500))
+    folder = disk / "run"
+    save(folder, {1: 0.5})
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - free))
+    with pytest.raises(ResourceError) as caught, Checkpoints(folder, writable=True) as checkpoints:
+        checkpoints.save(2, large, 0.4)
+        checkpoints.wait()
+    message = str(caught.value)
+    assert "a checkpoint needs up to 2.5 MB" in message and "steps that are saved: 1" in message
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    filler.unlink()
+    with Checkpoints(folder, writable=True) as checkpoints:
+        assert checkpoints.choose("last") == 1
+        checkpoints.save(2, large, 0.4)
+        checkpoints.wait()
+        assert checkpoints.choose("last") == 2
+
+
+def test_a_full_disk_keeps_the_step_that_was_to_be_replaced(disk: Path) -> None:
+    save(disk / "run", {1: 0.5})
+    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
+    with (
+        pytest.raises(ResourceError, match="no space left"),
+        Checkpoints(disk / "run", writable=True) as checkpoints,
+    ):
+        checkpoints.save(1, items(1), 0.4)
+        checkpoints.wait()
+    with Checkpoints(disk / "run") as checkpoints:
+        assert checkpoints.choose("last") == 1 and checkpoints.val_loss(1) == 0.5
 
 
 def test_the_manifest_says_what_was_saved(tmp_path: Path) -> None:

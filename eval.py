@@ -6,6 +6,7 @@ python eval.py RUN --data DIR --forecast 12 --out F  # the 12 frames after the l
 """
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,6 +125,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     if isinstance(task, Forecasting):
         task, sums = dataclasses.replace(task, every=parsed.every), Forecasts()
     windows = dataset.windows(part, data.input_frames, steps, every=parsed.every)
+    out = output_folder(parsed, "eval")
     batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
     with memory_advice("try a smaller --batch-size, or --tile"):
         scored = evaluate(
@@ -135,7 +137,6 @@ def score(parsed: Arguments, own: DataConfig) -> None:
             timeout=data.read_timeout,
         )
     scored.check_valid(f"the {part} part")
-    out = make_folder(parsed.out or parsed.run / "eval")
     known = {
         "loss": scored.loss,
         "loss_name": config.training.loss,
@@ -220,7 +221,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     predictor = Predictor(
         predictor.module, predictor.variables, predictor.config, values, predictor.channels
     )
-    out = make_folder(parsed.out or parsed.run / "forecast")
+    out = output_folder(parsed, "forecast")
     written: list[Path] = []
     folders: set[Path] = set()
     for number, (name, frames) in enumerate(last):
@@ -242,6 +243,21 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
         print(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
         written += [folder / "forecast.npy", folder / "strip.png", folder / "animation.gif"]
     name_files(written)
+
+
+def output_folder(parsed: Arguments, name: str) -> Path:
+    """Where to write: --out, or a folder in the run, or beside us if the run is read-only."""
+    if parsed.out is not None:
+        return make_folder(parsed.out)
+    folder = parsed.run / name
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        beside = Path(f"{parsed.run.resolve().name}-{name}")
+        print(f"{folder}: {error.strerror}; writing to {beside} instead, --out chooses", flush=True)
+        return make_folder(beside)
 
 
 def make_folder(path: Path) -> Path:

@@ -129,9 +129,16 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         # The reader of our output (`| head`) has gone; the rest of it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         code = 6
-        _complain(f"{type(error).__name__}: {error}", arguments)
+        named = error.filename is not None and error.strerror
+        what = (
+            f"{error.filename}: {error.strerror}" if named else f"{type(error).__name__}: {error}"
+        )
+        _complain(what, arguments)
+    except MemoryError as error:
+        code = 6
+        _complain(f"out of memory: {error}", arguments)
     if not all_end_within(1.0):
         # Libraries wait at exit for what a thread holds that may never end.
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jaxconvlstm.checks import check_choice, check_positive, per_layer
 from jaxconvlstm.errors import ConfigError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CLASSIFIERS = ("convlstm-classifier", "cnn-lstm")
 """Models that name a class; the others predict frames."""
 FORECASTERS = ("encoder-forecaster", "pyramid-forecaster")
@@ -376,6 +376,10 @@ class TrainingConfig:
     e.g. 0.999. 0 turns it off."""
     init_from: str | None = None
     """Run folder whose weights to start from, to train on for other data or another purpose."""
+    max_steps: int | None = None
+    """Save and stop after so many steps of this call; --resume auto goes on."""
+    max_hours: float | None = None
+    """Save and stop after so many hours of this call, for queues that give no more."""
     checkpoint_every: int | None = None
     """Also save every so many steps; by default after each epoch."""
     sample_every: int = 1
@@ -388,7 +392,16 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         names = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "checkpoint_every")
         more = ("reduce_on_plateau", "early_stopping", "sampling_steps", "decay_epochs")
-        for name in (*names, *more, "decay_rate", "plateau_factor", "log_every", "threads"):
+        limits = ("max_steps", "max_hours")
+        for name in (
+            *names,
+            *more,
+            *limits,
+            "decay_rate",
+            "plateau_factor",
+            "log_every",
+            "threads",
+        ):
             value = getattr(self, name)
             if value is not None:
                 check_positive(flag(name), value)

@@ -12,7 +12,7 @@ from jaxconvlstm.errors import ConfigError
 MAY_CHANGE_ON_RESUME = frozenset(
     {
         *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
-        "early_stopping",
+        *("early_stopping", "max_steps", "max_hours"),
         *("cache", "read_timeout", "check_files", "eval_input_frames", "eval_steps"),
     }
 )

@@ -9,14 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from jaxconvlstm import manifest, pictures
 from jaxconvlstm.config import Config
 from jaxconvlstm.data import split_file
-from jaxconvlstm.durable import replace_text
+from jaxconvlstm.durable import naming, replace_text
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
+from jaxconvlstm.events import Events
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
@@ -34,7 +32,10 @@ def default_folder(name: str) -> Path:
 
 def holds_run(folder: Path) -> bool:
     """Whether `folder` holds a run that has saved something; one that has not starts anew."""
-    return any(map(manifest.is_finished, (folder / CHECKPOINTS_NAME).glob("[0-9]*")))
+    checkpoints = folder / CHECKPOINTS_NAME
+    return checkpoints.is_dir() and any(
+        map(manifest.is_finished, manifest.step_folders(checkpoints))
+    )
 
 
 def read_config(folder: Path) -> Config:
@@ -115,9 +116,13 @@ class RunFolder:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
+        self._lock.seek(0)
+        if holder := self._lock.read().strip():
+            print(f"{self.path}: taken over from {holder}, which has ended without closing it")
+        with naming(self.path / _LOCK_NAME):
+            self._lock.truncate(0)
+            self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._lock.flush()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -129,6 +134,7 @@ class RunFolder:
         """Writes out the event file and releases the lock."""
         if self._events is not None:
             self._events.close()
+        self._lock.truncate(0)
         self._lock.close()
 
     @property
@@ -169,10 +175,7 @@ class RunFolder:
 
     def open_events(self, step: int) -> None:
         """Opens TensorBoard's event file; what an earlier process wrote past `step` is hidden."""
-        from tensorboardX import SummaryWriter
-
-        purge = {"purge_step": step + 1} if step else {}
-        self._events = SummaryWriter(str(self.path / "tensorboard"), **purge)
+        self._events = Events(self.path / "tensorboard", step)
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl` and the same numbers to TensorBoard.
@@ -180,15 +183,20 @@ class RunFolder:
         Args:
           record: `step`, `epoch`, `split` and any numbers.
         """
-        with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
+        path = self.path / METRICS_NAME
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_nulls(record)) + "\n")
-        for key, value in record.items():
-            if key not in ("step", "epoch", "split"):
-                self._events.add_scalar(f"{record['split']}/{key}", value, record["step"])
+        scalars = {
+            f"{record['split']}/{key}": value
+            for key, value in record.items()
+            if key not in ("step", "epoch", "split")
+        }
+        self._events.add_scalars(record["step"], scalars)
 
     def draw_history(self) -> list[Path]:
         """Draws `metrics.jsonl` as curves, where Matplotlib is installed; what was written."""
-        lines = (self.path / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+        path = self.path / METRICS_NAME
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         try:
             pictures.history([json.loads(line) for line in lines], self.path / HISTORY_NAME)
         except (ImportError, ConfigError):  # without Matplotlib, or without a finite loss
@@ -197,9 +205,7 @@ class RunFolder:
 
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """Adds a picture file to TensorBoard."""
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-        self._events.add_image(name, pixels, step, dataformats="HWC")
+        self._events.add_picture(step, name, path)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -25,6 +25,10 @@ from jaxconvlstm.tiles import predict_tiled
 class Task(Protocol):
     """A loss to train on, and scores to evaluate by."""
 
+    @property
+    def values(self) -> Values:
+        """Scale of the batch's values."""
+
     def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
         """The loss of a batch in training, and the collections that the forward pass changed.
 

@@ -17,9 +17,11 @@ from jaxconvlstm.cost import count_flops, human, peak_memory
 from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.datasets import Dataset, open_dataset
+from jaxconvlstm.data.fingerprint import fingerprint
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.values import Values
 from jaxconvlstm.device import device_memory, memory_advice
+from jaxconvlstm.diagnosis import describe_non_finite
 from jaxconvlstm.errors import (
     CheckpointError,
     ConfigError,
@@ -38,7 +40,7 @@ from jaxconvlstm.samples import Samples
 from jaxconvlstm.signals import StopSignals
 from jaxconvlstm.stopping import Patience, Plateau
 from jaxconvlstm.tasks import Forecasting, make_task
-from jaxconvlstm.training import TrainState, begin, init_state, make_train_step
+from jaxconvlstm.training import TrainState, begin, init_state, make_train_step, step_key
 
 _LESS_MEMORY = (
     "try a smaller --batch-size or --crop, fewer --input-frames, --remat, or --dtype bfloat16"
@@ -123,6 +125,7 @@ class _Training:
     def __init__(self, config: Config, run: RunFolder, dataset: Dataset, stop: StopSignals):
         self.config, self.settings = config, config.training
         self.folder, self.stop, self.dataset = run, stop, dataset
+        self.began = time.monotonic()
         every = self.settings.supervise == "all"
         self.windows = dataset.windows("train", every=every)
         validates = config.data.split.val > 0
@@ -137,6 +140,7 @@ class _Training:
                 f"{config.model.model}, --peephole {config.model.peephole})"
             )
         self.module = models.build(config.model, self.channels, len(dataset.classes))
+        self.fingerprint = fingerprint(self.windows)
         with self._open_loader(0) as loader:  # checks batch and crop before anything is compiled
             self.steps_per_epoch = self.settings.steps_per_epoch or loader.batches_per_epoch
         self.total_steps = self.settings.epochs * self.steps_per_epoch
@@ -231,6 +235,14 @@ class _Training:
                     return step
                 if failure is not None:
                     raise failure
+                if limit := self._limit_reached(step - begun_at):
+                    if step != self.saved_step:
+                        self._save(state, step, None)
+                    progress.say(
+                        f"stopping at step {step} of {self.total_steps}, as {limit} says; "
+                        "go on with --resume auto"
+                    )
+                    return step
                 with meter.waiting():
                     batch = batch or self._next_batch()
                 if train_step is None:
@@ -241,7 +253,7 @@ class _Training:
                 state, metrics = train_step(state, batch)
                 step += 1
                 self.position += 1
-                batch = None
+                taken, batch = batch, None
                 try:
                     if step < self.total_steps:
                         # Read and sent to the device while that computes.
@@ -250,7 +262,9 @@ class _Training:
                 except DataError as error:
                     failure = error  # after what is due at the end of an epoch
                 finally:
-                    self._finish_step(step, metrics, meter, progress)
+                    metrics = self._finite(step, metrics, state, taken, progress)
+                    meter.count()
+                    self._report(step, metrics, meter, progress)
                 every = self.settings.checkpoint_every
                 if every and step % every == 0 and step % self.steps_per_epoch:
                     self._save(state, step, None)
@@ -271,13 +285,41 @@ class _Training:
         finally:
             progress.close()
 
-    def _finish_step(self, step: int, metrics: Any, meter: Meter, progress: Progress) -> None:
-        """Waits for a step's metrics and reports them."""
+    def _finite(
+        self, step: int, metrics: Any, state: TrainState, batch: Batch, progress: Progress
+    ) -> dict[str, Any]:
+        """Waits for a step's metrics; where they are not finite, finds out what was not first.
+
+        Args:
+          step: number of the step that was taken.
+          metrics: its metrics, on the device.
+          state: the state after it, whose variables are still those before it if it failed.
+          batch: its batch.
+          progress: where to say that this takes a while.
+        """
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        if not metrics["finite"]:
-            raise NonFiniteError(self._describe_non_finite(step, metrics))
-        meter.count()
-        self._report(step, metrics, meter, progress)
+        if metrics["finite"]:
+            return metrics
+        progress.say(f"step {step} is not finite; taking it again to see where that began")
+        before = state.step - 1
+        where = describe_non_finite(
+            self.task, state.variables, batch, before, step_key(state, before)
+        )
+        raise NonFiniteError(
+            f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
+            f"learning rate {self._learning_rate(step):g}; {where}; "
+            f"{self._last_good_checkpoint()}; "
+            "start anew with a lower --learning-rate or a smaller --clip-norm"
+        )
+
+    def _limit_reached(self, taken: int) -> str | None:
+        """The flag that ends this call after so many steps, if one does."""
+        steps, hours = self.settings.max_steps, self.settings.max_hours
+        if steps is not None and taken >= steps:
+            return f"--max-steps {steps}"
+        if hours is not None and time.monotonic() - self.began >= hours * 3600:
+            return f"--max-hours {hours:g}"
+        return None
 
     def _next_batch(self) -> Batch:
         """The next batch, on the device."""
@@ -329,13 +371,6 @@ class _Training:
                     "wait_share": round(meter.wait_share, 5),
                 }
             )
-
-    def _describe_non_finite(self, step: int, metrics: dict[str, Any]) -> str:
-        return (
-            f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
-            f"learning rate {self._learning_rate(step):g}; {self._last_good_checkpoint()}; "
-            "start anew with a lower --learning-rate or a smaller --clip-norm"
-        )
 
     def _learning_rate(self, step: int) -> float:
         """The learning rate that this step was taken with."""
@@ -435,6 +470,7 @@ class _Training:
             "channels": self.channels,
             "classes": list(self.dataset.classes),
             "frame_shape": list(self.frame_shape),
+            "data_fingerprint": self.fingerprint,
         }
         items = {
             "variables": state.evaluated,
@@ -451,10 +487,11 @@ class _Training:
         """The newest checkpoint's state and the loader's position."""
         step = self.checkpoints.choose("last")
         meta, data = self.checkpoints.load_meta(step), self.checkpoints.load_data(step)
-        if data["windows"] != len(self.windows):
+        if data["windows"] != len(self.windows) or meta["data_fingerprint"] != self.fingerprint:
+            counts = f"{data['windows']} training windows then, {len(self.windows)} now"
             raise CheckpointError(
-                f"{self.folder.path}: the data changed: {data['windows']} training windows when "
-                f"step {step} was saved, {len(self.windows)} now"
+                f"{self.folder.path}: the data have changed since step {step} was saved: "
+                + (counts if data["windows"] != len(self.windows) else "they hold other values")
             )
         expected = {"variables": state.variables, "opt_state": state.opt_state}
         if state.average is not None:

@@ -70,6 +70,11 @@ def begin(
     )
 
 
+def step_key(state: TrainState, step: Array) -> Array:
+    """The PRNG key of the step after so many."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), step)
+
+
 def make_train_step(
     task: Task, optimizer: optax.GradientTransformation, ema: float = 0.0
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
@@ -86,7 +91,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        key = step_key(state, state.step)
 
         def loss_of(params: Any) -> tuple[Array, Any]:
             return task.loss({**state.variables, "params": params}, batch, state.step, key)

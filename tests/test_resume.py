@@ -98,6 +98,55 @@ def test_a_run_with_everything_goes_on_as_if_never_stopped(
         assert one == other
 
 
+def test_calls_of_few_steps_make_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    jcl.fit(EVERYTHING, tmp_path / "whole")
+    few = dataclasses.replace(
+        EVERYTHING, training=dataclasses.replace(EVERYTHING.training, max_steps=5)
+    )
+    capsys.readouterr()
+    for step in (5, 10, 12, 12):
+        assert jcl.fit(few, tmp_path / "parts", resume="auto").step == step
+    said = capsys.readouterr().out
+    assert "stopping at step 10 of 12, as --max-steps 5 says; go on with --resume auto" in said
+    assert "finished already" in said
+    whole, parts = saved(tmp_path / "whole"), saved(tmp_path / "parts")
+    for run in (whole, parts):
+        del run["meta"]["config"]
+    assert whole["meta"] == parts["meta"]
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+def test_hours_end_a_call_with_everything_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    training = dataclasses.replace(EVERYTHING.training, max_hours=1e-9)
+    result = jcl.fit(dataclasses.replace(EVERYTHING, training=training), tmp_path)
+    # Not one step, but nothing that a next call could not go on from.
+    assert result.step == 0 and saved(tmp_path)["meta"]["step"] == 0
+    assert "as --max-hours 1e-09 says" in capsys.readouterr().out
+    unlimited = dataclasses.replace(EVERYTHING.training, max_hours=None, epochs=1)
+    assert jcl.fit(dataclasses.replace(EVERYTHING, training=unlimited), tmp_path, "must").step == 2
+
+
+def test_other_data_in_the_place_of_the_runs_own_are_refused(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((40, 8, 8), np.float32)
+    config = Config(
+        DataConfig(dataset="array", input_frames=2, target_frames=1, data=str(tmp_path / "d.npy")),
+        ModelConfig(features=(2,), layers=1),
+        TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2, sample_every=0),
+    )
+    np.save(tmp_path / "d.npy", data)
+    jcl.fit(config, tmp_path / "run")
+    more = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
+    np.save(tmp_path / "d.npy", data[::-1])
+    with pytest.raises(jcl.CheckpointError, match=r"have changed since step 2 .*other values"):
+        jcl.fit(more, tmp_path / "run", resume="must")
+    np.save(tmp_path / "d.npy", data)
+    assert jcl.fit(more, tmp_path / "run", resume="must").step == 4
+
+
 def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

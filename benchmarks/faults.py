@@ -1,0 +1,323 @@
+"""Kills, damages, interrupts and starves training runs, and counts what was lost.
+
+python benchmarks/faults.py --out FAULTS              # all of it, about 25 minutes on two cores
+python benchmarks/faults.py --out FAULTS --only kill --kills 10
+
+Prints a table for `docs/reliability.md` and writes `faults.json`. The full disk is a small one of
+its own, which takes the right to mount (root, or user namespaces).
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconvlstm import manifest
+from jaxconvlstm.checkpoint import Checkpoints
+from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.loading import load
+
+ROOT = Path(__file__).resolve().parent.parent
+# Small steps, saved often: everything that a resume has to bring back is switched on.
+FLAGS = (
+    "--model stacked --features 3 --layers 2 --norm batch --patch-size 4 --output sigmoid "
+    "--input-frames 3 --target-frames 2 --limit 8 --batch-size 2 --flip both "
+    "--dropout 0.2 --recurrent-dropout 0.2 --ema 0.9 --loss bce --supervise all "
+    "--sampling scheduled --schedule step --decay-epochs 3 --reduce-on-plateau 1 "
+    "--sample-every 0 --log-every 1"
+).split()
+# Between two starts these differ: how long things took.
+TIMES = ("frames_per_second", "wait_share", "sequences_per_second")
+
+
+def main() -> None:
+    """Runs what is asked for, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=100, help="number of kill -9")
+    parser.add_argument("--fills", type=int, default=10, help="fill levels of the disk")
+    parser.add_argument("--repeats", type=int, default=3, help="signals a phase and kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"JAX {jax.__version__}, {jax.devices()[0].device_kind}"
+    }
+    print(results["machine"], flush=True)
+    for name in arguments.only:
+        results[name] = PARTS[name](arguments.out / name, arguments)
+        print(json.dumps({name: results[name]}, indent=1), flush=True)
+        (arguments.out / "faults.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def train(run: Path, *flags: object, resume: str | None = "auto") -> subprocess.Popen[str]:
+    """Starts `train.py`, with its output in `RUN.log`."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-u", str(ROOT / "train.py"), *FLAGS, *map(str, flags)]
+    command += ["--out", str(run), *(["--resume", resume] if resume else [])]
+    with log_of(run).open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=ROOT)
+
+
+def log_of(run: Path) -> Path:
+    """Where the output of the last process in a run folder is."""
+    return run.with_name(run.name + ".log")
+
+
+def wait_for(pattern: str, run: Path, process: subprocess.Popen[str], seconds: float = 120) -> bool:
+    """Waits until the process has printed something; False if it ended before."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if re.search(pattern, log_of(run).read_text()):
+            return True
+        if process.poll() is not None:
+            return re.search(pattern, log_of(run).read_text()) is not None
+        time.sleep(0.005)
+    raise TimeoutError(f"{pattern!r} was not printed: {log_of(run).read_text()[-2000:]}")
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` without times; a line that is cut short is left out."""
+    found = []
+    path = run / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        found.append({key: value for key, value in record.items() if key not in TIMES})
+    return found
+
+
+def newest(run: Path) -> dict[str, Any]:
+    """All arrays of the newest step."""
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        step = checkpoints.choose("last")
+        return checkpoints._load(step, dict.fromkeys(("variables", "opt_state", "trained")))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees hold the same bits."""
+    leaves = [jax.tree.leaves(tree) for tree in (one, other)]
+    return len(leaves[0]) == len(leaves[1]) and all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(*leaves)
+    )
+
+
+def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """`kill -9` at random times, each run resumed until it ends; then compared with one left alone.
+
+    A fifth of the kills come while a process starts, the others within two seconds of its first
+    step. A run saves every 5 of its 600 steps, and at the end of each of 10 epochs.
+    """
+    rng = random.Random(arguments.seed)
+    flags = ("--epochs", 10, "--steps-per-epoch", 60, "--checkpoint-every", 5)
+    shutil.rmtree(out, ignore_errors=True)
+    reference = out / "reference"
+    assert train(reference, *flags).wait() == 0, log_of(reference).read_text()
+    expected = records(reference), newest(reference)
+    counts = {"kills": 0, "runs ended": 0, "cannot resume": 0, "differ": 0, "most steps lost": 0}
+    starting = saving = number = 0
+    run = out / "run-0"
+    while counts["kills"] < arguments.kills or run.exists():
+        logged = max((record["step"] for record in records(run)), default=0)
+        process = train(run, *flags)
+        if run.exists() and logged:
+            # What the newest whole step brings back of what had been trained.
+            wait_for(r"going on from step|error:|finished already", run, process)
+            gone_on = re.search(r"(?:going on from|finished already, at) step (\d+)", log_text(run))
+            lost = logged - int(gone_on[1]) if gone_on else logged
+            counts["most steps lost"] = max(counts["most steps lost"], lost)
+        early = rng.random() < 0.2
+        if counts["kills"] < arguments.kills:
+            begun = True if early else wait_for(r"compiled in|error:", run, process)
+            time.sleep(rng.uniform(0, 4) if early else rng.uniform(0, 2))
+            if begun and process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                counts["kills"] += 1
+                starting += early
+                saving += any(run.glob("checkpoints/*orbax-checkpoint-tmp*"))
+                continue
+        if process.wait() != 0:
+            counts["cannot resume"] += 1
+            print(log_text(run)[-2000:], flush=True)
+        else:
+            counts["runs ended"] += 1
+            if records(run) != expected[0] or not same(newest(run), expected[1]):
+                counts["differ"] += 1
+        number += 1
+        run = out / f"run-{number}"
+    return {**counts, "while starting": starting, "with a save under way": saving}
+
+
+def log_text(run: Path) -> str:
+    """What the last process in a run folder printed."""
+    return log_of(run).read_text()
+
+
+def damage(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every file of the newest step flipped, truncated, zeroed and deleted, then loaded."""
+    shutil.rmtree(out, ignore_errors=True)
+    run = out / "run"
+    assert train(run, "--epochs", 2, "--steps-per-epoch", 3).wait() == 0, log_text(run)
+    before = load(run, "3").variables
+    counts = dict.fromkeys(("damages", "silent", "lost"), 0)
+    checkpoints = run / "checkpoints"
+    spare = out / "spare"
+    shutil.copytree(checkpoints, spare)
+    for path in sorted(p for p in (spare / "6").rglob("*") if p.is_file() and p.stat().st_size):
+        for change in DAMAGES.values():
+            shutil.rmtree(checkpoints)
+            shutil.copytree(spare, checkpoints)
+            change(checkpoints / path.relative_to(spare))
+            counts["damages"] += 1
+            try:
+                load(run, "6")
+                counts["silent"] += 1
+            except CheckpointError:
+                pass
+            counts["lost"] += not same(load(run, "last").variables, before)
+    return {**counts, "files": counts["damages"] // len(DAMAGES)}
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped": _flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "deleted": Path.unlink,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """When a signal is sent: some seconds after something was printed, with these flags."""
+
+    pattern: str
+    delay: float
+    flags: tuple[object, ...]
+    saved: bool = True
+
+
+PHASES = {
+    "importing": Phase(r"^", 0.3, (), saved=False),
+    "compiling": Phase(r"generated films", 0.5, ("--layers", 6, "--features", 8)),
+    "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
+    "evaluating": Phase(
+        r"step 2/", 1.0, ("--steps-per-epoch", 2, "--limit", 4000, "--features", 16)
+    ),
+    "saving": Phase(r"step \d+/", 0.3, ("--features", 256, "--checkpoint-every", 1)),
+}
+
+
+def signals(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """SIGTERM and SIGINT in each phase of training: exit code, seconds, and what can go on."""
+    shutil.rmtree(out, ignore_errors=True)
+    result = {}
+    for name, phase in PHASES.items():
+        seconds, right, going_on = [], 0, 0
+        cases = [(n, r) for n in (signal.SIGTERM, signal.SIGINT) for r in range(arguments.repeats)]
+        for number, repeat in cases:
+            run = out / f"{name}-{number}-{repeat}"
+            flags = ("--epochs", 1000, "--steps-per-epoch", 500, *phase.flags)
+            process = train(run, *flags)
+            wait_for(phase.pattern, run, process)
+            time.sleep(phase.delay)
+            sent = time.monotonic()
+            process.send_signal(number)
+            code = process.wait()
+            seconds.append(round(time.monotonic() - sent, 2))
+            right += code == 128 + number
+            if code != 128 + number:
+                print(name, number, code, log_text(run)[-1000:], flush=True)
+            going_on += goes_on(run, flags) if phase.saved else not list(run.glob("checkpoints/*"))
+        result[name] = {
+            "signals": len(cases),
+            "right exit code": right,
+            "go on": going_on,
+            "median seconds": float(np.median(seconds)),
+            "most seconds": max(seconds),
+        }
+    return result
+
+
+def goes_on(run: Path, flags: tuple[object, ...]) -> bool:
+    """Whether a run resumes from what it has saved, shown by one more step."""
+    process = train(run, *flags, "--max-steps", 1, resume="must")
+    return process.wait() == 0 and "going on from step" in log_text(run)
+
+
+def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A disk that fills up while training saves: from room for no file at all to room for a step.
+
+    Each time two steps are saved with room enough, the disk is filled, and training goes on.
+    """
+    counts = {"fill levels": 0, "exit code 6": 0, "steps lost": 0, "rest left": 0, "go on": 0}
+    with small_disk(out, megabytes=24) as place:
+        for level in range(arguments.fills):
+            run = place / f"run-{level}"
+            flags = ("--features", 48, "--epochs", 50, "--steps-per-epoch", 2)
+            assert train(run, *flags, "--max-steps", 4).wait() == 0, log_text(run)
+            before = load(run, "last").variables
+            size = sum(p.stat().st_size for p in run.glob("checkpoints/4/**/*") if p.is_file())
+            filler = place / "filler"
+            free = int(size * level / arguments.fills)
+            filler.write_bytes(bytes(shutil.disk_usage(place).free - free))
+            code = train(run, *flags).wait()
+            counts["fill levels"] += 1
+            counts["exit code 6"] += code == 6 and "no space left" in log_text(run).lower()
+            if code != 6:
+                print(code, log_text(run)[-1500:], flush=True)
+            with Checkpoints(run / "checkpoints") as checkpoints:
+                whole = [step for step in checkpoints.steps() if not checkpoints.damage(step)]
+            counts["steps lost"] += len({2, 4} - set(whole))
+            counts["steps lost"] += not same(load(run, "4").variables, before)
+            left = [p for p in manifest.step_folders(run / "checkpoints") if int(p.name) > 4]
+            counts["rest left"] += len(left) + len(list(run.glob("checkpoints/*tmp*")))
+            filler.unlink()
+            counts["go on"] += train(run, *flags, "--max-steps", 1).wait() == 0
+            shutil.rmtree(run)
+    return counts
+
+
+class small_disk:
+    """A file system of some megabytes, mounted while entered."""
+
+    def __init__(self, place: Path, megabytes: int):
+        self.place, self.megabytes = place, megabytes
+
+    def __enter__(self) -> Path:
+        self.place.mkdir(parents=True, exist_ok=True)
+        size = f"size={self.megabytes}m"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.place], check=True)
+        return self.place
+
+    def __exit__(self, *exception: object) -> None:
+        subprocess.run(["umount", "--lazy", self.place], check=True)
+
+
+PARTS = {"kill": kill, "damage": damage, "signals": signals, "disk": disk}
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 # More flags for the demo's training, e.g. FLAGS='--epochs 1'.
 FLAGS ?=
 
-.PHONY: install demo test lint readme clean
+.PHONY: install demo test lint readme lock clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,12 @@ lint: install
 # Runs every command of the README, at a tiny size.
 readme: install
 	$(RUN) tests/run_readme.py
+
+# Writes down the version and the digests of every package, for Python 3.11 and newer; needs uv.
+lock:
+	uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --extra dev --extra arrays --extra video \
+	  pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -65,11 +65,20 @@ def main() -> None:
         (arguments.out / "faults.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-def train(run: Path, *flags: object, resume: str | None = "auto") -> subprocess.Popen[str]:
+def train(run: Path, *flags: object, resume: str = "auto") -> subprocess.Popen[str]:
     """Starts `train.py`, with its output in `RUN.log`."""
+    flags = (*FLAGS, *flags, "--out", run, "--resume", resume)
+    return _begin(run, ROOT / "train.py", *flags)
+
+
+def start(program: str, run: Path) -> subprocess.Popen[str]:
+    """Starts a program that takes the run folder, with its output in `RUN.log`."""
+    return _begin(run, "-c", program, run)
+
+
+def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
     run.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-u", str(ROOT / "train.py"), *FLAGS, *map(str, flags)]
-    command += ["--out", str(run), *(["--resume", resume] if resume else [])]
+    command = [sys.executable, "-u", *map(str, arguments)]
     with log_of(run).open("w") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=ROOT)
 
@@ -88,6 +97,8 @@ def wait_for(pattern: str, run: Path, process: subprocess.Popen[str], seconds: f
         if process.poll() is not None:
             return re.search(pattern, log_of(run).read_text()) is not None
         time.sleep(0.005)
+    process.kill()
+    process.wait()
     raise TimeoutError(f"{pattern!r} was not printed: {log_of(run).read_text()[-2000:]}")
 
 
@@ -210,23 +221,55 @@ DAMAGES = {
 }
 
 
+# A run on sequences that answer at once for a while, and then take 20 seconds each.
+SLOW = """
+import sys, time
+import numpy as np
+from jaxconvlstm import Config, DataConfig, ModelConfig, TrainingConfig, cli, fit
+class Slow:
+    films, reads = np.random.default_rng(0).random((20, 6, 16, 16), np.float32), 0
+    def __len__(self):
+        return len(self.films)
+    def __getitem__(self, index):
+        Slow.reads += 1
+        if Slow.reads > 100:
+            print("a film that takes long", flush=True)
+            time.sleep(20)
+        return self.films[index]
+config = Config(
+    DataConfig(input_frames=3, target_frames=2, cache=0.0),
+    ModelConfig(features=(4,), layers=1),
+    TrainingConfig(epochs=1000, steps_per_epoch=500, batch_size=2, sample_every=0),
+)
+cli.run(lambda arguments: fit(config, sys.argv[1], "auto", data=Slow()))
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """When a signal is sent: some seconds after something was printed, with these flags."""
+    """When a signal is sent, and what has to be there afterwards.
+
+    Attributes:
+      pattern: what is printed before.
+      delay: seconds after that.
+      flags: of `train.py`.
+      program: what to run in place of `train.py`, if something else.
+      saved: whether there is something to save yet.
+    """
 
     pattern: str
     delay: float
-    flags: tuple[object, ...]
+    flags: tuple[object, ...] = ()
+    program: str | None = None
     saved: bool = True
 
 
 PHASES = {
-    "importing": Phase(r"^", 0.3, (), saved=False),
-    "compiling": Phase(r"generated films", 0.5, ("--layers", 6, "--features", 8)),
+    "importing": Phase(r"^", 0.3, saved=False),
+    "compiling": Phase(r"generated films", 1.0, ("--layers", 6, "--features", 8)),
     "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
-    "evaluating": Phase(
-        r"step 2/", 1.0, ("--steps-per-epoch", 2, "--limit", 4000, "--features", 16)
-    ),
+    "waiting": Phase("a film that takes long", 0.5, program=SLOW),
+    "evaluating": Phase("compiled in", 3.0, ("--steps-per-epoch", 1, "--limit", 20000)),
     "saving": Phase(r"step \d+/", 0.3, ("--features", 256, "--checkpoint-every", 1)),
 }
 
@@ -234,38 +277,43 @@ PHASES = {
 def signals(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """SIGTERM and SIGINT in each phase of training: exit code, seconds, and what can go on."""
     shutil.rmtree(out, ignore_errors=True)
-    result = {}
-    for name, phase in PHASES.items():
-        seconds, right, going_on = [], 0, 0
-        cases = [(n, r) for n in (signal.SIGTERM, signal.SIGINT) for r in range(arguments.repeats)]
-        for number, repeat in cases:
-            run = out / f"{name}-{number}-{repeat}"
-            flags = ("--epochs", 1000, "--steps-per-epoch", 500, *phase.flags)
-            process = train(run, *flags)
-            wait_for(phase.pattern, run, process)
-            time.sleep(phase.delay)
-            sent = time.monotonic()
-            process.send_signal(number)
-            code = process.wait()
-            seconds.append(round(time.monotonic() - sent, 2))
-            right += code == 128 + number
-            if code != 128 + number:
-                print(name, number, code, log_text(run)[-1000:], flush=True)
-            going_on += goes_on(run, flags) if phase.saved else not list(run.glob("checkpoints/*"))
-        result[name] = {
-            "signals": len(cases),
-            "right exit code": right,
-            "go on": going_on,
-            "median seconds": float(np.median(seconds)),
-            "most seconds": max(seconds),
-        }
-    return result
+    return {name: signal_in(out / name, name, arguments.repeats) for name in PHASES}
 
 
-def goes_on(run: Path, flags: tuple[object, ...]) -> bool:
-    """Whether a run resumes from what it has saved, shown by one more step."""
-    process = train(run, *flags, "--max-steps", 1, resume="must")
-    return process.wait() == 0 and "going on from step" in log_text(run)
+def signal_in(out: Path, name: str, repeats: int) -> dict[str, Any]:
+    """So many SIGTERM and SIGINT in one phase."""
+    phase = PHASES[name]
+    seconds, right, going_on = [], 0, 0
+    cases = [(n, r) for n in (signal.SIGTERM, signal.SIGINT) for r in range(repeats)]
+    for number, repeat in cases:
+        run = out / f"{number.name}-{repeat}"
+        flags = ("--epochs", 1000, "--steps-per-epoch", 500, *phase.flags)
+        process = start(phase.program, run) if phase.program else train(run, *flags)
+        wait_for(phase.pattern, run, process)
+        time.sleep(phase.delay)
+        sent = time.monotonic()
+        process.send_signal(number)
+        code = process.wait()
+        seconds.append(round(time.monotonic() - sent, 2))
+        # A process that a signal ends by itself has its number, negative; shells add it to 128.
+        right += code in (128 + number, -number)
+        if not phase.saved:
+            going_on += not list(run.glob("checkpoints/*"))
+        elif phase.program:
+            process = start(phase.program, run)
+            going_on += wait_for("going on from step", run, process)
+            process.kill()
+            process.wait()
+        else:
+            process = train(run, *flags, "--max-steps", 1, resume="must")
+            going_on += process.wait() == 0 and "going on from step" in log_text(run)
+    return {
+        "signals": len(cases),
+        "right exit code": right,
+        "go on": going_on,
+        "median seconds": float(np.median(seconds)),
+        "most seconds": max(seconds),
+    }
 
 
 def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:

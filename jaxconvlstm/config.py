@@ -38,6 +38,8 @@ _OUTPUTS = {
     "encoder-forecaster": ("frame", "sigmoid"),
     "pyramid-forecaster": ("frame", "sigmoid"),
 }
+# So that a configuration of somebody else's asks for no network of absurd size.
+_MOST = {"layers": 100, "reach": 1000, "patch_size": 1000, "features": 2**16, "kernel_size": 255}
 LARGEST_FRAME = 89_478_485
 """Most pixels of a frame: as many as Pillow decodes of a picture."""
 
@@ -286,12 +288,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "reach", "patch_size"):
             check_positive(flag(name), getattr(self, name))
+            if getattr(self, name) > _MOST[name]:
+                raise ConfigError(f"{flag(name)}: expected at most {_MOST[name]}")
         for name in ("dropout", "recurrent_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)}: expected a share from 0 to below 1")
         for name in ("features", "kernel_size"):
             for value in per_layer(flag(name), getattr(self, name), self.layers):
                 check_positive(flag(name), value)
+            if max(getattr(self, name)) > _MOST[name]:
+                raise ConfigError(f"{flag(name)}: expected at most {_MOST[name]}")
         for field in dataclasses.fields(self):
             named = {"model", *MODEL_SETTINGS[self.model].split()}
             if field.name not in named and getattr(self, field.name) != field.default:

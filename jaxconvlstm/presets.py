@@ -169,29 +169,13 @@ def moving_mnist() -> Config:
     8 minutes; mean squared error 0.52 of persistence's: far more training is needed, as predictions
     still fade within five frames.
     """
+    return _copying(_digits())
+
+
+def _copying(data: DataConfig) -> Config:
+    """Pixels copied along their motion: what moves stays sharp when it is fed back."""
     return Config(
-        _digits(),
-        ModelConfig(features=(64,), kernel_size=(5,), layers=2, downsample=4, output="sigmoid"),
-        TrainingConfig(epochs=5, steps_per_epoch=50, batch_size=4, loss="bce"),
-    )
-
-
-def _digits(**changes: object) -> DataConfig:
-    settings = {"dataset": "moving-mnist", "input_frames": 10, "target_frames": 10, **changes}
-    return DataConfig(**settings)  # type: ignore[arg-type]
-
-
-@_named
-def next_frame() -> Config:
-    """Moving digits in black and white, copied along their motion, fed back for as long as asked.
-
-    python train.py --preset next-frame --data digits.gz --out RUN
-
-    17 minutes; fed back ten times, mean squared error 0.47 of persistence's and trail 0.30 (0.24
-    and 0.02 for the next frame) on test films.
-    """
-    return Config(
-        _digits(threshold=128.0, eval_input_frames=5, eval_steps=10),
+        data,
         ModelConfig(
             model="stacked",
             features=(64,),
@@ -214,6 +198,23 @@ def next_frame() -> Config:
             sampling_steps=4800,
         ),
     )
+
+
+def _digits(**changes: object) -> DataConfig:
+    settings = {"dataset": "moving-mnist", "input_frames": 10, "target_frames": 10, **changes}
+    return DataConfig(**settings)  # type: ignore[arg-type]
+
+
+@_named
+def next_frame() -> Config:
+    """Moving digits in black and white, copied along their motion, fed back for as long as asked.
+
+    python train.py --preset next-frame --data digits.gz --out RUN
+
+    17 minutes; fed back ten times, mean squared error 0.47 of persistence's and trail 0.30 (0.24
+    and 0.02 for the next frame) on test films.
+    """
+    return _copying(_digits(threshold=128.0, eval_input_frames=5, eval_steps=10))
 
 
 @_named
@@ -312,6 +313,9 @@ def encoder_forecaster_pyramid() -> Config:
     """Encoder and forecaster with maps of three sizes, as in most PyTorch versions of Shi et al.
 
     python train.py --preset encoder-forecaster-pyramid --data digits.gz --out RUN
+
+    After 25 steps of 2 films, 7 minutes, mean squared error 0.58 of persistence's, which is a haze:
+    far more training is needed.
     """
     return Config(
         _digits(),

@@ -131,5 +131,5 @@ def test_weights_of_one_network_do_not_start_the_preset_of_another(tmp_path: Pat
     write_json(tmp_path / "config.json", presets.preset("moving-mnist").to_json())
     flags = ["--data", "digits.gz", "--init-from", str(tmp_path), "--preset"]
     assert train.parse([*flags, "moving-mnist"]).preset == "moving-mnist"
-    with pytest.raises(ConfigError, match=r"of --model frame-predictor, .* is encoder-forecaster"):
+    with pytest.raises(ConfigError, match=r"of --model stacked, .* is encoder-forecaster"):
         train.parse([*flags, "encoder-forecaster"])

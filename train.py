@@ -69,7 +69,8 @@ def parse(arguments: Sequence[str]) -> Arguments:
     named = first["--config"] or first["--preset"]
     if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
         config = read_config(Path(first["--out"]))
-        default = Arguments(config.data, config.model, config.training)
+        training = dataclasses.replace(config.training, max_steps=None, max_hours=None)
+        default = Arguments(config.data, config.model, training)
     else:
         name = first["--preset"] or _preset_for(first)
         config = preset(name)
@@ -151,7 +152,10 @@ def main(arguments: Sequence[str]) -> None:
     for picture in result.pictures:
         print(f"picture: {picture}")
     print(f"run folder: {result.folder}")
-    print(f"next: python eval.py {shlex.quote(str(result.folder))}")
+    folder = shlex.quote(str(result.folder))
+    if not result.finished:
+        print(f"to go on: python train.py --out {folder} --resume auto")
+    print(f"next: python eval.py {folder}")
 
 
 if __name__ == "__main__":

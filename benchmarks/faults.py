@@ -174,7 +174,13 @@ def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
                 counts["differ"] += 1
         number += 1
         run = out / f"run-{number}"
-    return {**counts, "while starting": starting, "with a save under way": saving}
+    aside = len(list(out.glob("run-*/checkpoints/*.damaged")))
+    return {
+        **counts,
+        "while starting": starting,
+        "with a save under way": saving,
+        "steps set aside": aside,
+    }
 
 
 def log_text(run: Path) -> str:

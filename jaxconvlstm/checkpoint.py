@@ -36,8 +36,6 @@ from jaxconvlstm.errors import CheckpointError, ResourceError
 
 METRIC = "val_loss"
 _JSON_ITEMS = ("meta", "data")
-# What the folder of a step is called while it is saved once more.
-_REPLACED = ".replaced"
 # Bytes of a step beside its arrays, about.
 _SMALL_FILES = 100_000
 _KEEP_LATEST = 2
@@ -71,20 +69,21 @@ class Checkpoints:
         self.folder = folder
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._finishing: Future[None] | None = None
-        self._checkpointer: Any = None
         self._whole: set[int] = set()  # steps that were verified
         self._needed = 0  # bytes of the last save
         if writable:
+            folder.mkdir(parents=True, exist_ok=True)
             self._put_in_order()
-            self._checkpointer = ocp.training.Checkpointer(
-                folder, preservation_policy=_keep(), cleanup_tmp_directories=True
-            )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            # Who interrupts a second time waits for nothing; what is under way is left unfinished.
+            self._finisher.shutdown(wait=False)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Waits for a save under way and releases the folder."""
@@ -92,8 +91,6 @@ class Checkpoints:
             self.wait()
         finally:
             self._finisher.shutdown()
-            if self._checkpointer is not None:
-                self._guarded(self._checkpointer.close)
 
     def wait(self) -> None:
         """Waits until the last save is on disk, with its manifest.
@@ -107,16 +104,16 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """All steps that were saved to the end, ascending; the one under way is not among them."""
-        places = manifest.step_folders(self.folder)
-        return [int(path.name) for path in places if manifest.is_finished(path)]
+        return list(manifest.finished_steps(self.folder))
 
     def damage(self, step: int) -> list[str]:
         """What is wrong with the files of a step, a phrase each; nothing if it is whole."""
-        return manifest.damage(self.folder / str(step))
+        return manifest.damage(self._place(step))
 
     def val_loss(self, step: int) -> float | None:
         """The validation loss that a step was saved with."""
-        return manifest.read(self.folder / str(step)).get(METRIC)
+        loss = manifest.read(self._place(step)).get(METRIC)
+        return loss if isinstance(loss, (int, float)) else None
 
     def choose(self, which: str = "best") -> int:
         """The step that `which` means; of damaged steps the next best, which is said.
@@ -131,11 +128,13 @@ class Checkpoints:
         found = self.steps()[::-1]
         if not found:
             raise CheckpointError(f"{self.folder}: holds no checkpoint")
+        for path in manifest.step_folders(self.folder):
+            if int(path.name) not in found:
+                _say(f"{path}: left out, as it was not saved to the end (yet)")
         if which == "best":
-            losses = {step: self.val_loss(step) for step in found}
-            found.sort(key=lambda step: (losses[step] is None, losses[step] or 0.0))
+            found.sort(key=self._rank)
         elif which != "last":
-            if not which.isdecimal() or int(which) not in found:
+            if not manifest.is_step(which) or int(which) not in found:
                 listed = ", ".join(map(str, self.steps()))
                 raise CheckpointError(f"{self.folder}: no step {which}; there are: {listed}")
             found = [int(which)]
@@ -173,18 +172,14 @@ class Checkpoints:
         )
         if shutil.disk_usage(self.folder).free < self._needed:
             raise ResourceError(self._describe_full())  # before files are begun
-        metrics = None if val_loss is None else {METRIC: float(val_loss)}
-        place, replaced = self.folder / str(step), self.folder / f"{step}{_REPLACED}"
+        place = self.folder / str(step)
+        replaced = place.with_name(f"{step}{manifest.REPLACED}")
         if place.is_dir():
             # Kept until its successor is whole.
             place.rename(replaced)
-            self._checkpointer.reload()
         with _json_items():
             response = self._guarded(
-                lambda: self._checkpointer.save_checkpointables_async(
-                    step, items, force=True, metrics=metrics
-                ),
-                saving=True,
+                lambda: ocp.save_checkpointables_async(place, items), saving=True
             )
         about = {
             "format_version": FORMAT_VERSION,
@@ -201,6 +196,7 @@ class Checkpoints:
             response.result()
             manifest.write(place, about)
             shutil.rmtree(replaced, ignore_errors=True)
+            self._remove_old()
 
         self._finishing = self._finisher.submit(finish)
 
@@ -246,7 +242,7 @@ class Checkpoints:
             )
         # What the manifest says is known to be what was saved; what the files say of themselves
         # is what would be allocated.
-        said = manifest.read(self.folder / str(step)).get("leaves", {})
+        said = manifest.read(self._place(step)).get("leaves", {})
         self._check_leaves(step, said, expected)
         stored = self._metadata(step)
         self._check_leaves(step, {name: _leaves(stored.get(name)) for name in expected}, expected)
@@ -270,10 +266,31 @@ class Checkpoints:
                 f"{self.folder}: step {step} does not fit this model: " + "; ".join(problems)
             )
 
+    def _place(self, step: int) -> Path:
+        return manifest.finished_steps(self.folder).get(step, self.folder / str(step))
+
+    def _rank(self, step: int) -> tuple[int, float]:
+        """The lower the better. One that does not say is looked at first, as it is damaged."""
+        if not manifest.read(self._place(step)):
+            return 0, 0.0
+        loss = self.val_loss(step)
+        return (2, 0.0) if loss is None else (1, loss)
+
+    def _remove_old(self) -> None:
+        """Removes all steps but the newest two and the one with the lowest validation loss."""
+        steps = self.steps()[::-1]
+        validated = [step for step in steps if self.val_loss(step) is not None]
+        kept = {*steps[:_KEEP_LATEST], *sorted(validated, key=self._rank)[:1]}
+        for step in set(steps) - kept:
+            place = self._place(step)
+            (
+                place / manifest.NAME
+            ).unlink()  # so that half of a step is not taken for a damaged one
+            shutil.rmtree(place, ignore_errors=True)
+
     def _put_in_order(self) -> None:
         """Removes what was never finished, and sets damaged steps aside."""
-        if not self.folder.is_dir():
-            return
+        self._remove_temporary()
         self._bring_back_replaced()
         damaged = {step: found for step in self.steps() if (found := self.damage(step))}
         self._whole = set(self.steps()) - set(damaged)
@@ -282,8 +299,9 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: {listed}")
         places = manifest.step_folders(self.folder)
         unfinished = [path for path in places if not manifest.is_finished(path)]
-        if len(unfinished) > 1:
-            # A run that is killed leaves one at most: these are whole, of a time before manifests.
+        if len(unfinished) > 1 and len(unfinished) == len(places):
+            # A kill leaves one that was being saved, and one or two that were being removed, beside
+            # others: these are whole, of a time before manifests.
             listed = ", ".join(path.name for path in unfinished)
             raise CheckpointError(
                 f"{self.folder}: steps {listed} have no {manifest.NAME}; they were saved by an "
@@ -291,7 +309,7 @@ class Checkpoints:
             )
         for path in unfinished:
             shutil.rmtree(path)
-            _say(f"{path}: was never finished being saved; removed")
+            _say(f"{path}: was never finished being saved or removed; removed")
         for step, problems in damaged.items():
             aside = self.folder / f"{step}.damaged"
             shutil.rmtree(aside, ignore_errors=True)
@@ -299,11 +317,11 @@ class Checkpoints:
             _say(f"{self.folder}: {_describe(step, problems)}; set aside as {aside.name}")
 
     def _metadata(self, step: int) -> dict[str, Any]:
-        place = self.folder / str(step)
+        place = self._place(step)
         return self._guarded(lambda: ocp.checkpointables_metadata(place)).metadata
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        place = self.folder / str(step)
+        place = self._place(step)
         with _json_items():
             return self._guarded(lambda: ocp.load_checkpointables(place, abstract))
 
@@ -323,17 +341,21 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         """Frees the room that a save has taken which came to nothing."""
-        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+        self._remove_temporary()
         for path in manifest.step_folders(self.folder):
             if not manifest.is_finished(path):
                 shutil.rmtree(path, ignore_errors=True)
         self._bring_back_replaced()
 
+    def _remove_temporary(self) -> None:
+        """Removes what Orbax has begun to write, which has another name until it is complete."""
+        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def _bring_back_replaced(self) -> None:
         """Undoes the replacing of a step by another save of it that did not come to its end."""
-        for replaced in self.folder.glob(f"*{_REPLACED}"):
-            place = self.folder / replaced.name.removesuffix(_REPLACED)
+        for replaced in manifest.replaced_folders(self.folder):
+            place = self.folder / replaced.name.removesuffix(manifest.REPLACED)
             if manifest.is_finished(place):
                 shutil.rmtree(replaced, ignore_errors=True)
             else:
@@ -357,18 +379,6 @@ def _json_items() -> contextlib.AbstractContextManager[Any]:
     for name in _JSON_ITEMS:
         context.checkpointables.registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
     return context
-
-
-def _keep() -> Any:
-    """The newest steps, and the one with the lowest validation loss."""
-    policies = ocp.training.preservation_policies
-    best = policies.BestN(
-        get_metric_fn=lambda metrics: metrics[METRIC],
-        reverse=True,
-        n=1,
-        keep_checkpoints_without_metrics=False,
-    )
-    return policies.AnyPreservationPolicy([policies.LatestN(_KEEP_LATEST), best])
 
 
 def _describe(step: int, problems: list[str]) -> str:

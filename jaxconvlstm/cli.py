@@ -123,8 +123,8 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         code = error.exit_code
         _complain(str(error), arguments)
     except KeyboardInterrupt:
-        code = 130
         _complain("interrupted", arguments)
+        _leave(130)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; the rest of it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -141,10 +141,15 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         _complain(f"out of memory: {error}", arguments)
     if not all_end_within(1.0):
         # Libraries wait at exit for what a thread holds that may never end.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process without waiting for any thread."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxconvlstm.durable import naming
+
 
 class Events:
     """An event file in `folder`.
@@ -20,9 +22,12 @@ class Events:
         # Imported late, so that evaluation starts sooner.
         from tensorboardX import event_file_writer
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self._writer = event_file_writer.EventsWriter(str(folder / "events"))
-        if step:
+        self._folder = folder
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            others = any(folder.iterdir())
+            self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        if others:
             from tensorboardX.proto import event_pb2
 
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -34,7 +39,8 @@ class Events:
 
         for name, value in values.items():
             self._write(step, summary=summary.scalar(name, value))
-        self._writer.flush()
+        with naming(self._folder):
+            self._writer.flush()
 
     def add_picture(self, step: int, name: str, path: Path) -> None:
         """Adds a picture file."""
@@ -43,13 +49,16 @@ class Events:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         self._write(step, summary=summary.image(name, pixels, dataformats="HWC"))
-        self._writer.flush()
+        with naming(self._folder):
+            self._writer.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self._writer.close()
+        with naming(self._folder):
+            self._writer.close()
 
     def _write(self, step: int, **content: Any) -> None:
         from tensorboardX.proto import event_pb2
 
-        self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+        with naming(self._folder):
+            self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))

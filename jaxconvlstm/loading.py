@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxconvlstm import models, run_folder
 from jaxconvlstm.checkpoint import Checkpoints
 from jaxconvlstm.classifier import Classifier
-from jaxconvlstm.config import Config
+from jaxconvlstm.config import LARGEST_FRAME, Config
 from jaxconvlstm.data.values import Values
-from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.rollout import Predictor
 
 
@@ -44,13 +44,18 @@ def load(run: str | Path, which: str = "best") -> Any:
         try:
             config = Config.from_json(meta["config"], "configuration")
             values, channels = Values.from_json(meta["values"]), int(meta["channels"])
-            shape, classes = (1, 1, *meta["frame_shape"]), tuple(meta["classes"])
-        except (KeyError, TypeError, ValueError) as error:
+            height, width, _ = map(int, meta["frame_shape"])
+            classes = tuple(map(str, meta["classes"]))
+            if not 0 < height * width <= LARGEST_FRAME:
+                raise ConfigError(f"frames of {height}x{width}")
+            shape = (1, 1, height, width, channels)
+            module = models.build(config.model, channels, len(classes))
+            frames = jax.ShapeDtypeStruct(shape, jnp.float32)
+            abstract = jax.eval_shape(module.init, jax.random.key(0), frames)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(
-                f"{folder}: step {step} is not of this package: {error}"
+                f"{folder}: step {step} is not of this package: {str(error).splitlines()[0]}"
             ) from error
-        module = models.build(config.model, channels, len(classes))
-        abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
     known = module, jax.device_put(variables), config, values, channels
     size = (shape[2], shape[3]) if config.fixes_frame_size else None

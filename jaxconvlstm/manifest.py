@@ -14,6 +14,8 @@ from typing import Any
 from jaxconvlstm.durable import replace_text, sync_folder
 
 NAME = "manifest.json"
+REPLACED = ".replaced"
+"""Ends the name of a step's folder while the step is saved once more."""
 LARGEST = 64 * 2**20
 """Bytes of the largest manifest that is read, and of the other files that are read as JSON."""
 # Orbax's names for those.
@@ -40,19 +42,40 @@ def write(step: Path, about: dict[str, Any]) -> None:
     sync_folder(step.parent)
 
 
+def is_step(name: str) -> bool:
+    """Whether this is how a step's folder is called: its number, written in the one usual way."""
+    return name.isascii() and name.isdecimal() and name == str(int(name))
+
+
 def step_folders(folder: Path) -> list[Path]:
     """What `folder` holds under a step's number, finished or not, ascending; no links."""
-    found = (
-        path
-        for path in folder.iterdir()
-        if path.name.isdecimal() and path.is_dir() and not path.is_symlink()
-    )
+    found = (path for path in _folders(folder) if is_step(path.name))
     return sorted(found, key=lambda path: int(path.name))
+
+
+def replaced_folders(folder: Path) -> list[Path]:
+    """Steps that were moved aside because they are being saved once more."""
+    return [
+        path
+        for path in _folders(folder)
+        if path.name.endswith(REPLACED) and is_step(path.name.removesuffix(REPLACED))
+    ]
 
 
 def is_finished(step: Path) -> bool:
     """Whether a step has a manifest; without one it was never saved to the end."""
     return (step / NAME).is_file()
+
+
+def finished_steps(folder: Path) -> dict[int, Path]:
+    """The steps that were saved to the end, ascending, and where each of them lies."""
+    found = {
+        int(path.name.removesuffix(REPLACED)): path
+        for path in replaced_folders(folder)
+        if is_finished(path)
+    }
+    found |= {int(path.name): path for path in step_folders(folder) if is_finished(path)}
+    return dict(sorted(found.items()))
 
 
 def read(step: Path) -> dict[str, Any]:
@@ -61,8 +84,8 @@ def read(step: Path) -> dict[str, Any]:
         with (step / NAME).open("rb") as file:
             parsed = json.loads(file.read(LARGEST + 1)[:LARGEST])
         contents = parsed["contents"]
-        whole = _digest_of(contents) == parsed["sha256"] and isinstance(contents["files"], dict)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = _digest_of(contents) == parsed["sha256"] and _is_well_formed(contents)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     return contents if whole else {}
 
@@ -79,6 +102,8 @@ def damage(step: Path) -> list[str]:
             # No manifest leads out of its step: what it names must be a plain file below.
             if path.is_symlink() or not path.resolve().is_relative_to(step.resolve()):
                 found.append(f"{name} lies elsewhere")
+            elif path.exists() and not path.is_file():
+                found.append(f"{name} is not a file")
             elif path.name in _READ_WHOLE and path.stat().st_size > LARGEST:
                 found.append(f"{name} has {path.stat().st_size} bytes, of at most {LARGEST}")
             elif path.stat().st_size != expected["bytes"]:
@@ -90,6 +115,19 @@ def damage(step: Path) -> list[str]:
         except OSError as error:
             found.append(f"{name} cannot be read: {error.strerror}")
     return found
+
+
+def _is_well_formed(contents: Any) -> bool:
+    """Whether what is looked up in a manifest is of the kind that `write` makes."""
+    files = contents["files"].items()
+    return all(
+        "\0" not in name and isinstance(file["bytes"], int) and isinstance(file["sha256"], str)
+        for name, file in files
+    ) and all(isinstance(leaves, dict) for leaves in contents.get("leaves", {}).values())
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
 def _names(step: Path) -> list[str]:

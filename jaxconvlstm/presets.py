@@ -162,12 +162,12 @@ def moving_squares_stack() -> Config:
 
 @_named
 def moving_mnist() -> Config:
-    """Two moving digits, 10 frames given and 10 predicted.
+    """Two moving digits, copied along their motion; 10 frames given and 10 predicted.
 
     python train.py --preset moving-mnist --data digits.gz --out RUN
 
-    8 minutes; mean squared error 0.52 of persistence's: far more training is needed, as predictions
-    still fade within five frames.
+    31 minutes beside other work; mean squared error 0.36 of persistence's (0.18 for the next frame,
+    0.46 for the tenth), SSIM 0.62.
     """
     return _copying(_digits())
 

@@ -12,10 +12,12 @@ from jaxconvlstm.errors import ConfigError
 MAY_CHANGE_ON_RESUME = frozenset(
     {
         *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
-        *("early_stopping", "max_steps", "max_hours"),
+        "early_stopping",
         *("cache", "read_timeout", "check_files", "eval_input_frames", "eval_steps"),
     }
 )
+# What is said anew in each call.
+OF_A_CALL = ("max_steps", "max_hours")
 _PATHS = {"data": ("data", "split_file"), "training": ("init_from",)}
 
 
@@ -40,6 +42,8 @@ def check_same_run(saved: Config, config: Config, out: Path) -> None:
         before, now = getattr(saved, section.name), getattr(config, section.name)
         for field in dataclasses.fields(before):
             old, new = getattr(before, field.name), getattr(now, field.name)
+            if field.name in OF_A_CALL:
+                continue
             if old != new and field.name in MAY_CHANGE_ON_RESUME:
                 print(f"going on with {flag(field.name)} {new}, was {old}", flush=True)
             elif old != new:

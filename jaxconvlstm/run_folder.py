@@ -1,5 +1,6 @@
 """The folder of a run: its lock, configuration, metrics, samples and TensorBoard events."""
 
+import contextlib
 import fcntl
 import json
 import math
@@ -33,9 +34,7 @@ def default_folder(name: str) -> Path:
 def holds_run(folder: Path) -> bool:
     """Whether `folder` holds a run that has saved something; one that has not starts anew."""
     checkpoints = folder / CHECKPOINTS_NAME
-    return checkpoints.is_dir() and any(
-        map(manifest.is_finished, manifest.step_folders(checkpoints))
-    )
+    return checkpoints.is_dir() and bool(manifest.finished_steps(checkpoints))
 
 
 def read_config(folder: Path) -> Config:
@@ -97,17 +96,18 @@ class RunFolder:
             self._lock = (path / _LOCK_NAME).open("a+", encoding="utf-8")
         except OSError as error:
             raise ResourceError(f"{path}: cannot be written to: {error.strerror}") from error
+        self._events: Any = None
         try:
             self._take_lock()
-            if resume is None and holds_run(path):
-                raise ConfigError(
-                    f"{path}: holds a run already; --resume auto goes on with it, "
-                    "or choose another --out"
-                )
         except BaseException:
-            self._lock.close()
+            self._lock.close()  # as it is: it names the holder
             raise
-        self._events: Any = None
+        if resume is None and holds_run(path):
+            self.close()
+            raise ConfigError(
+                f"{path}: holds a run already; --resume auto goes on with it, "
+                "or choose another --out"
+            )
 
     def _take_lock(self) -> None:
         try:
@@ -127,15 +127,19 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # What went wrong before must not be hidden by a disk that is full.
+        with contextlib.suppress(*([OSError] if kind is not None else [])):
+            self.close()
 
     def close(self) -> None:
         """Writes out the event file and releases the lock."""
-        if self._events is not None:
-            self._events.close()
-        self._lock.truncate(0)
-        self._lock.close()
+        try:
+            if self._events is not None:
+                self._events.close()
+        finally:
+            self._lock.truncate(0)
+            self._lock.close()
 
     @property
     def checkpoints(self) -> Path:

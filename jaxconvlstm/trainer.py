@@ -54,12 +54,14 @@ class FitResult:
     Attributes:
       folder: the run folder.
       step: steps trained in all.
+      finished: whether that is all of them; not where `max_steps` or `max_hours` ended the call.
       best: the lowest validation loss and its step; None without validation.
       pictures: the sample pictures written last by this call.
     """
 
     folder: Path
     step: int
+    finished: bool
     best: tuple[float, int] | None
     pictures: list[Path]
 
@@ -81,6 +83,7 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
       DataError, CheckpointError, NonFiniteError, ResourceError: see `jaxconvlstm.errors`.
       Interrupted: SIGINT or SIGTERM arrived; everything is saved.
     """
+    began = time.monotonic()
     out = Path(out)
     if data is not None:
         in_memory = dataclasses.replace(config.data, dataset="array", data=None)
@@ -107,7 +110,7 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
         with StopSignals() as stop:
             for note in dataset.notes:
                 print(note, flush=True)
-            training = _Training(config, run, dataset, stop)
+            training = _Training(config, run, dataset, stop, began)
             with Checkpoints(run.checkpoints, writable=True) as checkpoints:
                 return training.run(checkpoints)
 
@@ -122,10 +125,12 @@ def _measured(out: Path) -> dict[str, Any]:
 class _Training:
     """One run under way: what is done in a step, and after an epoch."""
 
-    def __init__(self, config: Config, run: RunFolder, dataset: Dataset, stop: StopSignals):
+    def __init__(
+        self, config: Config, run: RunFolder, dataset: Dataset, stop: StopSignals, began: float
+    ):
         self.config, self.settings = config, config.training
         self.folder, self.stop, self.dataset = run, stop, dataset
-        self.began = time.monotonic()
+        self.began = began
         every = self.settings.supervise == "all"
         self.windows = dataset.windows("train", every=every)
         validates = config.data.split.val > 0
@@ -140,7 +145,7 @@ class _Training:
                 f"{config.model.model}, --peephole {config.model.peephole})"
             )
         self.module = models.build(config.model, self.channels, len(dataset.classes))
-        self.fingerprint = fingerprint(self.windows)
+        self.fingerprint = fingerprint(self.windows, config.data.read_timeout, stop.check)
         with self._open_loader(0) as loader:  # checks batch and crop before anything is compiled
             self.steps_per_epoch = self.settings.steps_per_epoch or loader.batches_per_epoch
         self.total_steps = self.settings.epochs * self.steps_per_epoch
@@ -215,7 +220,8 @@ class _Training:
                 step = self._train(state, step)
             self.sample_pictures += self.folder.draw_history()
         checkpoints.wait()
-        return FitResult(self.folder.path, step, self.best, self.sample_pictures)
+        finished = step >= self.total_steps or self.stopped_early
+        return FitResult(self.folder.path, step, finished, self.best, self.sample_pictures)
 
     def _train(self, state: TrainState, step: int) -> int:
         """Takes steps until all are done, and returns how many that is."""
@@ -302,9 +308,11 @@ class _Training:
             return metrics
         progress.say(f"step {step} is not finite; taking it again to see where that began")
         before = state.step - 1
-        where = describe_non_finite(
-            self.task, state.variables, batch, before, step_key(state, before)
-        )
+        key = step_key(state, before)
+        try:
+            where = describe_non_finite(self.task, state.variables, batch, before, key)
+        except Exception as error:  # such as too little memory for it
+            where = f"where that began could not be found ({type(error).__name__})"
         raise NonFiniteError(
             f"step {step}: loss {metrics['loss']:g}, gradient norm {metrics['gradient_norm']:g}, "
             f"learning rate {self._learning_rate(step):g}; {where}; "
@@ -487,12 +495,16 @@ class _Training:
         """The newest checkpoint's state and the loader's position."""
         step = self.checkpoints.choose("last")
         meta, data = self.checkpoints.load_meta(step), self.checkpoints.load_data(step)
-        if data["windows"] != len(self.windows) or meta["data_fingerprint"] != self.fingerprint:
+        changed = f"{self.folder.path}: the data have changed since step {step} was saved: "
+        if data["windows"] != len(self.windows):
             counts = f"{data['windows']} training windows then, {len(self.windows)} now"
-            raise CheckpointError(
-                f"{self.folder.path}: the data have changed since step {step} was saved: "
-                + (counts if data["windows"] != len(self.windows) else "they hold other values")
-            )
+            raise CheckpointError(changed + counts)
+        if meta["data_fingerprint"] != self.fingerprint:
+            changed += "they hold other values"
+            if self.config.data.dataset != "array" or self.config.data.data is not None:
+                raise CheckpointError(f"{changed}; --init-from starts a new run from its weights")
+            # Objects in memory may draw theirs anew each time.
+            print(f"warning: {changed}", flush=True)
         expected = {"variables": state.variables, "opt_state": state.opt_state}
         if state.average is not None:
             expected["trained"] = state.average

@@ -19,6 +19,7 @@ from jaxconvlstm import manifest, verification
 from jaxconvlstm.checkpoint import Checkpoints
 from jaxconvlstm.config import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError, ResourceError
+from jaxconvlstm.run_folder import holds_run
 
 
 def items(step: int) -> dict[str, Any]:
@@ -166,15 +167,26 @@ def test_the_number_of_a_lost_step_is_free_again(
     if unfinished:
         (step / manifest.NAME).unlink()
     else:
-        (step / "metrics" / "metrics").write_text("{")
+        (step / "data" / "data.json").write_text("{")
     with Checkpoints(tmp_path / "copy", writable=True) as checkpoints:
         assert checkpoints.steps() == [1]
-        said = "was never finished being saved; removed" if unfinished else "set aside"
+        said = "was never finished being saved or removed; removed" if unfinished else "set aside"
         assert said in capsys.readouterr().err
         assert (tmp_path / "copy" / "2.damaged").is_dir() != unfinished
         checkpoints.save(2, items(2), 0.4)
         checkpoints.wait()
         assert checkpoints.choose("best") == 2
+
+
+def test_what_a_kill_left_of_saving_and_removing_is_removed(tmp_path: Path) -> None:
+    save(tmp_path, {1: 0.5, 2: 0.4, 3: 0.3, 4: 0.2})
+    assert [path.name for path in manifest.step_folders(tmp_path)] == ["3", "4"]
+    for step in ("2", "5"):  # the one was half removed, the other half saved
+        shutil.copytree(tmp_path / "4", tmp_path / step)
+        (tmp_path / step / manifest.NAME).unlink()
+    with Checkpoints(tmp_path, writable=True) as checkpoints:
+        assert checkpoints.steps() == [3, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
 def test_several_steps_without_a_manifest_are_not_touched(whole: Path, tmp_path: Path) -> None:
@@ -261,20 +273,76 @@ def test_pieces_larger_than_their_array_are_refused(
             checkpoints.load(1, {"variables": items(1)["variables"]})
 
 
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("state", ["aside", "begun", "finished"])
 def test_a_step_that_is_saved_again_is_there_until_its_successor_is(
-    finished: bool, tmp_path: Path
+    state: str, tmp_path: Path
 ) -> None:
-    """As a kill leaves it, before or after the manifest of the second save is written."""
-    save(tmp_path, {1: 0.5})
-    shutil.copytree(tmp_path / "1", tmp_path / "1.replaced")
-    if finished:
-        flip(files_of(tmp_path / "1.replaced")[0])  # and so it is not the one that is kept
+    """As a kill leaves it: with nothing in the step's place, a part of it, or all of it."""
+    folder = tmp_path / "checkpoints"
+    save(folder, {1: 0.5})
+    shutil.copytree(folder / "1", folder / "1.replaced")
+    if state == "aside":
+        shutil.rmtree(folder / "1")
+    elif state == "begun":
+        (folder / "1" / manifest.NAME).unlink()
     else:
-        (tmp_path / "1" / manifest.NAME).unlink()
+        flip(files_of(folder / "1.replaced")[0])  # and so it is not the one that is kept
+    assert holds_run(tmp_path)
+    for writable in (False, True):
+        with Checkpoints(folder, writable=writable) as checkpoints:
+            assert checkpoints.choose("last") == checkpoints.choose("best") == 1
+            checkpoints.load(1, {"variables": items(1)["variables"]})
+    assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+def test_names_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    save(tmp_path, {1: 0.5})
+    others = ["notes", "notes.replaced", "01", "\u0661", "1.5", "-1"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / "3").symlink_to(tmp_path / "1")
     with Checkpoints(tmp_path, writable=True) as checkpoints:
-        assert checkpoints.choose("last") == 1
-        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        assert checkpoints.steps() == [1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["1", "3", *others])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "deleted"])
+def test_a_best_step_whose_manifest_is_damaged_is_said_to_be(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save(tmp_path, {1: 0.1, 2: 0.3})
+    DAMAGES[damage](tmp_path / "1" / manifest.NAME)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.choose("best") == 2
+    said = capsys.readouterr().err
+    expected = "1: left out, as it was not saved to the end" if damage == "deleted" else "damaged"
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"a\0b": {"bytes": 1, "sha256": "x"}}},
+        {"files": {"meta/data.json": 1}},
+        {"files": {"meta/data.json": {"sha256": "x"}}},
+        {"files": []},
+        {"leaves": {"variables": [1]}},
+        {"leaves": 1},
+        {"val_loss": "x"},
+    ],
+    ids=str,
+)
+def test_manifests_of_any_content_are_one_clear_line(change: dict, tmp_path: Path) -> None:
+    save(tmp_path, {1: None})
+    contents = {**manifest.read(tmp_path / "1"), **change}
+    text = {"sha256": manifest._digest_of(contents), "contents": contents}
+    (tmp_path / "1" / manifest.NAME).write_text(json.dumps(text))
+    with Checkpoints(tmp_path) as checkpoints:
+        if "val_loss" in change:
+            assert checkpoints.choose("best") == 1
+            return
+        with pytest.raises(CheckpointError, match="step 1 is damaged"):
+            checkpoints.choose("best")
 
 
 def small_disk(place: Path, megabytes: int) -> Iterator[Path]:

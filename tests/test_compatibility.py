@@ -6,6 +6,7 @@ introduced format N, and `prediction.npy`: every eighth pixel of what it then pr
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,17 +48,12 @@ def test_it_goes_on_from_where_it_was_stopped(run: Path, capsys: pytest.CaptureF
 
 def test_a_format_of_the_future_is_refused(run: Path) -> None:
     step = run / "checkpoints" / "3"
-    path = step / "meta" / "data.json"
-    meta = json.loads(path.read_text())
-    path.write_text(json.dumps({**meta, "format_version": FORMAT_VERSION + 1}))
-    about = manifest.read(step)
-    (step / manifest.NAME).unlink()
-    del about["files"]
-    manifest.write(step, about)
+    config = json.loads((step / "meta" / "data.json").read_text())["config"]
+    rewrite(step, lambda meta: meta.update(format_version=FORMAT_VERSION + 1))
     with pytest.raises(jcl.CheckpointError, match=f"format version {FORMAT_VERSION + 1}"):
         jcl.load(run, "last")
     with pytest.raises(jcl.ConfigError, match=f"format version {FORMAT_VERSION + 1}"):
-        Config.from_json({**meta["config"], "format_version": FORMAT_VERSION + 1}, "file")
+        Config.from_json({**config, "format_version": FORMAT_VERSION + 1}, "file")
 
 
 @pytest.mark.parametrize(
@@ -71,15 +67,43 @@ def test_a_format_of_the_future_is_refused(run: Path) -> None:
     ids=str,
 )
 def test_absurd_networks_are_refused_without_being_made(run: Path, change: dict) -> None:
-    step = run / "checkpoints" / "3"
+    def change_it(meta: dict) -> None:
+        meta["config"]["model"].update(change)
+
+    rewrite(run / "checkpoints" / "3", change_it)
+    with pytest.raises(jcl.CheckpointError) as caught:
+        jcl.load(run, "last")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frame_shape": [60_000, 60_000, 1]},
+        {"frame_shape": [0, 0, 1]},
+        {"frame_shape": ["a", 1, 1]},
+        {"channels": float("inf")},
+        {"channels": 7},
+        {"values": [1]},
+        {"classes": 3},
+        {"config": None},
+    ],
+    ids=str,
+)
+def test_absurd_metadata_are_refused_in_one_line(run: Path, change: dict) -> None:
+    rewrite(run / "checkpoints" / "3", lambda meta: meta.update(change))
+    with pytest.raises(jcl.CheckpointError) as caught:
+        jcl.load(run, "last")
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(step: Path, change: Callable[[dict], None]) -> None:
+    """Changes the metadata of a step, with a manifest that vouches for them."""
     path = step / "meta" / "data.json"
     meta = json.loads(path.read_text())
-    meta["config"]["model"].update(change)
+    change(meta)
     path.write_text(json.dumps(meta))
     about = manifest.read(step)
     (step / manifest.NAME).unlink()
     del about["files"]
     manifest.write(step, about)
-    with pytest.raises(jcl.CheckpointError) as caught:
-        jcl.load(run, "last")
-    assert "\n" not in str(caught.value)

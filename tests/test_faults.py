@@ -4,12 +4,17 @@ import argparse
 import importlib.util
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "faults.py"
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "benchmarks" / "faults.py"
 FEW = argparse.Namespace(kills=3, fills=2, repeats=1, seed=1)
 
 
@@ -36,6 +41,41 @@ def test_signals_end_every_phase_with_everything_saved(
 ) -> None:
     counts = faults.signal_in(tmp_path, phase, FEW.repeats)
     assert counts["right exit code"] == counts["go on"] == counts["signals"] == 2
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_waits_for_nothing(faults: ModuleType, tmp_path: Path) -> None:
+    phase = faults.PHASES["evaluating"]
+    process = faults.train(tmp_path / "run", "--epochs", 1000, *phase.flags)
+    faults.wait_for(phase.pattern, tmp_path / "run", process)
+    time.sleep(phase.delay)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)  # the first one saves, and in the middle of that
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert faults.log_text(tmp_path / "run").endswith("error: interrupted\n")
+
+
+@pytest.mark.slow
+def test_a_read_only_run_is_evaluated_and_not_trained(faults: ModuleType, tmp_path: Path) -> None:
+    run, shown = tmp_path / "run", tmp_path / "shown"
+    assert faults.train(run, "--epochs", 1, "--steps-per-epoch", 2).wait() == 0
+    shown.mkdir()
+    mount = [["mount", "--bind", run, shown], ["mount", "-o", "remount,ro,bind", shown]]
+    if os.geteuid() != 0 or any(subprocess.run(command).returncode for command in mount):
+        pytest.skip("a read-only folder takes the right to mount one")
+    try:
+        command = [sys.executable, ROOT / "eval.py", shown, "--samples", "1"]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "writing to shown-eval instead" in result.stdout
+        assert (tmp_path / "shown-eval" / "metrics.json").is_file()
+        command = [sys.executable, ROOT / "train.py", "--out", shown, "--resume", "auto"]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 6 and "Read-only file system" in result.stderr
+        assert "compiled" not in result.stdout
+    finally:
+        subprocess.run(["umount", "--lazy", shown], check=True)
 
 
 @pytest.mark.slow

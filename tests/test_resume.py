@@ -107,7 +107,8 @@ def test_calls_of_few_steps_make_the_same_run(
     )
     capsys.readouterr()
     for step in (5, 10, 12, 12):
-        assert jcl.fit(few, tmp_path / "parts", resume="auto").step == step
+        result = jcl.fit(few, tmp_path / "parts", resume="auto")
+        assert (result.step, result.finished) == (step, step == 12)
     said = capsys.readouterr().out
     assert "stopping at step 10 of 12, as --max-steps 5 says; go on with --resume auto" in said
     assert "finished already" in said
@@ -145,6 +146,34 @@ def test_other_data_in_the_place_of_the_runs_own_are_refused(tmp_path: Path) -> 
         jcl.fit(more, tmp_path / "run", resume="must")
     np.save(tmp_path / "d.npy", data)
     assert jcl.fit(more, tmp_path / "run", resume="must").step == 4
+
+
+def test_objects_that_draw_their_values_anew_go_on_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    class Drawn:
+        rng = np.random.default_rng(0)
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            return self.rng.random((12, 8, 8), np.float32)
+
+    config = Config(
+        DataConfig(input_frames=2, target_frames=1),
+        ModelConfig(features=(2,), layers=1),
+        TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2, sample_every=0),
+    )
+    jcl.fit(config, tmp_path, data=Drawn())
+    more = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
+    assert jcl.fit(more, tmp_path, resume="must", data=Drawn()).step == 4
+    # Drawn once, they are drawn alike; the second draws of one object are others.
+    drawn = Drawn()
+    drawn[0]
+    last = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=3))
+    assert jcl.fit(last, tmp_path, resume="must", data=drawn).step == 6
+    assert "they hold other values" in capsys.readouterr().out
 
 
 def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto import event_pb2
 
-from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.run_folder import RunFolder
 
 
@@ -40,8 +40,13 @@ def test_a_folder_in_use_names_its_holder_and_a_dead_one_is_taken_over(
     with RunFolder(tmp_path):
         said = capsys.readouterr().out
         assert f"taken over from process {holder} on " in said
-    # One that was closed leaves nothing to take over.
-    with RunFolder(tmp_path):
+    # One that was closed, or refused, leaves nothing to take over.
+    step = tmp_path / "checkpoints" / "1"
+    step.mkdir(parents=True)
+    (step / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        RunFolder(tmp_path)
+    with RunFolder(tmp_path, resume="auto"):
         assert capsys.readouterr().out == ""
 
 
@@ -58,9 +63,14 @@ def events(folder: Path) -> list[event_pb2.Event]:
 
 def test_events_hold_what_is_logged_and_hide_what_was_rewound(tmp_path: Path) -> None:
     with RunFolder(tmp_path) as run:
+        run.open_events(0)
+    (header,) = events(tmp_path / "tensorboard")
+    first = next((tmp_path / "tensorboard").iterdir())
+    first.rename(first.with_name("events.0"))  # names tell seconds apart, not less
+    with RunFolder(tmp_path) as run:
         run.open_events(6)
         run.log({"step": 7, "epoch": 1, "split": "train", "loss": 0.25})
-    header, start, loss = events(tmp_path / "tensorboard")
+    start, loss = events(tmp_path / "tensorboard")[-2:]
     assert header.file_version == "brain.Event:2"
     assert start.step == 7 and start.session_log.status == event_pb2.SessionLog.START
     assert loss.step == 7 and loss.summary.value[0].tag.endswith("loss")

@@ -5,23 +5,49 @@ import hashlib
 import numpy as np
 
 from jaxconvlstm.data.datasets import Windows
+from jaxconvlstm.data.frames import Region
+from jaxconvlstm.data.loader import Check, evaluation_batches
 from jaxconvlstm.spread import spread
 
 WINDOWS = 4
 
 
-def fingerprint(windows: Windows) -> str:
+def fingerprint(windows: Windows, timeout: float, check: Check | None = None) -> str:
     """A digest of the number and shape of windows, and of the values of four, spread over all.
 
     It is the same wherever the data lie, and for generated films, whose digits may have been
     exchanged, as for files. A change within windows that are not looked at goes unnoticed.
 
+    Args:
+      windows: of the training part.
+      timeout, check: as for `TrainLoader`.
+
     Raises:
-      DataError: a window cannot be read.
+      DataError, StuckReaderError: a window cannot be read.
     """
     digest = hashlib.sha256(f"{len(windows)} {windows.frame_shape}".encode())
-    for index in spread(len(windows), WINDOWS):
-        for part in windows.read(0, int(index)):
+    few = _Few(windows, spread(len(windows), WINDOWS))
+    for batch in evaluation_batches(few, 1, threads=1, timeout=timeout, check=check):
+        for part in (batch.inputs[0], batch.targets[0]):
             digest.update(f"{part.dtype} {part.shape}".encode())
             digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+class _Few:
+    """Some of the windows."""
+
+    def __init__(self, windows: Windows, chosen: np.ndarray):
+        self.frame_shape, self.every = windows.frame_shape, windows.every
+        self._windows, self._chosen = windows, chosen.tolist()
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def name(self, index: int) -> str:
+        return self._windows.name(self._chosen[index])
+
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self._windows.read(epoch, self._chosen[index], region)

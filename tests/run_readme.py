@@ -1,4 +1,4 @@
-"""Runs the commands and Python blocks of the README and of docs/data.md, at a tiny size.
+"""Runs the commands and Python blocks of the README and of the documents it names, at a tiny size.
 
 `make demo` and every `python train.py` get flags that make them short; DIR and RUN stand for a
 folder of pictures made here and for a fresh run folder. Commands that install or fetch something
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "docs/data.md", "docs/reliability.md")
 RUNNABLE = [["python", name] for name in ("train.py", "eval.py", "-m")] + [["make", "demo"]]
 TINY = "--epochs 1 --steps-per-epoch 2 --batch-size 2 --features 4 --limit 4".split()
 
@@ -35,7 +36,7 @@ def make_pictures(folder: Path) -> None:
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of one language."""
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/data.md")]
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS]
     return re.findall(rf"```{language}\n(.*?)```", "".join(texts), re.DOTALL)
 
 

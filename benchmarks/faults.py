@@ -80,7 +80,15 @@ def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
     run.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-u", *map(str, arguments)]
     with log_of(run).open("w") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=ROOT)
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            # What a shell starts in the background ignores it, and so would what that starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
 
 def log_of(run: Path) -> Path:
@@ -299,7 +307,7 @@ def signal_in(out: Path, name: str, repeats: int) -> dict[str, Any]:
         time.sleep(phase.delay)
         sent = time.monotonic()
         process.send_signal(number)
-        code = process.wait()
+        code = process.wait(120)
         seconds.append(round(time.monotonic() - sent, 2))
         # A process that a signal ends by itself has its number, negative; shells add it to 128.
         right += code in (128 + number, -number)

@@ -79,16 +79,13 @@ def start(program: str, run: Path) -> subprocess.Popen[str]:
 def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
     run.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-u", *map(str, arguments)]
-    with log_of(run).open("w") as log:
-        return subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            text=True,
-            cwd=ROOT,
-            # What a shell starts in the background ignores it, and so would what that starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    # What a shell starts in the background ignores SIGINT, and so would what that starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with log_of(run).open("w") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=ROOT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def log_of(run: Path) -> Path:
@@ -283,7 +280,7 @@ PHASES = {
     "compiling": Phase(r"generated films", 1.0, ("--layers", 6, "--features", 8)),
     "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
     "waiting": Phase("a film that takes long", 0.5, program=SLOW),
-    "evaluating": Phase("compiled in", 3.0, ("--steps-per-epoch", 1, "--limit", 20000)),
+    "evaluating": Phase("compiled in", 2.0, ("--steps-per-epoch", 1, "--limit", 8000)),
     "saving": Phase(r"step \d+/", 0.3, ("--features", 256, "--checkpoint-every", 1)),
 }
 

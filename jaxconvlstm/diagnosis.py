@@ -1,6 +1,6 @@
 """Where a step of training went wrong: the layer and frame that were first not finite."""
 
-import functools
+import dataclasses
 from typing import Any
 
 import jax
@@ -30,13 +30,9 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
         if not _is_finite(task.values.scale(values)):
             return f"first not finite: the {name}, scaled"
     watch = _Watch()
-
-    def watched(variables: Any) -> Array:
-        with nn.intercept_methods(watch.intercept):
-            return task.loss(variables, batch, step, key)[0]
-
-    loss = jax.jit(watched)(variables)
-    jax.effects_barrier()
+    # Loops as loops of Python, so that what each module returns is there to be looked at.
+    with jax.disable_jit(), nn.intercept_methods(watch.intercept):
+        loss = _without_remat(task).loss(variables, batch, step, key)[0]
     if watch.found:
         return f"first not finite: {watch.found}"
     if not _is_finite(loss):
@@ -68,37 +64,39 @@ class _Watch:
         self._entering = self._feeding_back = False
 
     def intercept(self, method: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-        """Adds two calls of the host to a module's method: before it, and with what it returns."""
+        """Calls a module's method, and looks at what it returns."""
         module, name, path = context.module, context.method_name, context.module.path
+        leaves = jax.tree.leaves((arguments, keywords))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return method(*arguments, **keywords)  # Flax traces a loop before it runs it
         if isinstance(module, FeedbackModel) and name == "step":
-            jax.debug.callback(self._feed_back, ordered=True)
+            self._ahead += not self._feeding_back
+            self._feeding_back = True
         if isinstance(module, ConvLSTMCell) and name == "update":
-            jax.debug.callback(functools.partial(self._enter, path), ordered=True)
+            if not self._entering:
+                self._frame = self._frame + 1 if path == self._cell else 1
+            self._cell, self._entering = path, True
         outputs = method(*arguments, **keywords)
-        leaves = [leaf for leaf in jax.tree.leaves(outputs) if isinstance(leaf, Array)]
-        if leaves:
-            finite = jnp.all(jnp.stack([_is_finite(leaf) for leaf in leaves]))
-            jax.debug.callback(functools.partial(self._leave, path), finite, ordered=True)
+        self._entering = self._feeding_back = False
+        values = [leaf for leaf in jax.tree.leaves(outputs) if isinstance(leaf, Array)]
+        if not self.found and not all(map(_is_finite, values)):
+            self.found = self._name(path)
         return outputs
 
-    def _feed_back(self) -> None:
-        self._ahead += not self._feeding_back
-        self._feeding_back = True
-
-    def _enter(self, path: tuple[str, ...]) -> None:
-        if not self._entering:
-            self._frame = self._frame + 1 if path == self._cell else 1
-        self._cell, self._entering = path, True
-
-    def _leave(self, path: tuple[str, ...], finite: Any) -> None:
-        self._entering = self._feeding_back = False
-        if finite or self.found:
-            return
-        self.found = "/".join(path) or "the prediction"
+    def _name(self, path: tuple[str, ...]) -> str:
+        name = "/".join(path) or "the prediction"
         if self._ahead:
-            self.found += f" at lead time {self._ahead + 1}"
-        elif self._cell and path[: len(self._cell)] == self._cell:
-            self.found += f" at frame {self._frame}"
+            return f"{name} at lead time {self._ahead + 1}"
+        if self._cell and path[: len(self._cell)] == self._cell:
+            return f"{name} at frame {self._frame}"
+        return name
+
+
+def _without_remat(task: Task) -> Task:
+    """The task with a network that computes nothing twice, whose values would be out of sight."""
+    if not getattr(task.module, "remat", False):
+        return task
+    return dataclasses.replace(task, module=task.module.clone(remat=False))  # type: ignore
 
 
 def _is_finite(values: Any) -> Array:

@@ -26,6 +26,10 @@ class Task(Protocol):
     """A loss to train on, and scores to evaluate by."""
 
     @property
+    def module(self) -> nn.Module:
+        """The network."""
+
+    @property
     def values(self) -> Values:
         """Scale of the batch's values."""
 

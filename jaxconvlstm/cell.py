@@ -6,15 +6,17 @@ References:
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_choice
-from jaxconvlstm.conv import Conv, Initializer
+from jaxconvlstm.conv import Conv, Initializer, convolve, per_channel, same_padding
 from jaxconvlstm.errors import ConfigError
 
 Carry = tuple[Array, Array]
@@ -23,18 +25,19 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": ja
 
 
 class Peephole(nn.Module):
-    """One gate's elementwise look at the cell state: `weight * cell`.
+    """The weight of one gate's elementwise look at the cell state.
 
-    The weight is `[features]` for "channel" and `[height, width, features]` for "spatial", which
-    is the published form and fixes the frame size.
+    It is `[features]` for "channel" and `[height, width, features]` for "spatial", which is the
+    published form and fixes the frame size.
     """
 
     kind: str
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, cell: Array) -> Array:
-        shape = cell.shape[-1:] if self.kind == "channel" else cell.shape[-3:]
+    def __call__(self, shape: Sequence[int]) -> Array:
+        """For cell states of shape `[batch, height, width, features]`; broadcasts to that."""
+        shape = tuple(shape[-1:] if self.kind == "channel" else shape[-3:])
         if self.has_variable("params", "weight"):
             known: tuple[int, ...] = self.get_variable("params", "weight").shape
             if known != shape:
@@ -42,7 +45,7 @@ class Peephole(nn.Module):
                     f"{self.name}: spatial peepholes were made for maps of {known}, got {shape}"
                 )
         weight = self.param("weight", nn.initializers.zeros_init(), shape, self.param_dtype)
-        return jnp.expand_dims(weight, range(cell.ndim - weight.ndim)) * cell
+        return jnp.expand_dims(weight, range(4 - weight.ndim))
 
 
 class ConvLSTMCell(nn.RNNCellBase):
@@ -141,50 +144,43 @@ class ConvLSTMCell(nn.RNNCellBase):
         forget = slice(self.features, 2 * self.features)
         return jnp.zeros(shape, dtype).at[forget].set(self.forget_bias)
 
-    def project(
-        self, inputs: Float[Array, "*leading height width channels"]
-    ) -> Float[Array, "*leading height width gates"]:
-        """The inputs' share of the gates; it needs no state, so all time steps can go at once."""
-        if not self.reads_input:
-            raise ConfigError("inputs: expected none, since reads_input is False")
-        return self.input(inputs)
-
-    def update(
-        self, carry: Carry, projected: Array | None, hidden_mask: Array | None = None
-    ) -> tuple[Carry, Array]:
-        """One step, from the state and the inputs' share of the gates.
+    def __call__(
+        self,
+        carry: Carry,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """One step: `(carry, frame)` to `(new carry, hidden state)`.
 
         Args:
           carry: `(c, h)`.
-          projected: what `project` gives; None for a cell that reads no input.
+          inputs: the frame; None for a cell that reads no input.
           hidden_mask: `[batch, height, width, features]`, what `h` is multiplied by on its way
             into its convolution, for dropout.
         """
-        if self.reads_input and projected is None:
-            raise ConfigError("inputs: expected an array, since reads_input is True; got None")
-        c, h = carry
-        gates = self.hidden(h if hidden_mask is None else h * hidden_mask)
-        if projected is not None:
-            gates = projected + gates
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        if self.reads_input != (inputs is not None):
+            expected = "an array" if self.reads_input else "none"
+            got = "none" if inputs is None else "one"
+            raise ConfigError(
+                f"inputs: expected {expected}, since reads_input is {self.reads_input}; got {got}"
+            )
+        hidden_kernel, bias = self.hidden.weights(self.features)
+        seen = None
+        if inputs is not None:
+            input_kernel, bias = self.input.weights(inputs.shape[-1])
+            seen = inputs.astype(self.dtype), input_kernel
+        peepholes = None
         if self.peephole is not None:
-            i += self.peephole_i(c).astype(i.dtype)
-            f += self.peephole_f(c).astype(f.dtype)
-        i = self.gate_activation(i)
-        f = self.gate_activation(f)
-        g = self._activate(g)
-        c = f * c + i * g
-        if self.peephole is not None:
-            o += self.peephole_o(c).astype(o.dtype)
-        o = self.gate_activation(o)
-        h = (o * self._activate(c)).astype(self.dtype)
-        return (c, h), h
-
-    def __call__(
-        self, carry: Carry, inputs: Float[Array, "batch height width channels"] | None
-    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One step: `(carry, frame)` to `(new carry, hidden state)`; no frame if it reads none."""
-        return self.update(carry, None if inputs is None else self.project(inputs))
+            modules = self.peephole_i, self.peephole_f, self.peephole_o
+            peepholes = [peephole(carry[0].shape) for peephole in modules]
+        # What a step computes is computed once more in its backward pass, but for what takes long:
+        # so 4 numbers a feature are kept, and not 13.
+        step = jax.checkpoint(
+            partial(_step, self._activate, self.gate_activation),
+            policy=jax.checkpoint_policies.save_only_these_names("gates"),
+            prevent_cse=False,
+        )
+        return step(carry, seen, hidden_kernel, hidden_mask, bias, peepholes)
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
         """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
@@ -202,3 +198,50 @@ class ConvLSTMCell(nn.RNNCellBase):
     def num_feature_axes(self) -> int:
         """Axes of one frame: height, width, channels."""
         return 3
+
+
+def _step(
+    activate: Callable[[Array], Array],
+    squash: Callable[[Array], Array],
+    carry: Carry,
+    seen: tuple[Array, Array] | None,
+    hidden_kernel: Array,
+    hidden_mask: Array | None,
+    bias: Array | None,
+    peepholes: list[Array] | None,
+) -> tuple[Carry, Array]:
+    """The equations of `ConvLSTMCell`, of arrays alone; `seen` is a frame and its kernel."""
+    c, h = carry
+    hidden = (h if hidden_mask is None else h * hidden_mask), hidden_kernel
+    gates = _convolutions(hidden) if seen is None else _convolutions(seen, hidden)
+    gates = checkpoint_name(gates, "gates")
+    if bias is not None:
+        gates += per_channel(bias, gates)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    if peepholes is not None:
+        i += (peepholes[0] * c).astype(i.dtype)
+        f += (peepholes[1] * c).astype(f.dtype)
+    i = squash(i)
+    f = squash(f)
+    g = activate(g)
+    c = f * c + i * g
+    if peepholes is not None:
+        o += (peepholes[2] * c).astype(o.dtype)
+    o = squash(o)
+    h = (o * activate(c)).astype(h.dtype)
+    return (c, h), h
+
+
+_ALIGNED = 8
+"""What the number of channels is divisible by where a GPU's tensor cores take them as they are."""
+
+
+def _convolutions(*operands: tuple[Array, Array]) -> Array:
+    """The sum of some convolutions: one of all arrays side by side, where that is no slower."""
+    if all(array.shape[-1] % _ALIGNED == 0 for array, _ in operands):
+        arrays, kernels = zip(*operands)
+        operands = ((jnp.concatenate(arrays, axis=-1), jnp.concatenate(kernels, axis=2)),)
+    results = [
+        convolve(array, kernel, same_padding(kernel.shape[:2])) for array, kernel in operands
+    ]
+    return sum(results[1:], results[0])

@@ -1,13 +1,10 @@
-"""Convolutions with hand-written gradients, safe and fast inside a loop.
+"""Convolutions with hand-written gradients, fast on a CPU and a GPU, inside a loop and outside.
 
-XLA's CPU backend has a fast path for a plain convolution, but not for the convolutions that
-automatic differentiation makes of it when they stand inside a `while` loop, which is where a
-recurrent network puts them: there they fall to a naive loop, some 40 times slower. So the
-gradients are written down here as operations that stay fast everywhere:
-
-- with respect to the input: a plain convolution with the kernel flipped in space and its channel
-  axes swapped;
-- with respect to the kernel: matrix products of shifted inputs with the output's cotangent.
+On a CPU, XLA has a fast path for a plain convolution, but not for the convolutions that automatic
+differentiation makes of it when they stand inside a `while` loop, which is where a recurrent
+network puts them: there they fall to a naive loop, some 40 times slower. So on a CPU a convolution
+and both its gradients are matrix products here, and fewer of them than a convolution has (see
+`products`). On a GPU, whose library has a kernel for each of the three, they are convolutions.
 
 Strided and transposed convolutions are the same stride-1 convolution after a space-to-depth or
 before a depth-to-space, so that one pair of gradients serves all three.
@@ -26,13 +23,10 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-Initializer = Callable[..., Any]
+from jaxconvlstm import products
+from jaxconvlstm.products import Padding, mirrored_padding, turned
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Below this many channels on one side, one product with all shifts of that side next to each other
-# (im2col) is faster than one thin product per kernel position, each of which reads the other side.
-_FEW_CHANNELS = 8
+Initializer = Callable[..., Any]
 
 
 def same_padding(kernel_size: Sequence[int]) -> Padding:
@@ -51,19 +45,19 @@ def convolve(
 
     Args:
       inputs: `[batch, height, width, channels]`, or with a time axis in front of it. All leading
-        axes are convolved alike; the kernel's gradient is accumulated over the first of five
-        axes, in pieces that stay in the processor's cache.
+        axes are convolved alike; on a CPU, one after the other along the first of five.
       kernel: `[kernel_height, kernel_width, channels, features]`, the inputs' dtype.
       padding: zeros `((top, bottom), (left, right))`, each less than the kernel's extent.
 
     Returns:
       `[..., height + top + bottom - kernel_height + 1, ..., features]`, the inputs' dtype.
     """
-    merged = inputs.reshape((-1, *inputs.shape[-3:]))
-    outputs = lax.conv_general_dilated(
-        merged, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS
+    return lax.platform_dependent(
+        inputs,
+        kernel,
+        cpu=partial(_convolve_products, padding=padding),
+        default=partial(_convolve_library, padding=padding),
     )
-    return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
 
 
 def _convolve_forward(inputs: Array, kernel: Array, padding: Padding) -> tuple[Array, Any]:
@@ -72,14 +66,17 @@ def _convolve_forward(inputs: Array, kernel: Array, padding: Padding) -> tuple[A
 
 def _convolve_backward(padding: Padding, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     inputs, kernel = residuals
-    size = kernel.shape[:2]
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    inputs_cotangent = convolve(cotangent, flipped, _mirrored(size, padding))
+    inputs_cotangent = lax.platform_dependent(
+        cotangent,
+        kernel,
+        cpu=partial(_inputs_gradient_products, padding=padding, frame=inputs.shape[-3:-1]),
+        default=partial(_inputs_gradient_library, padding=padding),
+    )
     kernel_cotangent = lax.platform_dependent(
         inputs,
         cotangent,
-        cpu=partial(_kernel_gradient_products, size=size, padding=padding),
-        default=partial(_kernel_gradient_convolution, size=size, padding=padding),
+        cpu=partial(_kernel_gradient_products, size=kernel.shape[:2], padding=padding),
+        default=partial(_kernel_gradient_library, size=kernel.shape[:2], padding=padding),
     )
     return inputs_cotangent, kernel_cotangent.astype(kernel.dtype)
 
@@ -87,73 +84,77 @@ def _convolve_backward(padding: Padding, residuals: Any, cotangent: Array) -> tu
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
+def _convolve_products(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
+    kernel = kernel.astype(_product_dtype(kernel))
+    return _in_pieces(lambda frames: products.convolve(frames, kernel, padding), inputs)
+
+
+def _inputs_gradient_products(
+    cotangent: Array, kernel: Array, *, padding: Padding, frame: Sequence[int]
+) -> Array:
+    kernel = kernel.astype(_product_dtype(kernel))
+    return _in_pieces(
+        lambda piece: products.inputs_gradient(piece, kernel, padding, frame), cotangent
+    )
+
+
 def _kernel_gradient_products(
     inputs: Array, cotangent: Array, *, size: tuple[int, int], padding: Padding
 ) -> Array:
-    """The kernel's gradient as matrix products, one time step after the other."""
-    if inputs.ndim <= 4:
+    def gradient(piece: tuple[Array, Array]) -> Array:
+        inputs, cotangent = (array.astype(_product_dtype(array)) for array in piece)
+        return products.kernel_gradient(inputs, cotangent, size, padding)
+
+    if inputs.ndim < 5:
         inputs, cotangent = (a.reshape((-1, *a.shape[-3:])) for a in (inputs, cotangent))
-        return _kernel_gradient_piece(inputs, cotangent, size, padding).astype(inputs.dtype)
+        return gradient((inputs, cotangent)).astype(inputs.dtype)
     inputs, cotangent = (a.reshape((-1, *a.shape[-4:])) for a in (inputs, cotangent))
-
-    def add_piece(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + _kernel_gradient_piece(piece[0], piece[1], size, padding), None
-
-    shape = (*size, inputs.shape[-1], cotangent.shape[-1])
-    zeros = jnp.zeros(shape, _sum_dtype(inputs))
-    return lax.scan(add_piece, zeros, (inputs, cotangent))[0].astype(inputs.dtype)
+    zeros = jnp.zeros((*size, inputs.shape[-1], cotangent.shape[-1]), _product_dtype(inputs))
+    total, _ = lax.scan(
+        lambda sum, piece: (sum + gradient(piece), None), zeros, (inputs, cotangent)
+    )
+    return total.astype(inputs.dtype)
 
 
-def _sum_dtype(array: Array) -> Any:
-    """At least float32: a bfloat16 sum stops growing after 256 terms of equal size."""
+def _in_pieces(function: Callable[[Array], Array], frames: Array) -> Array:
+    """A function of `[batch, height, width, channels]`, for any number of leading axes.
+
+    Of five axes or more, a piece is what is left without those in front of the batch: it stays in
+    the processor's cache.
+    """
+
+    def piece(frames: Array) -> Array:
+        return function(frames.astype(_product_dtype(frames))).astype(frames.dtype)
+
+    if frames.ndim < 5:
+        merged = piece(frames.reshape((-1, *frames.shape[-3:])))
+    else:
+        merged = lax.map(piece, frames.reshape((-1, *frames.shape[-4:])))
+    return merged.reshape((*frames.shape[:-3], *merged.shape[-3:]))
+
+
+def _product_dtype(array: Array) -> Any:
+    """At least float32: what few products round, and long sums in bfloat16, would be lost."""
     return jnp.promote_types(array.dtype, jnp.float32)
 
 
-def _kernel_gradient_piece(
-    inputs: Array, cotangent: Array, size: tuple[int, int], padding: Padding
-) -> Array:
-    contract = partial(
-        lax.dot_general,
-        dimension_numbers=(((0, 1, 2), (0, 1, 2)), ((), ())),
-        preferred_element_type=_sum_dtype(inputs),
+def _convolve_library(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
+    merged = inputs.reshape((-1, *inputs.shape[-3:]))
+    outputs = lax.conv_general_dilated(
+        merged, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    channels, features = inputs.shape[-1], cotangent.shape[-1]
-    if features < _FEW_CHANNELS < channels:
-        # Shifting the inputs one way is shifting the cotangent the other way.
-        shifted = _shifts(cotangent, size, _mirrored(size, padding))[::-1]
-        products = contract(inputs, jnp.concatenate(shifted, axis=-1))
-        products = products.reshape((channels, *size, features))
-        return jnp.moveaxis(products, 0, 2)
-    shifted = _shifts(inputs, size, padding)
-    if channels < _FEW_CHANNELS:
-        products = contract(jnp.concatenate(shifted, axis=-1), cotangent)
-    else:
-        products = jnp.stack([contract(piece, cotangent) for piece in shifted])
-    return products.reshape((*size, channels, features))
+    return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
 
 
-def _mirrored(size: Sequence[int], padding: Padding) -> Padding:
-    """The padding of the way back: what the output's cotangent is padded by."""
-    (top, bottom), (left, right) = padding
-    down, across = size[0] - 1, size[1] - 1
-    return (down - top, down - bottom), (across - left, across - right)
+def _inputs_gradient_library(cotangent: Array, kernel: Array, *, padding: Padding) -> Array:
+    mirrored = mirrored_padding(kernel.shape[:2], padding)
+    return _convolve_library(cotangent, turned(kernel), padding=mirrored)
 
 
-def _shifts(frames: Array, size: tuple[int, int], padding: Padding) -> list[Array]:
-    """The padded frames as each position of a kernel sees them, row by row."""
-    padded = jnp.pad(frames, ((0, 0), *padding, (0, 0)))
-    height, width = padded.shape[1] - size[0] + 1, padded.shape[2] - size[1] + 1
-    return [
-        padded[:, row : row + height, column : column + width]
-        for row in range(size[0])
-        for column in range(size[1])
-    ]
-
-
-def _kernel_gradient_convolution(
+def _kernel_gradient_library(
     inputs: Array, cotangent: Array, *, size: tuple[int, int], padding: Padding
 ) -> Array:
-    """The kernel's gradient as one convolution, which is what a GPU's library has kernels for."""
+    del size
     merged = inputs.reshape((-1, *inputs.shape[-3:]))
     outputs = cotangent.reshape((-1, *cotangent.shape[-3:]))
     return lax.conv_general_dilated(
@@ -258,19 +259,24 @@ class Conv(nn.Module):
     bias_init: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
+    def weights(self, channels: int) -> tuple[Array, Array | None]:
+        """Kernel and bias, if there is one, in `dtype`, for inputs of so many channels."""
+        shape = (*self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        if not self.use_bias:
+            return kernel.astype(self.dtype), None
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
+
     def __call__(self, inputs: Array) -> Array:
         """`[..., height, width, channels]` to `[..., height/stride, width/stride, features]`."""
-        shape = (*self.kernel_size, inputs.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        inputs, kernel = inputs.astype(self.dtype), kernel.astype(self.dtype)
+        kernel, bias = self.weights(inputs.shape[-1])
+        inputs = inputs.astype(self.dtype)
         if self.stride == 1:
             outputs = convolve(inputs, kernel, same_padding(self.kernel_size))
         else:
             outputs = convolve_strided(inputs, kernel, self.stride)
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
-            outputs += _per_channel(bias.astype(self.dtype), outputs)
-        return outputs
+        return outputs if bias is None else outputs + per_channel(bias, outputs)
 
 
 def bilinear_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
@@ -317,9 +323,9 @@ class ConvTranspose(nn.Module):
         outputs = convolve_transposed(
             inputs.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.crop
         )
-        return outputs + _per_channel(bias.astype(self.dtype), outputs)
+        return outputs + per_channel(bias.astype(self.dtype), outputs)
 
 
-def _per_channel(values: Array, outputs: Array) -> Array:
+def per_channel(values: Array, outputs: Array) -> Array:
     """Views `[channels]` with as many axes as `outputs`, so that no rank is promoted silently."""
     return jnp.expand_dims(values, range(outputs.ndim - 1))

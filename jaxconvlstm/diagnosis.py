@@ -23,7 +23,7 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
       key: PRNG key of the step, as `training.make_train_step` makes it.
 
     Returns:
-      A phrase such as "first not finite: layer_1/cell/hidden at frame 3", or, where predictions
+      A phrase such as "first not finite: layer_1/cell at frame 3", or, where predictions
       are fed back, "first not finite: decoder at lead time 2".
     """
     for name, values in (("inputs", batch.inputs), ("targets", batch.targets)):
@@ -72,7 +72,7 @@ class _Watch:
         if isinstance(module, FeedbackModel) and name == "step":
             self._ahead += not self._feeding_back
             self._feeding_back = True
-        if isinstance(module, ConvLSTMCell) and name == "update":
+        if isinstance(module, ConvLSTMCell) and name == "__call__":
             if not self._entering:
                 self._frame = self._frame + 1 if path == self._cell else 1
             self._cell, self._entering = path, True

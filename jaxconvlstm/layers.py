@@ -103,8 +103,7 @@ class ConvLSTM(nn.Module):
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
-        projected = self.cell.project(self._drop(frames, train))
-        carry, outputs = self._scan(carry, projected, len(frames), train)
+        carry, outputs = self._scan(carry, self._drop(frames, train), len(frames), train)
         return (carry, outputs) if return_carry else outputs
 
     def unroll(
@@ -125,28 +124,26 @@ class ConvLSTM(nn.Module):
         train: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
         """One time step: `(carry, frame)` to `(new carry, hidden state)`; no frame if none read."""
-        projected = None if frame is None else self.cell.project(self._drop(frame, train))
-        return self.cell.update(carry, projected, self._hidden_mask(carry, train))
+        seen = None if frame is None else self._drop(frame, train)
+        return self.cell(carry, seen, self._hidden_mask(carry, train))
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
         """Zero state for frames of shape `[batch, height, width, channels]`."""
         return self.cell.initialize_carry(None, frame_shape)
 
     def _scan(
-        self, carry: Carry, projected: Array | None, length: int, train: bool
+        self, carry: Carry, frames: Array | None, length: int, train: bool
     ) -> tuple[Carry, Array]:
         hidden_mask = self._hidden_mask(carry, train)
 
-        def update(
-            cell: ConvLSTMCell, carry: Carry, projected: Array | None
-        ) -> tuple[Carry, Array]:
-            return cell.update(carry, projected, hidden_mask)
+        def step(cell: ConvLSTMCell, carry: Carry, frame: Array | None) -> tuple[Carry, Array]:
+            return cell(carry, frame, hidden_mask)
 
-        body = nn.remat(update, prevent_cse=False) if self.remat else update
+        body = nn.remat(step, prevent_cse=False) if self.remat else step
         scan = nn.scan(
             body, variable_broadcast="params", split_rngs={"params": False}, length=length
         )
-        carry, outputs = scan(self.cell, carry, projected)
+        carry, outputs = scan(self.cell, carry, frames)
         return carry, jnp.moveaxis(outputs, 0, 1)
 
     def _drop(self, frames: Array, train: bool) -> Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxconvlstm.conv import convolve
+from jaxconvlstm.products import windows
 
 # Frames are matched at half resolution, and costs summed over blocks of 8 x 8 pixels and their
 # neighbours: 24 x 24 pixels, enough to hold an edge or a texture nearly everywhere.
@@ -129,9 +129,7 @@ def filter_locally(
     half = side // 2
     planes = jnp.moveaxis(frames, -1, -3).reshape((-1, height, width, 1))
     planes = jnp.pad(planes, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
-    # A convolution whose kernel is the identity lays the positions side by side.
-    identity = jnp.eye(positions, dtype=frames.dtype).reshape((side, side, 1, positions))
-    around = convolve(planes, identity, ((0, 0), (0, 0)))
+    around = windows(planes, (side, side), ((0, 0), (0, 0)))
     blocks = (channels, rows, height // rows, columns, width // columns, positions)
     around = around.reshape((*leading, *blocks))
     weighted = around * filters[..., None, :, None, :, None, :]

@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST_COMPILE}".s
 # What one test or script has compiled, the others load, and so does the next run of the tests.
 _CACHE = {
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parent.parent / ".pytest_cache" / "xla"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 for _name, _value in _CACHE.items():
@@ -25,7 +25,7 @@ import pytest  # noqa: E402
 
 # Before the first import of jaxconvlstm: what is imported already stays unchecked.
 CHECKED = (
-    *("conv", "motion", "cell", "layers", "models", "losses", "metrics", "tiles"),
+    *("products", "conv", "motion", "cell", "layers", "models", "losses", "metrics", "tiles"),
     *("similarity", "trail", "classification"),
 )
 jaxtyping.install_import_hook([f"jaxconvlstm.{name}" for name in CHECKED], "beartype.beartype")

@@ -18,7 +18,9 @@ from jaxconvlstm.tasks import make_task
 MODELS = {
     "frame-predictor": ModelConfig(features=(3,), layers=2),
     "remat": ModelConfig(features=(3,), layers=2, remat=True),
-    "stacked": ModelConfig(model="stacked", features=(3,), layers=2, norm="batch"),
+    "stacked": ModelConfig(
+        model="stacked", features=(3,), layers=2, norm="batch", activation="relu"
+    ),
     "encoder-forecaster": ModelConfig(model="encoder-forecaster", features=(3,), layers=2),
 }
 
@@ -58,10 +60,10 @@ def poisoned(variables: Any, path: str, value: float = np.nan) -> Any:
     "model, path, expected",
     [
         ("frame-predictor", "encoder/stage_0/kernel", "encoder/stage_0"),
-        ("frame-predictor", "layer_1/cell/hidden/kernel", "layer_1/cell/hidden at frame 1"),
-        ("remat", "layer_1/cell/hidden/kernel", "layer_1/cell/hidden at frame 1"),
+        ("frame-predictor", "layer_1/cell/hidden/kernel", "layer_1/cell/hidden"),
+        ("remat", "layer_1/cell/hidden/kernel", "layer_1/cell/hidden"),
         ("frame-predictor", "decoder/head/bias", "decoder/head"),
-        ("stacked", "layer_0/cell/input/kernel", "layer_0/cell/input"),
+        ("stacked", "layer_0/cell/input/bias", "layer_0/cell/input"),
         ("stacked", "norm_0/scale", "norm_0"),
         ("encoder-forecaster", "head/kernel", "head"),
     ],
@@ -73,10 +75,9 @@ def test_the_first_module_is_named(model: str, path: str, expected: str) -> None
 
 def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
     task, variables, batch = task_of(MODELS["stacked"])
-    # The projection of all frames comes first; only the second frame overflows it.
-    batch.inputs[:, 1] = 1e38
-    huge = jax.tree.map(lambda leaf: leaf * 1e30, variables)
-    assert describe(task, huge, batch) == "first not finite: layer_0/cell/input"
+    batch.inputs[:, 1] = 1e38  # cells with ReLU overflow, those with tanh do not
+    huge = jax.tree.map(lambda leaf: leaf * 1e10, variables)
+    assert describe(task, huge, batch) == "first not finite: layer_0/cell at frame 2"
 
 
 @pytest.mark.parametrize("model", ["frame-predictor", "remat", "stacked"])

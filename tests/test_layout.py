@@ -13,6 +13,7 @@ LEVELS = {
     "checks": 1,
     "config": 2,
     "presets": 3,
+    "products": 0,
     "conv": 2,
     "motion": 3,
     "cell": 3,
@@ -69,8 +70,8 @@ LEVELS = {
     "verification": 11,
 }
 CORE = (
-    *("conv", "motion", "cell", "layers", "models", "tiles", "losses", "metrics", "similarity"),
-    *("trail", "classification", "sampling", "optimization", "tasks", "training"),
+    *("products", "conv", "motion", "cell", "layers", "models", "tiles", "losses", "metrics"),
+    *("similarity", "trail", "classification", "sampling", "optimization", "tasks", "training"),
 )
 
 

@@ -369,6 +369,6 @@ class TestBadInput:
 
     def test_non_finite_loss(self, tmp_path: Path) -> None:
         data = make_films(tmp_path / "films")
-        flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
+        flags = ["--data", data, "--out", tmp_path / "run", *TINY, "--output", "change"]
         result = run("train.py", *flags, "--learning-rate", "1e30", "--warmup-steps", 0, code=5)
         assert "learning rate" in result.stderr and "step" in result.stderr

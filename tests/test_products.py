@@ -1,0 +1,98 @@
+"""Convolution by fewer products is convolution, to within the rounding of a plain sum."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax import lax
+
+from jaxconvlstm import products
+from jaxconvlstm.conv import same_padding
+
+TAPS = [1, 2, 3, 4, 5, 6, 7]
+PADDINGS = [((0, 0), (0, 0)), ((2, 1), (0, 2)), ((1, 1), (2, 2))]
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    values = np.random.default_rng(seed).normal(size=shape)
+    return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
+    return lax.conv_general_dilated(
+        inputs, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize("tile", [1, 2, 4])
+@pytest.mark.parametrize("taps", [2, 3, 4, 5])
+def test_the_matrices_filter_a_tile(taps: int, tile: int) -> None:
+    a, b, g = products.matrices(tile, taps)
+    generator = np.random.default_rng(0)
+    seen, kernel = generator.normal(size=tile + taps - 1), generator.normal(size=taps)
+    pixels = a.T @ ((g @ kernel) * (b @ seen))
+    np.testing.assert_allclose(pixels, np.correlate(seen, kernel, "valid"), atol=1e-13)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("taps", [1, 2, 3, 5, 9])
+def test_rows_of_any_length_are_convolved(taps: int, width: int, float64: None) -> None:
+    inputs, kernel = normal(0, 2, 4, width, 8), normal(1, 3, taps, 8, 9)
+    outputs = products.convolve(inputs, kernel, same_padding((3, taps)))
+    expected = reference.convolve(np.asarray(inputs), np.asarray(kernel))
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize(("channels", "features"), [(3, 9), (9, 3), (2, 2), (8, 9)])
+def test_gradients_are_those_of_the_plain_convolution(
+    channels: int, features: int, padding: Any, float64: None
+) -> None:
+    inputs, kernel = normal(0, 2, 6, 7, channels), normal(1, 3, 4, channels, features)
+    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
+    cotangent = normal(2, *outputs.shape)
+    expected = outputs, *backward(cotangent)
+    actual = (
+        products.convolve(inputs, kernel, padding),
+        products.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
+        products.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
+    )
+    for ours, theirs in zip(actual, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("taps", TAPS)
+def test_float32_rounds_hardly_more_than_a_plain_sum(taps: int) -> None:
+    size, channels, features = (taps, taps), 64, 48
+    generator = np.random.default_rng(taps)
+    inputs = generator.normal(size=(1, 16, 16, channels))
+    kernel = generator.normal(size=(*size, channels, features)) / (taps * channels**0.5)
+    cotangent = generator.normal(size=(1, 16, 16, features)) / features**0.5
+    padding = same_padding(size)
+
+    def results(convolution: Any, dtype: Any) -> list[np.ndarray]:
+        arrays = (jnp.asarray(array, dtype) for array in (inputs, kernel, cotangent))
+        return [np.asarray(result, np.float64) for result in jax.jit(convolution)(*arrays)]
+
+    def by_products(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
+        return (
+            products.convolve(inputs, kernel, padding),
+            products.inputs_gradient(cotangent, kernel, padding, (16, 16)),
+            products.kernel_gradient(inputs, cotangent, size, padding),
+        )
+
+    def plainly(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
+        outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
+        return outputs, *backward(cotangent)
+
+    with jax.enable_x64(True):
+        exact = results(plainly, jnp.float64)
+    for ours, theirs, truth in zip(
+        results(by_products, jnp.float32), results(plainly, jnp.float32), exact
+    ):
+        error, usual = (np.sqrt(np.mean((array - truth) ** 2)) for array in (ours, theirs))
+        assert error < 6 * usual
+        np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-5 * np.abs(truth).max())

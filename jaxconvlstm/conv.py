@@ -35,7 +35,6 @@ def same_padding(kernel_size: Sequence[int]) -> Padding:
     return ((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(
     inputs: Float[Array, "*leading height width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels features"],
@@ -44,121 +43,67 @@ def convolve(
     """Stride-1 convolution (cross-correlation, as in every deep-learning library).
 
     Args:
-      inputs: `[batch, height, width, channels]`, or with a time axis in front of it. All leading
-        axes are convolved alike; on a CPU, one after the other along the first of five.
+      inputs: `[..., height, width, channels]`; all leading axes are convolved alike.
       kernel: `[kernel_height, kernel_width, channels, features]`, the inputs' dtype.
       padding: zeros `((top, bottom), (left, right))`, each less than the kernel's extent.
 
     Returns:
       `[..., height + top + bottom - kernel_height + 1, ..., features]`, the inputs' dtype.
     """
+    merged = inputs.reshape((-1, *inputs.shape[-3:]))
+    outputs = _convolve(merged, kernel, padding)
+    return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     return lax.platform_dependent(
         inputs,
         kernel,
-        cpu=partial(_convolve_products, padding=padding),
-        default=partial(_convolve_library, padding=padding),
+        cpu=partial(products.convolve, padding=padding),
+        default=partial(_library_convolve, padding=padding),
     )
 
 
-def _convolve_forward(inputs: Array, kernel: Array, padding: Padding) -> tuple[Array, Any]:
-    return convolve(inputs, kernel, padding), (inputs, kernel)
+def _forward(inputs: Array, kernel: Array, padding: Padding) -> tuple[Array, Any]:
+    return _convolve(inputs, kernel, padding), (inputs, kernel)
 
 
-def _convolve_backward(padding: Padding, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+def _backward(padding: Padding, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
     inputs, kernel = residuals
+    frame, size = inputs.shape[1:3], kernel.shape[:2]
     inputs_cotangent = lax.platform_dependent(
         cotangent,
         kernel,
-        cpu=partial(_inputs_gradient_products, padding=padding, frame=inputs.shape[-3:-1]),
-        default=partial(_inputs_gradient_library, padding=padding),
+        cpu=partial(products.inputs_gradient, padding=padding, frame=frame),
+        default=partial(_library_inputs_gradient, padding=padding),
     )
     kernel_cotangent = lax.platform_dependent(
         inputs,
         cotangent,
-        cpu=partial(_kernel_gradient_products, size=kernel.shape[:2], padding=padding),
-        default=partial(_kernel_gradient_library, size=kernel.shape[:2], padding=padding),
+        cpu=partial(products.kernel_gradient, size=size, padding=padding),
+        default=partial(_library_kernel_gradient, padding=padding),
     )
-    return inputs_cotangent, kernel_cotangent.astype(kernel.dtype)
+    return inputs_cotangent, kernel_cotangent
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve.defvjp(_forward, _backward)
 
 
-def _convolve_products(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
-    kernel = kernel.astype(_product_dtype(kernel))
-    return _in_pieces(lambda frames: products.convolve(frames, kernel, padding), inputs)
-
-
-def _inputs_gradient_products(
-    cotangent: Array, kernel: Array, *, padding: Padding, frame: Sequence[int]
-) -> Array:
-    kernel = kernel.astype(_product_dtype(kernel))
-    return _in_pieces(
-        lambda piece: products.inputs_gradient(piece, kernel, padding, frame), cotangent
-    )
-
-
-def _kernel_gradient_products(
-    inputs: Array, cotangent: Array, *, size: tuple[int, int], padding: Padding
-) -> Array:
-    def gradient(piece: tuple[Array, Array]) -> Array:
-        inputs, cotangent = (array.astype(_product_dtype(array)) for array in piece)
-        return products.kernel_gradient(inputs, cotangent, size, padding)
-
-    if inputs.ndim < 5:
-        inputs, cotangent = (a.reshape((-1, *a.shape[-3:])) for a in (inputs, cotangent))
-        return gradient((inputs, cotangent)).astype(inputs.dtype)
-    inputs, cotangent = (a.reshape((-1, *a.shape[-4:])) for a in (inputs, cotangent))
-    zeros = jnp.zeros((*size, inputs.shape[-1], cotangent.shape[-1]), _product_dtype(inputs))
-    total, _ = lax.scan(
-        lambda sum, piece: (sum + gradient(piece), None), zeros, (inputs, cotangent)
-    )
-    return total.astype(inputs.dtype)
-
-
-def _in_pieces(function: Callable[[Array], Array], frames: Array) -> Array:
-    """A function of `[batch, height, width, channels]`, for any number of leading axes.
-
-    Of five axes or more, a piece is what is left without those in front of the batch: it stays in
-    the processor's cache.
-    """
-
-    def piece(frames: Array) -> Array:
-        return function(frames.astype(_product_dtype(frames))).astype(frames.dtype)
-
-    if frames.ndim < 5:
-        merged = piece(frames.reshape((-1, *frames.shape[-3:])))
-    else:
-        merged = lax.map(piece, frames.reshape((-1, *frames.shape[-4:])))
-    return merged.reshape((*frames.shape[:-3], *merged.shape[-3:]))
-
-
-def _product_dtype(array: Array) -> Any:
-    """At least float32: what few products round, and long sums in bfloat16, would be lost."""
-    return jnp.promote_types(array.dtype, jnp.float32)
-
-
-def _convolve_library(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
-    merged = inputs.reshape((-1, *inputs.shape[-3:]))
-    outputs = lax.conv_general_dilated(
-        merged, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
-
-
-def _inputs_gradient_library(cotangent: Array, kernel: Array, *, padding: Padding) -> Array:
-    mirrored = mirrored_padding(kernel.shape[:2], padding)
-    return _convolve_library(cotangent, turned(kernel), padding=mirrored)
-
-
-def _kernel_gradient_library(
-    inputs: Array, cotangent: Array, *, size: tuple[int, int], padding: Padding
-) -> Array:
-    del size
-    merged = inputs.reshape((-1, *inputs.shape[-3:]))
-    outputs = cotangent.reshape((-1, *cotangent.shape[-3:]))
+def _library_convolve(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
     return lax.conv_general_dilated(
-        merged, outputs, (1, 1), padding, dimension_numbers=("CHWN", "IHWO", "HWNC")
+        inputs, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _library_inputs_gradient(cotangent: Array, kernel: Array, *, padding: Padding) -> Array:
+    mirrored = mirrored_padding(kernel.shape[:2], padding)
+    return _library_convolve(cotangent, turned(kernel), padding=mirrored)
+
+
+def _library_kernel_gradient(inputs: Array, cotangent: Array, *, padding: Padding) -> Array:
+    return lax.conv_general_dilated(
+        inputs, cotangent, (1, 1), padding, dimension_numbers=("CHWN", "IHWO", "HWNC")
     )
 
 

@@ -26,8 +26,9 @@ References:
 Layout: inputs are `[batch, height, width, channels]`, kernels `[height, width, in, out]`.
 """
 
-from collections.abc import Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial, wraps
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,28 @@ _POINTS: dict[int, tuple[float, ...]] = {
     7: (0, 1, -1, 2, -2, 1 / 2),
     8: (0, 1, -1, 2, -2, 1 / 2, -1 / 2),
 }
-_TILES = 1, 2, 4
+_TILES = 2, 4
 # Up to so many channels on one side, a product of all that a kernel sees of them is cheaper than
 # tiles, which would be thin products.
 _FEW = 7
 
 
+def _widened(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of two arrays, computed in float32 at least; its result is as wide as the first.
+
+    What fewer products round, and long sums in bfloat16, would be lost.
+    """
+
+    @wraps(function)
+    def wide(first: Array, second: Array, *rest: Any, **settings: Any) -> Array:
+        dtype = jnp.promote_types(first.dtype, jnp.float32)
+        result = function(first.astype(dtype), second.astype(dtype), *rest, **settings)
+        return result.astype(first.dtype)
+
+    return wide
+
+
+@_widened
 def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     """See `conv.convolve`; `[batch, height, width, channels]` only."""
     *size, channels, features = kernel.shape
@@ -58,9 +75,9 @@ def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     if features <= _FEW < channels:
         back, mirrored = turned(kernel), mirrored_padding(size, padding)
         return _scatter(inputs, back, mirrored, (height, width))
-    if channels <= _FEW:
+    tile = _tile(channels, size[1], (len(inputs), height, width))
+    if not tile:
         return _gather(inputs, kernel, padding)
-    tile = _tile(size[1], width)
     points, _, _ = matrices(tile, size[1])
     seen = _see(inputs, size, padding, tile)
     products = jnp.einsum("pbhts,psf->pbhtf", seen, _evaluate(kernel, tile))
@@ -68,6 +85,7 @@ def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     return pixels.reshape((len(inputs), height, -1, features))[:, :, :width]
 
 
+@_widened
 def inputs_gradient(
     cotangent: Array, kernel: Array, padding: Padding, frame: Sequence[int]
 ) -> Array:
@@ -75,16 +93,15 @@ def inputs_gradient(
     *size, channels, features = kernel.shape
     if features <= _FEW < channels:
         return _gather(cotangent, turned(kernel), mirrored_padding(size, padding))
-    if channels <= _FEW:
+    tile = _tile(channels, size[1], cotangent.shape[:3])
+    if not tile:
         return _scatter(cotangent, kernel, padding, frame)
-    tile = _tile(size[1], cotangent.shape[2])
     spread = _spread(cotangent, tile, size[1])
     seen = jnp.einsum("pbhtf,psf->pbhts", spread, _evaluate(kernel, tile))
-    see = partial(_see, size=size, padding=padding, tile=tile)
-    like = jax.ShapeDtypeStruct((len(cotangent), *frame, channels), cotangent.dtype)
-    return _adjoint(see, like, seen)
+    return _see_adjoint(seen, size, padding, tile, frame)
 
 
+@_widened
 def kernel_gradient(
     inputs: Array, cotangent: Array, size: Sequence[int], padding: Padding
 ) -> Array:
@@ -92,13 +109,12 @@ def kernel_gradient(
     channels, features = inputs.shape[-1], cotangent.shape[-1]
     if features <= _FEW < channels:
         return turned(_outer(cotangent, inputs, size, mirrored_padding(size, padding)))
-    if channels <= _FEW:
+    tile = _tile(channels, size[1], cotangent.shape[:3])
+    if not tile:
         return _outer(inputs, cotangent, size, padding)
-    tile = _tile(size[1], cotangent.shape[2])
     seen = _see(inputs, size, padding, tile)
     products = jnp.einsum("pbhts,pbhtf->psf", seen, _spread(cotangent, tile, size[1]))
-    like = jax.ShapeDtypeStruct((*size, channels, features), products.dtype)
-    return _adjoint(partial(_evaluate, tile=tile), like, products)
+    return _evaluate_adjoint(products, size, tile)
 
 
 def output_size(frame: Sequence[int], size: Sequence[int], padding: Padding) -> tuple[int, int]:
@@ -143,10 +159,26 @@ def matrices(tile: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return a, b / scale, g * scale
 
 
-def _tile(taps: int, width: int) -> int:
-    """Pixels of a tile that take the fewest multiplications for a row."""
-    known = [tile for tile in _TILES if tile == 1 or (taps > 1 and tile + taps - 1 in _POINTS)]
-    return min(known, key=lambda tile: -(-width // tile) * (tile + taps - 1))
+import os
+C0=float(os.environ.get("C0","64")); MINT=int(os.environ.get("MINT","2"))
+def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
+    """Pixels of a tile that take the least work; 0 where one product of all taps takes less.
+
+    Args:
+      channels: of the inputs.
+      taps: width of the kernel.
+      outputs: batch, height and width of the output.
+    """
+    if channels <= _FEW or taps < MINT:
+        return 0
+    batch, height, width = outputs
+    work = {0: float(taps * batch * height * width)}
+    for tile in _TILES:
+        points = tile + taps - 1
+        if points in _POINTS:
+            tiles = batch * height * -(-width // tile)
+            work[tile] = points * (tiles + C0)
+    return min(work, key=lambda t: work[t])
 
 
 def _see(inputs: Array, size: Sequence[int], padding: Padding, tile: int) -> Array:
@@ -154,24 +186,55 @@ def _see(inputs: Array, size: Sequence[int], padding: Padding, tile: int) -> Arr
     height, width = output_size(inputs.shape[1:3], size, padding)
     _, b, _ = matrices(tile, size[1])
     tiles = -(-width // tile)
-    across = (tiles - 1) * tile + len(b)  # pixels that the tiles of a row see
-    blocks = -(-across // tile)
-    left, right = padding[1][0], blocks * tile - padding[1][0] - inputs.shape[2]
+    blocks = tiles + (len(b) - 1) // tile  # of as many pixels as a tile has, that a row is read in
+    left = padding[1][0]
+    right = blocks * tile - left - inputs.shape[2]
     inputs = jnp.pad(inputs, ((0, 0), padding[0], (left, max(right, 0)), (0, 0)))
     inputs = inputs[:, :, : blocks * tile]
     inputs = inputs.reshape((*inputs.shape[:2], blocks, tile, -1))
-    seen = jnp.stack(
-        _mix(b, [inputs[:, :, i // tile :, i % tile][:, :, :tiles] for i in range(len(b))])
-    )
+    pixels = [inputs[:, :, i // tile : i // tile + tiles, i % tile] for i in range(len(b))]
+    seen = jnp.stack(_mix(b, pixels))
     return jnp.concatenate([seen[:, :, row : row + height] for row in range(size[0])], axis=-1)
+
+
+def _see_adjoint(
+    seen: Array, size: Sequence[int], padding: Padding, tile: int, frame: Sequence[int]
+) -> Array:
+    """The adjoint of `_see`, for inputs of height and width `frame`."""
+    *_, tiles, _ = seen.shape
+    _, b, _ = matrices(tile, size[1])
+    rows = [
+        jnp.pad(part, ((0, 0), (0, 0), (row, size[0] - 1 - row), (0, 0), (0, 0)))
+        for row, part in enumerate(jnp.split(seen, size[0], axis=-1))
+    ]
+    top, left = padding[0][0], padding[1][0]
+    total = sum(rows[1:], rows[0])[:, :, top : top + frame[0]]
+    pixels, more = _mix(b.T, total), (len(b) - 1) // tile
+    lanes = []
+    for lane in range(tile):
+        blocks = [
+            jnp.pad(pixel, ((0, 0), (0, 0), (before, more - before), (0, 0)))
+            for before, pixel in enumerate(pixels[lane::tile])
+        ]
+        lanes.append(sum(blocks[1:], blocks[0]))
+    inputs = jnp.stack(lanes, axis=3).reshape((*total.shape[1:3], -1, total.shape[-1]))
+    inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, max(0, left + frame[1] - inputs.shape[2])), (0, 0)))
+    return inputs[:, :, left : left + frame[1]]
 
 
 def _evaluate(kernel: Array, tile: int) -> Array:
     """`G taps`, for all rows of the kernel: `[points, rows * channels, features]`."""
     rows, taps, channels, features = kernel.shape
     _, _, g = matrices(tile, taps)
-    points = jnp.stack(_mix(g, jnp.moveaxis(kernel, 1, 0)))
+    points = jnp.stack(_mix(g, [kernel[:, tap] for tap in range(taps)]))
     return points.reshape((len(g), rows * channels, features))
+
+
+def _evaluate_adjoint(points: Array, size: Sequence[int], tile: int) -> Array:
+    """The adjoint of `_evaluate`."""
+    _, _, g = matrices(tile, size[1])
+    points = points.reshape((len(g), size[0], -1, points.shape[-1]))
+    return jnp.stack(_mix(g.T, points), axis=1)
 
 
 def _spread(cotangent: Array, tile: int, taps: int) -> Array:
@@ -224,7 +287,9 @@ def windows(inputs: Array, size: Sequence[int], padding: Padding) -> Array:
     return jnp.concatenate(shifted, axis=-1)
 
 
-def _adjoint(function, like: jax.ShapeDtypeStruct, cotangent: Array) -> Array:
+def _adjoint(
+    function: Callable[[Array], Array], like: jax.ShapeDtypeStruct, cotangent: Array
+) -> Array:
     """What the adjoint of a linear function of an array like `like` makes of `cotangent`."""
     (result,) = jax.linear_transpose(function, like)(cotangent)
     return result

@@ -17,6 +17,9 @@ and the rounding error one to three times that of a plain sum.
 
 The gradients are the adjoints of the same three steps: they are as few products again.
 
+Where there are few channels, or few pixels for a large kernel, there is one product instead, of all
+that the kernel sees at each pixel.
+
 References:
   Winograd 1980, "Arithmetic Complexity of Computations", chapter 5.
   Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.
@@ -47,6 +50,8 @@ _POINTS: dict[int, tuple[float, ...]] = {
     8: (0, 1, -1, 2, -2, 1 / 2, -1 / 2),
 }
 _TILES = 2, 4
+# Reading the kernel, to evaluate it, takes as long as a product with so many pixels.
+_KERNEL_WORK = 64
 # Up to so many channels on one side, a product of all that a kernel sees of them is cheaper than
 # tiles, which would be thin products.
 _FEW = 7
@@ -140,15 +145,13 @@ def matrices(tile: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Toom and Cook's matrices, float64, for `n = tile + taps - 1` points.
 
     Args:
-      tile: pixels of a tile; 1 makes a plain sum over the taps.
+      tile: pixels of a tile.
       taps: width of the kernel.
 
     Returns:
       `A` `[n, tile]`, `B` `[n, n]` and `G` `[n, taps]`.
     """
     n = tile + taps - 1
-    if tile == 1:
-        return np.ones((n, 1)), np.eye(n), np.eye(n)
     powers = np.vander(_POINTS[n], n, increasing=True)
     # At infinity a polynomial is its highest coefficient.
     a, g, square = (np.vstack([powers[:, :k], np.eye(k)[-1:]]) for k in (tile, taps, n))
@@ -159,8 +162,6 @@ def matrices(tile: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return a, b / scale, g * scale
 
 
-import os
-C0=float(os.environ.get("C0","64")); MINT=int(os.environ.get("MINT","2"))
 def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
     """Pixels of a tile that take the least work; 0 where one product of all taps takes less.
 
@@ -169,16 +170,15 @@ def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
       taps: width of the kernel.
       outputs: batch, height and width of the output.
     """
-    if channels <= _FEW or taps < MINT:
+    if channels <= _FEW or taps == 1:
         return 0
     batch, height, width = outputs
-    work = {0: float(taps * batch * height * width)}
+    work = {0: taps * batch * height * width}
     for tile in _TILES:
         points = tile + taps - 1
         if points in _POINTS:
-            tiles = batch * height * -(-width // tile)
-            work[tile] = points * (tiles + C0)
-    return min(work, key=lambda t: work[t])
+            work[tile] = points * (batch * height * -(-width // tile) + _KERNEL_WORK)
+    return min(work, key=lambda tile: work[tile])
 
 
 def _see(inputs: Array, size: Sequence[int], padding: Padding, tile: int) -> Array:
@@ -201,7 +201,6 @@ def _see_adjoint(
     seen: Array, size: Sequence[int], padding: Padding, tile: int, frame: Sequence[int]
 ) -> Array:
     """The adjoint of `_see`, for inputs of height and width `frame`."""
-    *_, tiles, _ = seen.shape
     _, b, _ = matrices(tile, size[1])
     rows = [
         jnp.pad(part, ((0, 0), (0, 0), (row, size[0] - 1 - row), (0, 0), (0, 0)))
@@ -218,7 +217,9 @@ def _see_adjoint(
         ]
         lanes.append(sum(blocks[1:], blocks[0]))
     inputs = jnp.stack(lanes, axis=3).reshape((*total.shape[1:3], -1, total.shape[-1]))
-    inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, max(0, left + frame[1] - inputs.shape[2])), (0, 0)))
+    inputs = jnp.pad(
+        inputs, ((0, 0), (0, 0), (0, max(0, left + frame[1] - inputs.shape[2])), (0, 0))
+    )
     return inputs[:, :, left : left + frame[1]]
 
 
@@ -265,7 +266,9 @@ def _scatter(cotangent: Array, kernel: Array, padding: Padding, frame: Sequence[
     """The adjoint of `_gather`: gives inputs of height and width `frame`."""
     seen = cotangent @ kernel.reshape((-1, kernel.shape[-1])).T
     like = jax.ShapeDtypeStruct((len(cotangent), *frame, kernel.shape[2]), cotangent.dtype)
-    return _adjoint(partial(windows, size=kernel.shape[:2], padding=padding), like, seen)
+    look = partial(windows, size=kernel.shape[:2], padding=padding)
+    (inputs,) = jax.linear_transpose(look, like)(seen)
+    return inputs
 
 
 def _outer(inputs: Array, cotangent: Array, size: Sequence[int], padding: Padding) -> Array:
@@ -285,11 +288,3 @@ def windows(inputs: Array, size: Sequence[int], padding: Padding) -> Array:
         for column in range(size[1])
     ]
     return jnp.concatenate(shifted, axis=-1)
-
-
-def _adjoint(
-    function: Callable[[Array], Array], like: jax.ShapeDtypeStruct, cotangent: Array
-) -> Array:
-    """What the adjoint of a linear function of an array like `like` makes of `cotangent`."""
-    (result,) = jax.linear_transpose(function, like)(cotangent)
-    return result

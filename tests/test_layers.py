@@ -12,6 +12,7 @@ import reference
 from flax import linen as nn
 from programs import convolutions
 
+from jaxconvlstm import conv, products
 from jaxconvlstm.cell import ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, pad_to_multiple
@@ -75,6 +76,61 @@ def test_scan_loop_rnn_and_remat_agree_with_gradients(peephole: str | None, floa
     assert_trees_close(by_step, expected, 1e-10)
     assert_trees_close(loss_and_gradients(rnn.apply, variables, inputs), expected, 1e-10)
     assert_trees_close(loss_and_gradients(remat.apply, variables, inputs), expected, 1e-10)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    dict(),
+    dict(channels=3),  # a convolution for the frame and one for the state, not one for both
+    dict(kernel_size=(5, 5)),
+    dict(kernel_size=(2, 3)),
+    dict(kernel_size=(1, 1)),
+    dict(peephole="channel"),
+    dict(peephole="spatial"),
+    dict(activation="relu"),
+    dict(activation=nn.leaky_relu, gate_activation=nn.hard_sigmoid),
+    dict(use_bias=False),
+    dict(dropout=0.25, recurrent_dropout=0.25),
+    dict(remat=True),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=",".join)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)])
+def test_fewer_products_give_what_the_librarys_convolutions_give(
+    dtype: Any,
+    tolerance: float,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with jax.enable_x64(dtype is np.float64):
+        options = {"channels": 8, "dtype": dtype, "param_dtype": dtype, **options}
+        inputs = normal(0, 2, 3, 6, 8, options.pop("channels"))
+        layer = ConvLSTM(8, **options)
+        # About as large as weights begin, so that gates are not all open or shut.
+        variables = jax.tree.map(lambda leaf: 0.3 * leaf, random_variables(layer, inputs))
+        rngs = {"dropout": jax.random.key(7)}
+
+        def results() -> Any:
+            run = partial(layer.apply, train=True, rngs=rngs)
+            return jax.device_get(loss_and_gradients(run, variables, inputs))
+
+        monkeypatch.setattr(products, "_KERNEL_WORK", 0)
+        actual = results()
+        for name in "convolve", "inputs_gradient", "kernel_gradient":
+            monkeypatch.setattr(products, name, LIBRARY[name])
+        for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(results())):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+LIBRARY: dict[str, Callable[..., jax.Array]] = {
+    "convolve": conv._library_convolve,
+    "inputs_gradient": lambda y, w, padding, frame: conv._library_inputs_gradient(
+        y, w, padding=padding
+    ),
+    "kernel_gradient": lambda x, y, size, padding: conv._library_kernel_gradient(
+        x, y, padding=padding
+    ),
+}
 
 
 def test_one_parameter_tree_for_scan_rnn_and_remat() -> None:

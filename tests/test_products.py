@@ -27,7 +27,7 @@ def plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
     )
 
 
-@pytest.mark.parametrize("tile", [1, 2, 4])
+@pytest.mark.parametrize("tile", [2, 4])
 @pytest.mark.parametrize("taps", [2, 3, 4, 5])
 def test_the_matrices_filter_a_tile(taps: int, tile: int) -> None:
     a, b, g = products.matrices(tile, taps)
@@ -37,6 +37,14 @@ def test_the_matrices_filter_a_tile(taps: int, tile: int) -> None:
     np.testing.assert_allclose(pixels, np.correlate(seen, kernel, "valid"), atol=1e-13)
 
 
+@pytest.fixture(params=["tiles", "one product"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, whichever would take less work."""
+    work = 0 if request.param == "tiles" else 10**9
+    monkeypatch.setattr(products, "_KERNEL_WORK", work)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 11])
 @pytest.mark.parametrize("taps", [1, 2, 3, 5, 9])
 def test_rows_of_any_length_are_convolved(taps: int, width: int, float64: None) -> None:
@@ -46,6 +54,7 @@ def test_rows_of_any_length_are_convolved(taps: int, width: int, float64: None) 
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 @pytest.mark.parametrize(("channels", "features"), [(3, 9), (9, 3), (2, 2), (8, 9)])
 def test_gradients_are_those_of_the_plain_convolution(
@@ -62,6 +71,14 @@ def test_gradients_are_those_of_the_plain_convolution(
     )
     for ours, theirs in zip(actual, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_little_work_is_chosen() -> None:
+    assert products._tile(64, 5, (1, 64, 64)) == 4
+    assert products._tile(64, 3, (16, 16, 2)) == 2
+    assert products._tile(64, 3, (1, 4, 4)) == 0  # fewer pixels than it takes to read the kernel
+    assert products._tile(3, 5, (1, 64, 64)) == 0
+    assert products._tile(64, 1, (1, 64, 64)) == 0
 
 
 @pytest.mark.parametrize("taps", TAPS)

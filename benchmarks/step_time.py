@@ -1,121 +1,239 @@
-"""Time of one whole training step (forward, loss, backward, Adam), float32.
+"""How long a whole training step takes (forward, loss, backward, Adam), ours and that of others.
 
-The network is the keras.io ConvLSTM example's: three ConvLSTM layers of 64 features with 5x5, 3x3
-and 1x1 kernels, on 19 frames of 64x64x1, and a 3x3x3 head. The head here is causal (it reads the
-current and the two earlier frames); the original's also reads the next one.
+    python benchmarks/step_time.py                                   # what this machine is for
+    python benchmarks/step_time.py --work openstl --peers ours torch-eager torch-compile
+    python benchmarks/step_time.py --work keras-example --batch-size 4 --json results.json
 
-    python benchmarks/step_time.py --batch-size 1 --repeats 5
+Each implementation runs in a process of its own. They take steps in turn, one round after the
+other, so that a machine that others share is as fast or as slow for all of them; medians are
+reported. One whose step takes over half a minute takes few. Those not installed are left out, and
+named; `pip install -e '.[bench]'` has them all.
 """
 
 import argparse
 import json
+import platform
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
-from flax import linen as nn
+from peers import WORKS
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from jaxconvlstm import Conv, ConvLSTM
-from jaxconvlstm.cost import count_flops, human, peak_memory
-from jaxconvlstm.device import describe_device
-
-
-class KerasExample(nn.Module):
-    """The example's network, without its batch norms (under 1 % of the work)."""
-
-    @nn.compact
-    def __call__(self, film: jax.Array) -> jax.Array:
-        """`[batch, time, height, width, 1]` to the same shape, in (0, 1)."""
-        hidden = film
-        for index, size in enumerate((5, 3, 1)):
-            hidden = ConvLSTM(64, (size, size), name=f"layer_{index}")(hidden)
-        earlier = [
-            jnp.pad(hidden, [(0, 0), (lag, 0), *[(0, 0)] * 3])[:, : film.shape[1]]
-            for lag in (2, 1, 0)
-        ]
-        return nn.sigmoid(Conv(1, (3, 3), name="head")(jnp.concatenate(earlier, axis=-1)))
+PEERS = (
+    "ours",
+    "ours-remat",
+    "flax",
+    "keras-tensorflow",
+    "keras-torch",
+    "keras-jax",
+    "torch-eager",
+    "torch-channels-last",
+    "torch-compile",
+    "torch-compile-channels-last",
+)
+# What is timed beside ours, unless something else is asked for; flax and keras-jax take over 20
+# times as long on a CPU.
+DEFAULT_PEERS = {
+    "keras-example": ("ours", "keras-tensorflow", "keras-torch", "torch-eager"),
+    "openstl": ("ours", *PEERS[6:]),
+    "seq2one": ("ours", *PEERS[6:]),
+    "seq2one-lstm": ("ours", *PEERS[6:]),
+}
+SLOW, SHORT, PAUSE = 30.0, 5.0, 0.5
 
 
-def measure(batch_size: int, repeats: int) -> dict[str, Any]:
-    """Median seconds of a step, its FLOPs and its peak memory."""
-    network, optimizer = KerasExample(), optax.adam(1e-3)
-    film = jax.random.uniform(jax.random.key(0), (batch_size, 19, 64, 64, 1))
-    params = jax.jit(network.init)(jax.random.key(1), film)
-    state = (params, optimizer.init(params))
+class Worker:
+    """A process that takes steps when told; see `worker.py`."""
 
-    def step(state: Any, film: jax.Array) -> Any:
-        params, moments = state
+    def __init__(self, peer: str, work: str, batch: int, dtype: str, *flags: str):
+        self.peer = peer
+        command = [sys.executable, str(Path(__file__).with_name("worker.py")), peer, work]
+        command += ["--batch-size", str(batch), "--dtype", dtype, *flags]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.seconds: list[float] = []
+        self.facts: dict[str, Any] = {}
 
-        def loss(params: Any) -> jax.Array:
-            predicted = network.apply(params, film).clip(1e-7, 1 - 1e-7)
-            return -jnp.mean(film * jnp.log(predicted) + (1 - film) * jnp.log1p(-predicted))
+    def ready(self) -> bool:
+        """Waits until it has taken its first step; False if it cannot."""
+        self.facts = self._answer()
+        return "error" not in self.facts
 
-        gradient = jax.grad(loss)(params)
-        updates, moments = optimizer.update(gradient, moments)
-        return optax.apply_updates(params, updates), moments
+    def steps(self, count: int) -> None:
+        """Takes so many steps, and notes the mean of their seconds.
 
-    began = time.perf_counter()
-    traced = jax.jit(step, donate_argnums=0).trace(state, film)
-    compiled = traced.lower().compile()
-    compile_seconds = time.perf_counter() - began
-    seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        state = jax.block_until_ready(compiled(state, film))
-        seconds.append(time.perf_counter() - began)
-    median = statistics.median(seconds[1:])
-    flops = count_flops(traced.jaxpr.jaxpr)
+        Before that, the threads of the one whose turn it was last come to rest (OpenMP's look for
+        work for a while), and what was pushed out of the caches comes back in a step of its own.
+        """
+        time.sleep(PAUSE)
+        if not self.seconds or self.seconds[0] < SHORT:
+            self._take(1)
+        self.seconds.append(self._take(count) / count)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _take(self, count: int) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        return self._answer()["seconds"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": "it ended without a word"}
+
+
+def race(
+    peers: list[str],
+    work: str,
+    batch: int,
+    dtype: str = "float32",
+    rounds: int = 7,
+    steps: int = 1,
+    forecast: bool = False,
+    matrix_size: int = 2048,
+    together: bool = True,
+) -> dict[str, Any]:
+    """Times implementations in turn.
+
+    Args:
+      peers: of `PEERS`.
+      work: of `peers.WORKS`.
+      batch: films at once.
+      dtype: "float32" or "bfloat16".
+      rounds: how often each has its turn.
+      steps: steps in a turn.
+      forecast: time forecasts in place of training steps.
+      matrix_size: side of the square matrix product that the machine's rate is measured by.
+      together: keep all processes alive, and let them take turns; otherwise (on a GPU, whose memory
+        they would share, and whose speed hardly varies) one after the other.
+
+    Returns:
+      What was timed, and for each implementation its median, fastest and first step and its facts.
+    """
+    flags = ["--forecast"] if forecast else []
+    entries: dict[str, dict[str, Any]] = {}
+    names = ["matrix", *peers]
+    groups = [names] if together else [[name] for name in names]
+    for group in groups:
+        workers = []
+        for name in group:
+            extra = ["--matrix-size", str(matrix_size)] if name == "matrix" else flags
+            worker = Worker(name, work, batch, dtype, *extra)
+            began = time.monotonic()
+            if worker.ready():
+                workers.append(worker)
+                print(f"  {name}: ready after {time.monotonic() - began:.1f} s", flush=True)
+            else:
+                print(f"  {name}: left out ({worker.facts['error']})", flush=True)
+                worker.close()
+        for number in range(rounds):
+            for worker in workers:
+                if number and worker.seconds[0] > SLOW and number > 1:
+                    continue
+                worker.steps(1 if worker.seconds and worker.seconds[0] > SLOW else steps)
+        for worker in workers:
+            worker.close()
+            entries[worker.peer] = {
+                "seconds": statistics.median(worker.seconds),
+                "fastest": min(worker.seconds),
+                "turns": len(worker.seconds),
+                **worker.facts,
+            }
+    matrix = entries.pop("matrix")
     return {
-        "batch_size": batch_size,
-        "step_seconds": round(median, 4),
-        "flops_per_second": flops / median,
-        "matrix_flops_per_second": matrix_rate(),
-        "peak_memory": peak_memory(compiled),
-        "compile_seconds": round(compile_seconds, 2),
-        "device": describe_device(),
+        "work": work,
+        "forecast": forecast,
+        "batch_size": batch,
+        "dtype": dtype,
+        "machine": machine(),
+        "matrix_flops_per_second": matrix["flops"] / matrix["seconds"],
+        "peers": entries,
     }
 
 
-def matrix_rate(size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of a square matrix product: what this machine can do at best."""
-    matrix = jax.random.normal(jax.random.key(0), (size, size))
-    product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
-    seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(product(matrix, matrix))
-        seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / statistics.median(seconds[1:])
+def machine() -> str:
+    """The processor, in words."""
+    model = platform.processor() or platform.machine()
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if line.startswith("model name")]
+        cores = len(lines)
+        model = f"{lines[0].split(':')[1].strip()}, {cores} cores" if lines else model
+    return f"{model}, Python {platform.python_version()}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """A line per implementation: its step, and how many times ours that is."""
+    entries = result["peers"]
+    ours = entries.get("ours")
+    flops = ours["flops"] if ours else None
+    rate = result["matrix_flops_per_second"]
+    verb = "forecast" if result["forecast"] else "step"
+    films = "sequences" if result["forecast"] else "films"
+    lines = [
+        f"{result['work']}, batch {result['batch_size']}, {result['dtype']}; {result['machine']}; "
+        f"a matrix product reaches {rate / 1e9:.0f} GFLOP/s",
+        "",
+        f"| implementation | {verb}, ms | {films}/s | times ours | GFLOP/s | "
+        "of a matrix product's | parameters | first |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["seconds"]):
+        seconds = entry["seconds"]
+        ratio = f"{seconds / ours['seconds']:.2f}" if ours else ""
+        speed = f"{flops / seconds / 1e9:.0f}" if flops else ""
+        share = f"{flops / seconds / rate:.0%}" if flops else ""
+        lines.append(
+            f"| {name} | {seconds * 1e3:.1f} | {result['batch_size'] / seconds:.1f} | {ratio} | "
+            f"{speed} | {share} | {entry['parameters']:,} | {entry['until_first']:.0f} s |"
+        )
+    versions: dict[str, str] = {}
+    for entry in entries.values():
+        versions |= entry.get("versions", {})
+    named = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return "\n".join([*lines, "", named])
 
 
 def main() -> None:
-    """Prints a line, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=1, help="films per step")
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="timed steps; the median is reported"
+    """Times what the flags say, and prints a table for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    works = "\n".join(f"  {work.name}: {work.text}" for work in WORKS.values())
+    parser.epilog = f"works:\n{works}"
+    parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, help="by default, what suits the work")
+    parser.add_argument("--batch-size", type=int, nargs="+", help="films a step; several in turn")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each implementation")
+    parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
+    parser.add_argument("--json", type=Path, help="file to write all results to")
     arguments = parser.parse_args()
-    result = measure(arguments.batch_size, arguments.repeats)
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(result["device"])
-    print(
-        f"batch {result['batch_size']}: {result['step_seconds']:.2f} s a step, "
-        f"{human(result['flops_per_second'], 'FLOP/s')} "
-        f"({result['flops_per_second'] / result['matrix_flops_per_second']:.0%} of a matrix "
-        f"product's), peak memory {human(result['peak_memory'], 'B')}, "
-        f"compiled in {result['compile_seconds']} s"
-    )
+    results = []
+    for name in arguments.work:
+        peers = list(arguments.peers or DEFAULT_PEERS[name])
+        for batch in arguments.batch_size or [WORKS[name].batch]:
+            print(f"{name}, batch {batch}", flush=True)
+            results.append(
+                race(peers, name, batch, arguments.dtype, arguments.rounds, arguments.steps)
+            )
+            print(f"\n{table(results[-1])}\n", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

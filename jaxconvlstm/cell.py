@@ -144,29 +144,35 @@ class ConvLSTMCell(nn.RNNCellBase):
         forget = slice(self.features, 2 * self.features)
         return jnp.zeros(shape, dtype).at[forget].set(self.forget_bias)
 
+    def project(
+        self, inputs: Float[Array, "*leading height width channels"]
+    ) -> Float[Array, "*leading height width gates"]:
+        """The inputs' share of the gates; it needs no state, so many time steps can go at once."""
+        self._check_whether_read(inputs)
+        return self.input(inputs)
+
     def __call__(
         self,
         carry: Carry,
         inputs: Float[Array, "batch height width channels"] | None,
         hidden_mask: Array | None = None,
+        projected: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
         """One step: `(carry, frame)` to `(new carry, hidden state)`.
 
         Args:
           carry: `(c, h)`.
-          inputs: the frame; None for a cell that reads no input.
+          inputs: the frame, or what `project` made of it; None for a cell that reads no input.
           hidden_mask: `[batch, height, width, features]`, what `h` is multiplied by on its way
             into its convolution, for dropout.
+          projected: whether `inputs` are what `project` gives.
         """
-        if self.reads_input != (inputs is not None):
-            expected = "an array" if self.reads_input else "none"
-            got = "none" if inputs is None else "one"
-            raise ConfigError(
-                f"inputs: expected {expected}, since reads_input is {self.reads_input}; got {got}"
-            )
+        self._check_whether_read(inputs)
         hidden_kernel, bias = self.hidden.weights(self.features)
-        seen = None
-        if inputs is not None:
+        seen: tuple[Array, Array | None] | None = None
+        if inputs is not None and projected:
+            seen = inputs, None
+        elif inputs is not None:
             input_kernel, bias = self.input.weights(inputs.shape[-1])
             seen = inputs.astype(self.dtype), input_kernel
         peepholes = None
@@ -189,6 +195,14 @@ class ConvLSTMCell(nn.RNNCellBase):
         state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
         return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
 
+    def _check_whether_read(self, inputs: Array | None) -> None:
+        if self.reads_input != (inputs is not None):
+            expected = "an array" if self.reads_input else "none"
+            got = "none" if inputs is None else "one"
+            raise ConfigError(
+                f"inputs: expected {expected}, since reads_input is {self.reads_input}; got {got}"
+            )
+
     def _activate(self, values: Array) -> Array:
         if isinstance(self.activation, str):
             return ACTIVATIONS[self.activation](values)
@@ -204,16 +218,24 @@ def _step(
     activate: Callable[[Array], Array],
     squash: Callable[[Array], Array],
     carry: Carry,
-    seen: tuple[Array, Array] | None,
+    seen: tuple[Array, Array | None] | None,
     hidden_kernel: Array,
     hidden_mask: Array | None,
     bias: Array | None,
     peepholes: list[Array] | None,
 ) -> tuple[Carry, Array]:
-    """The equations of `ConvLSTMCell`, of arrays alone; `seen` is a frame and its kernel."""
+    """The equations of `ConvLSTMCell`, of arrays alone.
+
+    `seen` is a frame and its kernel, or what the one makes of the other, and None.
+    """
     c, h = carry
     hidden = (h if hidden_mask is None else h * hidden_mask), hidden_kernel
-    gates = _convolutions(hidden) if seen is None else _convolutions(seen, hidden)
+    if seen is None:
+        gates = _convolutions(hidden)
+    elif seen[1] is None:
+        gates = seen[0] + _convolutions(hidden)
+    else:
+        gates = _convolutions((seen[0], seen[1]), hidden)
     gates = checkpoint_name(gates, "gates")
     if bias is not None:
         gates += per_channel(bias, gates)

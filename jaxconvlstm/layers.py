@@ -1,5 +1,6 @@
 """Layers: the cell unrolled over time, the encoder and decoder around it, and their borders."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,13 +14,19 @@ from jaxconvlstm.checks import check_positive, check_rank, per_layer
 from jaxconvlstm.conv import Conv, ConvTranspose, Initializer
 from jaxconvlstm.errors import ConfigError
 
+PIXELS_IN_LOOP = 256
+"""With fewer in a step, over the batch, reading the kernels takes longer than what is computed."""
+
 
 class ConvLSTM(nn.Module):
     """A ConvLSTM cell unrolled over time with `nn.scan`.
 
-    The input convolution is taken out of the loop and done for all time steps at once. `step`
-    takes one frame instead, for forecasts that feed on themselves and for streams; it uses the
-    same parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
+    `step` takes one frame, for forecasts that feed on themselves and for streams; it uses the same
+    parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
+
+    The input convolution of small maps is done for all time steps at once, before the loop. That of
+    larger ones is part of the hidden state's, in the loop, where a step is work enough: so what it
+    gives is not to be kept for all time steps.
 
     Dropout is Gal & Ghahramani's (2016, "A Theoretically Grounded Application of Dropout in
     Recurrent Neural Networks"), as in Keras: each call draws one mask for the inputs and one for
@@ -103,7 +110,11 @@ class ConvLSTM(nn.Module):
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
-        carry, outputs = self._scan(carry, self._drop(frames, train), len(frames), train)
+        frames = self._drop(frames, train)
+        projected = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP
+        if projected:
+            frames = self.cell.project(frames)
+        carry, outputs = self._scan(carry, frames, len(frames), train, projected)
         return (carry, outputs) if return_carry else outputs
 
     def unroll(
@@ -132,12 +143,12 @@ class ConvLSTM(nn.Module):
         return self.cell.initialize_carry(None, frame_shape)
 
     def _scan(
-        self, carry: Carry, frames: Array | None, length: int, train: bool
+        self, carry: Carry, frames: Array | None, length: int, train: bool, projected: bool = False
     ) -> tuple[Carry, Array]:
         hidden_mask = self._hidden_mask(carry, train)
 
         def step(cell: ConvLSTMCell, carry: Carry, frame: Array | None) -> tuple[Carry, Array]:
-            return cell(carry, frame, hidden_mask)
+            return cell(carry, frame, hidden_mask, projected)
 
         body = nn.remat(step, prevent_cse=False) if self.remat else step
         scan = nn.scan(

@@ -54,7 +54,7 @@ _TILES = 2, 4
 _KERNEL_WORK = 64
 # Up to so many channels on one side, a product of all that a kernel sees of them is cheaper than
 # tiles, which would be thin products.
-_FEW = 7
+_FEW = 12
 
 
 def _widened(function: Callable[..., Array]) -> Callable[..., Array]:

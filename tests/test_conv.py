@@ -28,7 +28,7 @@ from jaxconvlstm.conv import (
 
 KERNEL_SIZES = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (3, 1), (2, 5)]
 STRIDED = [(2, 2), (4, 2), (6, 2), (4, 4), (8, 4), (12, 4)]  # kernel size and stride
-CHANNELS = [(3, 9), (9, 3), (9, 10)]  # few on one side make one product, many on both tiles
+CHANNELS = [(3, 13), (13, 3), (13, 14)]  # few on one side make one product, many on both tiles
 
 
 def normal(seed: int, *shape: int) -> jax.Array:

@@ -12,7 +12,7 @@ import reference
 from flax import linen as nn
 from programs import convolutions
 
-from jaxconvlstm import conv, products
+from jaxconvlstm import conv, layers, products
 from jaxconvlstm.cell import ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, pad_to_multiple
@@ -63,8 +63,13 @@ def step_by_step(layer: ConvLSTM, variables: Tree, inputs: jax.Array) -> jax.Arr
     return jnp.stack(outputs, axis=1)
 
 
+@pytest.mark.parametrize("pixels_in_loop", [0, 1000])
 @pytest.mark.parametrize("peephole", [None, "spatial"])
-def test_scan_loop_rnn_and_remat_agree_with_gradients(peephole: str | None, float64: None) -> None:
+def test_scan_loop_rnn_and_remat_agree_with_gradients(
+    peephole: str | None, pixels_in_loop: int, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The inputs' convolution before the loop, or in it.
+    monkeypatch.setattr(layers, "PIXELS_IN_LOOP", pixels_in_loop)
     layer = ConvLSTM(3, (3, 2), peephole, **DOUBLE)
     remat = ConvLSTM(3, (3, 2), peephole, remat=True, **DOUBLE)
     rnn = nn.RNN(ConvLSTMCell(3, (3, 2), peephole, **DOUBLE))
@@ -105,16 +110,18 @@ def test_fewer_products_give_what_the_librarys_convolutions_give(
     with jax.enable_x64(dtype is np.float64):
         options = {"channels": 8, "dtype": dtype, "param_dtype": dtype, **options}
         inputs = normal(0, 2, 3, 6, 8, options.pop("channels"))
-        layer = ConvLSTM(8, **options)
+        layer = ConvLSTM(16, **options)
         # About as large as weights begin, so that gates are not all open or shut.
         variables = jax.tree.map(lambda leaf: 0.3 * leaf, random_variables(layer, inputs))
         rngs = {"dropout": jax.random.key(7)}
 
         def results() -> Any:
             run = partial(layer.apply, train=True, rngs=rngs)
-            return jax.device_get(loss_and_gradients(run, variables, inputs))
+            gradients = loss_and_gradients(run, variables, inputs)[1]
+            return jax.device_get((jax.jit(run)(variables, inputs), gradients))
 
         monkeypatch.setattr(products, "_KERNEL_WORK", 0)
+        monkeypatch.setattr(layers, "PIXELS_IN_LOOP", 0)
         actual = results()
         for name in "convolve", "inputs_gradient", "kernel_gradient":
             monkeypatch.setattr(products, name, LIBRARY[name])

@@ -1,0 +1,155 @@
+"""What a training step takes of memory, how that and its time grow, and how long it compiles.
+
+    python benchmarks/memory.py                # memory of a layer, growth, compile time
+    python benchmarks/memory.py --only layer
+
+`layer`: temporary memory of a ConvLSTM layer's gradients (in its weights and its inputs), in units
+of its output (time x batch x height x width x features floats), as XLA plans it; for one layer, and
+what another one on top of it adds. `growth`: the same and the seconds, for longer films, larger
+batches and larger frames, and the exponent of a power law fitted to them. `compile`: seconds from
+Python to a program, for OpenSTL's ConvLSTM-S.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from peers import WORKS, ours
+
+from jaxconvlstm import ConvLSTM
+from jaxconvlstm.device import describe_device
+
+PARTS = ("layer", "growth", "compile")
+Shape = tuple[int, int, int, int]  # batch, time, height, width
+
+
+def gradient(layer: nn.Module, shape: Shape, channels: int) -> tuple[Any, tuple[Any, Any]]:
+    """A compiled function of weights and inputs that gives the gradients in both."""
+    inputs = jax.random.normal(jax.random.key(0), (*shape, channels))
+    variables = jax.jit(layer.init)(jax.random.key(1), inputs)
+
+    def loss(variables: Any, inputs: jax.Array) -> jax.Array:
+        return jnp.mean(layer.apply(variables, inputs) ** 2)  # type: ignore[operator]
+
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(variables, inputs).compile()
+    return compiled, (variables, inputs)
+
+
+def seconds_of(compiled: Any, arguments: Any, repeats: int = 7) -> float:
+    """Median of some runs, after one that does not count."""
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        seconds.append(time.perf_counter() - began)
+        if seconds[0] > 20:
+            return seconds[0]
+    return statistics.median(seconds[1:])
+
+
+class Stack(nn.Module):
+    """Some layers of a kind, one upon the other."""
+
+    kind: str
+    count: int
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        for _ in range(self.count):
+            if self.kind == "Flax's cell":
+                layer = nn.RNN(nn.ConvLSTMCell(self.features, (3, 3)))
+            else:
+                layer = ConvLSTM(self.features, (3, 3), remat="remat" in self.kind)
+            inputs = layer(inputs)
+        return inputs
+
+
+def layers(features: int = 64, shape: Shape = (1, 20, 64, 64)) -> list[dict[str, Any]]:
+    """Memory and time of one layer's gradients: Flax's cell, ours, ours recomputed."""
+    unit = 4 * math.prod(shape) * features
+    results = []
+    for kind in ("Flax's cell", "ours", "ours, `--remat`"):
+        runs = [gradient(Stack(kind, count, features), shape, features) for count in (1, 2, 3)]
+        memory = [run.memory_analysis().temp_size_in_bytes / unit for run, _ in runs]
+        seconds = seconds_of(*runs[0])
+        entry = {"layer": kind, "units": memory[0], "units_added": memory[2] - memory[1]}
+        results.append({**entry, "seconds": seconds})
+        print(f"| {kind} | {memory[0]:.1f} | {memory[2] - memory[1]:.1f} | {seconds:.3f} |")
+    return results
+
+
+def growth(features: int = 32) -> list[dict[str, Any]]:
+    """Exponents of time and memory in the length of films, the batch and the frame's area."""
+    series: dict[str, list[Shape]] = {
+        "time": [(2, steps, 32, 32) for steps in (10, 20, 40, 80)],
+        "batch": [(batch, 10, 32, 32) for batch in (2, 4, 8, 16)],
+        "area": [(2, 10, side, side) for side in (32, 64, 96, 128)],
+    }
+    layer = ConvLSTM(features, (3, 3))
+    results = []
+    for name, shapes in series.items():
+        runs = [gradient(layer, shape, features) for shape in shapes]
+        memory = [compiled.memory_analysis().temp_size_in_bytes for compiled, _ in runs]
+        rounds = [[seconds_of(*run, repeats=1) for run in runs] for _ in range(7)]  # in turn
+        seconds = np.median(rounds, axis=0)
+        size = np.log([math.prod(shape) for shape in shapes])
+        slope, heap = (float(np.polyfit(size, np.log(y), 1)[0]) for y in (seconds, memory))
+        entry = {"grows": name, "time_exponent": slope, "memory_exponent": heap}
+        results.append({**entry, "seconds": seconds.tolist(), "bytes": memory})
+        print(f"| {name} | {slope:.2f} | {heap:.2f} |", flush=True)
+    return results
+
+
+def compile_times() -> list[dict[str, Any]]:
+    """Seconds to trace and compile the training step of OpenSTL's network."""
+    results = []
+    for given, predicted in ((10, 10), (100, 100)):
+        work = WORKS["openstl"]
+        work = type(work)(
+            work.name, work.text, work.batch, given, predicted, work.frame, work.every
+        )
+        peer = ours.build_with(ours.network("openstl"), work, work.batch, forecast=False)
+        seconds = peer.facts["compile_seconds"]
+        results.append({"frames": given + predicted, "seconds": seconds})
+        print(f"| {given + predicted} | {seconds} |", flush=True)
+    return results
+
+
+def main() -> None:
+    """Prints a table for each part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    arguments = parser.parse_args()
+    print(describe_device())
+    results: dict[str, Any] = {"device": describe_device()}
+    if "layer" in arguments.only:
+        print("\n| layer | memory, units | of another layer | seconds |")
+        print("| --- | ---: | ---: | ---: |", flush=True)
+        results["layer"] = layers()
+    if "growth" in arguments.only:
+        print("\n| grows | exponent of time | of memory |\n| --- | ---: | ---: |")
+        results["growth"] = growth()
+    if "compile" in arguments.only:
+        print("\n| frames of a film | seconds to compile |\n| ---: | ---: |")
+        results["compile"] = compile_times()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

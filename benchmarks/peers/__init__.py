@@ -1,0 +1,79 @@
+"""The networks that are timed, by each implementation that people could pick instead.
+
+A module per implementation, each with `MODES` and `build(work, mode, batch, dtype, forecast)`,
+which gives a `Peer`. Those of JAX and of PyTorch share no import but this one, so that each runs
+where the other is not installed.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is timed: one training step, or one forecast, of a network on random films.
+
+    Attributes:
+      name: one word.
+      text: what it is.
+      batch: films at once, unless something else is asked for.
+      given, predicted: frames of a film that are read, and that are predicted.
+      frame: height, width and channels.
+      every: whether what is predicted after each frame counts, not only after those given.
+    """
+
+    name: str
+    text: str
+    batch: int
+    given: int
+    predicted: int
+    frame: tuple[int, int, int]
+    every: bool = False
+
+
+WORKS = {
+    work.name: work
+    for work in (
+        Work(
+            "keras-example",
+            "keras.io ConvLSTM example: three ConvLSTM layers of 64 features, 5x5, 3x3 and 1x1, "
+            "with batch normalisation between, and a 3x3x3 head; 19 frames of 64x64x1, one step "
+            "ahead",
+            *(1, 19, 1, (64, 64, 1), True),
+        ),
+        Work(
+            "openstl",
+            "OpenSTL's ConvLSTM-S: four layers of 128 features, 5x5, on patches of 4x4, and a 1x1 "
+            "head; 10 frames of 64x64x1 given and 10 predicted, where a frame that is read after "
+            "those given is either the true or the predicted one (scheduled sampling)",
+            *(4, 10, 10, (64, 64, 1), True),
+        ),
+        Work(
+            "seq2one",
+            "encoder (three strided convolutions), two ConvLSTM layers of 64 features, 3x3, "
+            "decoder (three transposed ones); 7 frames of 128x128x3 given, 1 predicted",
+            *(8, 7, 1, (128, 128, 3)),
+        ),
+        Work(
+            "seq2one-lstm",
+            "encoder (seven strided convolutions), LSTM of 1024 units, decoder (seven transposed "
+            "ones); 7 frames of 128x128x3 given, 1 predicted",
+            *(8, 7, 1, (128, 128, 3)),
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """An implementation at work.
+
+    Attributes:
+      run: takes so many steps, or makes so many forecasts, and returns when they are done.
+      parameters: numbers that are trained.
+      facts: what else it tells, such as its versions.
+    """
+
+    run: Callable[[int], None]
+    parameters: int
+    facts: dict[str, object]

@@ -1,0 +1,160 @@
+"""This project: the package's own networks and its own training step."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxconvlstm import models
+from jaxconvlstm.config import TrainingConfig
+from jaxconvlstm.conv import Conv, depth_to_space, space_to_depth
+from jaxconvlstm.cost import count_flops, peak_memory
+from jaxconvlstm.data.batch import Batch
+from jaxconvlstm.data.values import Values
+from jaxconvlstm.layers import recurrent_layers
+from jaxconvlstm.models.feedback import FeedbackModel
+from jaxconvlstm.tasks import Forecasting
+from jaxconvlstm.training import init_state, make_train_step
+from peers import WORKS, Peer, Work
+
+MODES = ("default", "remat")
+
+
+class OpenSTL(FeedbackModel):
+    """OpenSTL's ConvLSTM-S: layers on patches, and a 1x1 convolution back to them."""
+
+    features: Sequence[int] = (128, 128, 128, 128)
+    kernel_size: Sequence[int] = (5,)
+    patch_size: int = 4
+    peephole: str | None = None
+    activation: str = "tanh"
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.layers = recurrent_layers(self)
+        pixels = self.patch_size**2
+        self.head = Conv(pixels, (1, 1), use_bias=False, dtype=self.dtype, name="head")
+
+    def observe(self, inputs: Any, train: bool = False, every: bool = False) -> Any:
+        """See `FeedbackModel.observe`."""
+        hidden, carry = space_to_depth(inputs, self.patch_size), []
+        for layer in self.layers:
+            last, hidden = layer(hidden, return_carry=True, train=train)
+            carry.append(last)
+        return tuple(carry), self._picture(hidden if every else hidden[:, -1])
+
+    def step(self, carry: Any, frame: Any, train: bool = False) -> Any:
+        """See `FeedbackModel.step`."""
+        hidden, after = space_to_depth(frame, self.patch_size), []
+        for layer, state in zip(self.layers, carry):
+            state, hidden = layer.step(state, hidden, train)
+            after.append(state)
+        return tuple(after), self._picture(hidden)
+
+    def _picture(self, hidden: Any) -> Any:
+        return depth_to_space(self.head(hidden).astype(jnp.float32), self.patch_size)
+
+
+def network(work: str, dtype: str = "float32", **settings: Any) -> nn.Module:
+    """The network of a work."""
+    settings["dtype"] = jnp.dtype(dtype)
+    if work == "keras-example":
+        return models.StackedConvLSTM(
+            channels=1,
+            features=(64, 64, 64),
+            kernel_size=(5, 3, 1),
+            activation="relu",
+            norm="batch-between",
+            output="sigmoid",
+            **settings,
+        )
+    if work == "openstl":
+        return OpenSTL(**settings)
+    if work == "seq2one":
+        return models.FramePredictor(
+            channels=3, features=(64, 64), downsample=8, output="change", **settings
+        )
+    return models.Seq2OneLSTM(channels=3, **settings)
+
+
+def task_of(work: Work, module: nn.Module) -> Forecasting:
+    """What the work's network is trained to do."""
+    settings = TrainingConfig(
+        loss="bce" if work.name == "keras-example" else "mse",
+        sampling="scheduled" if work.name == "openstl" else "free",
+    )
+    values = Values(0.0, 1.0, "float32")
+    return Forecasting(module, values, settings, every=work.every, sampling_steps=10**9)
+
+
+def films(work: Work, batch: int) -> Batch:
+    """Random films, on the device."""
+    shape = (batch, work.given + work.predicted, *work.frame)
+    frames = jax.random.uniform(jax.random.key(0), shape)
+    first = 1 if work.every else work.given
+    return Batch(frames[:, : work.given], frames[:, first:], jnp.ones((batch, 1, 1, 1, 1)))
+
+
+def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
+    """Training steps (`mode` "remat" recomputes the gates), or forecasts, compiled."""
+    settings = {"remat": True} if mode == "remat" else {}
+    module = network(work, dtype, **settings)
+    return build_with(module, WORKS[work], batch, forecast)
+
+
+def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Peer:
+    """The same for any module that is called as the package's models are."""
+    task, data, optimizer = task_of(work, module), films(work, batch), optax.adam(1e-3)
+    state = init_state(module, optimizer, work.frame, seed=0)
+    variables, parameters = state.variables, state.variables["params"]
+
+    def predict(variables: Any, inputs: jax.Array) -> jax.Array:
+        return module.apply(variables, inputs, steps=work.predicted)  # type: ignore[return-value]
+
+    began = time.perf_counter()
+    if forecast:
+        traced = jax.jit(predict).trace(variables, data.inputs)
+    else:
+        traced = jax.jit(make_train_step(task, optimizer), donate_argnums=0).trace(state, data)
+    compiled = traced.lower().compile()
+    holder = [state]
+
+    def run(count: int) -> None:
+        result = None
+        for _ in range(count):
+            if forecast:
+                result = compiled(variables, data.inputs)
+            else:
+                holder[0], result = compiled(holder[0], data)
+        jax.block_until_ready(result)
+
+    facts = {
+        "compile_seconds": round(time.perf_counter() - began, 2),
+        "flops": count_flops(traced.jaxpr.jaxpr),
+        "peak_memory": peak_memory(compiled),
+        "versions": {"jax": jax.__version__, "flax": flax.__version__},
+        "device": str(jax.devices()[0].device_kind),
+    }
+    return Peer(run, sum(leaf.size for leaf in jax.tree.leaves(parameters)), facts)
+
+
+def matrix_product(dtype: str, size: int) -> Peer:
+    """A square matrix product: what the machine can do at best."""
+    matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            result = product(matrix, matrix)
+        jax.block_until_ready(result)
+
+    return Peer(run, 0, {"flops": 2 * size**3})

@@ -1,0 +1,66 @@
+"""One implementation in a process of its own: builds it, then takes steps whenever it is told.
+
+Started by the other scripts. It prints a line of JSON once it is ready, then reads a number of
+steps from each line of its standard input, takes them, and prints the seconds that they took. So
+several implementations can be timed in turn, and those that wait use no processor.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+MODULES = {"ours": "ours", "flax": "flax_cell", "keras": "keras_layers", "torch": "torch_layers"}
+
+
+def main() -> None:
+    """Answers on the standard output; what libraries print there goes to the standard error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("peer", help="ours, flax, keras-tensorflow, torch-compile, ..., matrix")
+    parser.add_argument("work")
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--dtype", required=True)
+    parser.add_argument("--forecast", action="store_true")
+    parser.add_argument("--matrix-size", type=int, default=2048)
+    arguments = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**facts: object) -> None:
+        print(json.dumps(facts), file=answers, flush=True)
+
+    name, _, mode = arguments.peer.partition("-")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if name == "keras":
+        os.environ["KERAS_BACKEND"] = mode
+    try:
+        began = time.perf_counter()
+        if name == "matrix":
+            from peers import ours
+
+            peer = ours.matrix_product(arguments.dtype, arguments.matrix_size)
+        else:
+            module = importlib.import_module(f"peers.{MODULES[name]}")
+            mode = mode or module.MODES[0]
+            size, dtype, forecast = arguments.batch_size, arguments.dtype, arguments.forecast
+            peer = module.build(arguments.work, mode, size, dtype, forecast)
+        peer.run(1)
+        seconds = time.perf_counter() - began
+    except Exception as error:
+        traceback.print_exc()
+        answer(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return
+    answer(parameters=peer.parameters, until_first=round(seconds, 2), **peer.facts)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        peer.run(int(line))
+        answer(seconds=time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

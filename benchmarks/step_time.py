@@ -16,31 +16,32 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from peers import WORKS
 
+TORCH = ("torch-eager", "torch-channels-last", "torch-compile", "torch-compile-channels-last")
 PEERS = (
     "ours",
     "ours-remat",
+    "ours-before-loop",
+    "ours-in-loop",
     "flax",
     "keras-tensorflow",
     "keras-torch",
     "keras-jax",
-    "torch-eager",
-    "torch-channels-last",
-    "torch-compile",
-    "torch-compile-channels-last",
+    *TORCH,
 )
 # What is timed beside ours, unless something else is asked for; flax and keras-jax take over 20
 # times as long on a CPU.
 DEFAULT_PEERS = {
     "keras-example": ("ours", "keras-tensorflow", "keras-torch", "torch-eager"),
-    "openstl": ("ours", *PEERS[6:]),
-    "seq2one": ("ours", *PEERS[6:]),
-    "seq2one-lstm": ("ours", *PEERS[6:]),
+    "openstl": ("ours", *TORCH),
+    "seq2one": ("ours", *TORCH),
+    "seq2one-lstm": ("ours", *TORCH),
 }
 SLOW, SHORT, PAUSE = 30.0, 5.0, 0.5
 
@@ -62,9 +63,12 @@ class Worker:
         self.seconds: list[float] = []
         self.facts: dict[str, Any] = {}
 
-    def ready(self) -> bool:
-        """Waits until it has taken its first step; False if it cannot."""
+    def ready(self, patience: float = 1e6) -> bool:
+        """Waits until it has taken its first step; False if it cannot, or takes too long."""
+        timer = threading.Timer(patience, self.process.kill)
+        timer.start()
         self.facts = self._answer()
+        timer.cancel()
         return "error" not in self.facts
 
     def steps(self, count: int) -> None:
@@ -93,7 +97,7 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        return json.loads(line) if line else {"error": "it ended without a word"}
+        return json.loads(line) if line else {"error": "it ended, or took too long"}
 
 
 def race(
@@ -106,6 +110,7 @@ def race(
     forecast: bool = False,
     matrix_size: int = 2048,
     together: bool = True,
+    patience: float = 1e6,
 ) -> dict[str, Any]:
     """Times implementations in turn.
 
@@ -120,6 +125,7 @@ def race(
       matrix_size: side of the square matrix product that the machine's rate is measured by.
       together: keep all processes alive, and let them take turns; otherwise (on a GPU, whose memory
         they would share, and whose speed hardly varies) one after the other.
+      patience: seconds after which one that has not taken its first step is given up.
 
     Returns:
       What was timed, and for each implementation its median, fastest and first step and its facts.
@@ -134,7 +140,7 @@ def race(
             extra = ["--matrix-size", str(matrix_size)] if name == "matrix" else flags
             worker = Worker(name, work, batch, dtype, *extra)
             began = time.monotonic()
-            if worker.ready():
+            if worker.ready(patience):
                 workers.append(worker)
                 print(f"  {name}: ready after {time.monotonic() - began:.1f} s", flush=True)
             else:
@@ -153,7 +159,7 @@ def race(
                 "turns": len(worker.seconds),
                 **worker.facts,
             }
-    matrix = entries.pop("matrix")
+    matrix = entries.pop("matrix", {"flops": 0, "seconds": 1})
     return {
         "work": work,
         "forecast": forecast,
@@ -196,7 +202,7 @@ def table(result: dict[str, Any]) -> str:
         seconds = entry["seconds"]
         ratio = f"{seconds / ours['seconds']:.2f}" if ours else ""
         speed = f"{flops / seconds / 1e9:.0f}" if flops else ""
-        share = f"{flops / seconds / rate:.0%}" if flops else ""
+        share = f"{flops / seconds / rate:.0%}" if flops and rate else ""
         lines.append(
             f"| {name} | {seconds * 1e3:.1f} | {result['batch_size'] / seconds:.1f} | {ratio} | "
             f"{speed} | {share} | {entry['parameters']:,} | {entry['until_first']:.0f} s |"

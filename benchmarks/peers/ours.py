@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxconvlstm import models
+from jaxconvlstm import layers, models
 from jaxconvlstm.config import TrainingConfig
 from jaxconvlstm.conv import Conv, depth_to_space, space_to_depth
 from jaxconvlstm.cost import count_flops, peak_memory
@@ -22,7 +22,7 @@ from jaxconvlstm.tasks import Forecasting
 from jaxconvlstm.training import init_state, make_train_step
 from peers import WORKS, Peer, Work
 
-MODES = ("default", "remat")
+MODES = ("default", "remat", "before-loop", "in-loop")
 
 
 class OpenSTL(FeedbackModel):
@@ -104,9 +104,14 @@ def films(work: Work, batch: int) -> Batch:
 
 
 def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
-    """Training steps (`mode` "remat" recomputes the gates), or forecasts, compiled."""
-    settings = {"remat": True} if mode == "remat" else {}
-    module = network(work, dtype, **settings)
+    """Training steps or forecasts, compiled.
+
+    `mode` "remat" recomputes the gates; "before-loop" and "in-loop" say where the inputs'
+    convolutions are done, whatever the size of the maps.
+    """
+    if mode in ("before-loop", "in-loop"):
+        layers.PIXELS_IN_LOOP = 10**9 if mode == "before-loop" else 0
+    module = network(work, dtype, **({"remat": True} if mode == "remat" else {}))
     return build_with(module, WORKS[work], batch, forecast)
 
 

@@ -66,9 +66,10 @@ class _Watch:
     def intercept(self, method: Any, arguments: Any, keywords: Any, context: Any) -> Any:
         """Calls a module's method, and looks at what it returns."""
         module, name, path = context.module, context.method_name, context.module.path
-        leaves = jax.tree.leaves((arguments, keywords))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return method(*arguments, **keywords)  # Flax traces a loop before it runs it
+        arrays = _arrays((arguments, keywords))
+        # What takes no array hands out weights; and Flax traces a loop before it runs it.
+        if not arrays or any(isinstance(array, jax.core.Tracer) for array in arrays):
+            return method(*arguments, **keywords)
         if isinstance(module, FeedbackModel) and name == "step":
             self._ahead += not self._feeding_back
             self._feeding_back = True
@@ -78,8 +79,7 @@ class _Watch:
             self._cell, self._entering = path, True
         outputs = method(*arguments, **keywords)
         self._entering = self._feeding_back = False
-        values = [leaf for leaf in jax.tree.leaves(outputs) if isinstance(leaf, Array)]
-        if not self.found and not all(map(_is_finite, values)):
+        if not self.found and not all(map(_is_finite, _arrays(outputs))):
             self.found = self._name(path)
         return outputs
 
@@ -97,6 +97,10 @@ def _without_remat(task: Task) -> Task:
     if not getattr(task.module, "remat", False):
         return task
     return dataclasses.replace(task, module=task.module.clone(remat=False))  # type: ignore
+
+
+def _arrays(tree: Any) -> list[Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
 
 
 def _is_finite(values: Any) -> Array:

@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 # More flags for the demo's training, e.g. FLAGS='--epochs 1'.
 FLAGS ?=
 
-.PHONY: install demo test lint readme lock clean
+.PHONY: install demo test lint readme bench lock clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,14 @@ lint: install
 # Runs every command of the README, at a tiny size.
 readme: install
 	$(RUN) tests/run_readme.py
+
+# Times everything on this machine's CPU, beside what people could use instead: some 40 minutes.
+bench: install
+	$(RUN) -m pip install --quiet --editable '.[bench]'
+	$(RUN) benchmarks/step_time.py
+	$(RUN) benchmarks/rollout.py
+	$(RUN) benchmarks/memory.py
+	$(RUN) benchmarks/loader.py
 
 # Writes down the version and the digests of every package, for Python 3.11 and newer; needs uv.
 lock:

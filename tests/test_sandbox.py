@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = (
-    "--epochs 2 --steps-per-epoch 2 --batch-size 2 --features 4 --input-frames 3 "
+    "--epochs 2 --steps-per-epoch 2 --batch-size 2 --features 4 --layers 1 --input-frames 3 "
     "--target-frames 2 --limit 4 --log-every 1"
 ).split()
 # Runs a script with a hook that notes what could start other code, or reach other machines.

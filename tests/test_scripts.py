@@ -16,7 +16,7 @@ import jaxconvlstm as jcl
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = (
-    "--epochs 2 --steps-per-epoch 3 --batch-size 2 --features 4 --downsample 2 "
+    "--epochs 2 --steps-per-epoch 3 --batch-size 2 --features 4 --layers 1 --downsample 2 "
     "--input-frames 3 --target-frames 2 --log-every 1"
 ).split()
 

@@ -2,7 +2,7 @@
 
 On a CPU, XLA has a fast path for a plain convolution, but not for the convolutions that automatic
 differentiation makes of it when they stand inside a `while` loop, which is where a recurrent
-network puts them: there they fall to a naive loop, some 40 times slower. So on a CPU a convolution
+network puts them: there they fall to a naive loop, 40 to 80 times slower. So on a CPU a convolution
 and both its gradients are matrix products here, and fewer of them than a convolution has (see
 `products`). On a GPU, whose library has a kernel for each of the three, they are convolutions.
 

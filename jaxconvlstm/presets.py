@@ -243,7 +243,7 @@ def next_frame_ghosting() -> Config:
             norm="batch",
             output="sigmoid",
         ),
-        TrainingConfig(epochs=2, steps_per_epoch=50, batch_size=4, loss="bce", supervise="all"),
+        TrainingConfig(epochs=4, steps_per_epoch=50, batch_size=4, loss="bce", supervise="all"),
     )
 
 

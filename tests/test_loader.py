@@ -1,6 +1,7 @@
 """The loader: what it yields depends on seed, epoch and index, and on nothing else."""
 
 import contextlib
+import gc
 import itertools
 import os
 import signal
@@ -19,6 +20,7 @@ from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.frames import Region
 from jaxconvlstm.data.loader import TrainLoader, evaluation_batches
+from jaxconvlstm.data.read_ahead import ReadAhead
 from jaxconvlstm.errors import DataError, StuckReaderError
 
 
@@ -346,3 +348,27 @@ def test_a_program_that_waits_can_be_interrupted_and_leaves_no_child() -> None:
         program.send_signal(signal.SIGINT)
         _, complaint = program.communicate(timeout=6)
     assert (program.returncode, complaint) == (130, "error: interrupted\n")
+
+
+def test_what_threads_held_is_let_go_by_the_caller() -> None:
+    """As the libraries of files need, which are not safe from two threads."""
+    let_go = []
+
+    class File:
+        def __del__(self) -> None:
+            let_go.append(threading.current_thread())
+
+    def reader_of(file: File) -> ReadAhead[int]:
+        def read(reader: ReadAhead[int], number: int) -> int:
+            time.sleep(0.02)
+            return number if file else 0
+
+        return ReadAhead(read, range(1, 100), threads=3, timeout=5)
+
+    for taken in (1, 2, 3) * 5:
+        reader = reader_of(File())
+        assert [next(reader) for _ in range(taken)] == list(range(1, taken + 1))
+        reader.close()
+        del reader
+    gc.collect()
+    assert let_go == [threading.current_thread()] * 15

@@ -4,6 +4,7 @@ import itertools
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -17,6 +18,8 @@ TIMEOUT = 25.0
 """Seconds of waiting after which what has not been read counts as never to come."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at what is being read, while waiting."""
+END_WITHIN = 1.0
+"""Seconds that threads get to end what they are reading, when no more is wanted."""
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -28,7 +31,7 @@ class ReadAhead(Generic[T]):
     """An iterator over `read(self, number)` for all numbers, in order.
 
     An error of `read` is raised where its item would have come. The threads are daemons: neither
-    `close` nor the end of the program waits for one that reads for ever.
+    `close` nor the end of the program waits for long for one that reads for ever.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ReadAhead(Generic[T]):
         self._threads, self._timeout, self._check = threads, timeout, check
         self._orders: queue.SimpleQueue[tuple[int, Result[T]] | None] = queue.SimpleQueue()
         self._results: deque[Result[T]] = deque()
+        self._running: list[threading.Thread] = []
         self._started = self.closed = False
 
     def __iter__(self) -> "ReadAhead[T]":
@@ -74,18 +78,27 @@ class ReadAhead(Generic[T]):
             raise error
         return item  # type: ignore[return-value]
 
-    def close(self) -> None:
-        """Stops the threads without waiting for them; twice is fine."""
+    def close(self, patience: float = END_WITHIN) -> None:
+        """Stops the threads, and waits `patience` seconds at most until they end; twice is fine.
+
+        A thread that outlives its reader closes the files that only it still holds, perhaps while
+        the caller uses the same library, which need not be safe from two threads.
+        """
         if self._started and not self.closed:
-            for _ in range(self._threads):
+            for _ in self._running:
                 self._orders.put(None)
         self.closed = True
+        deadline = time.monotonic() + patience
+        for thread in self._running:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start(self) -> None:
         self._started = True
         self._order(max(AHEAD, self._threads))
         for _ in range(self._threads):
-            threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
+            thread = threading.Thread(target=self._work, name="read-ahead", daemon=True)
+            thread.start()
+            self._running.append(thread)
 
     def _order(self, count: int) -> None:
         """Has so many more items read, if there are."""
@@ -114,7 +127,7 @@ class ReadAhead(Generic[T]):
                 if self._check is not None:
                     self._check()
                 if name := count_wait(self, every, self._timeout):
-                    self.close()
+                    self.close(patience=0)
                     raise StuckReaderError(
                         f"{name}: not read after {self._timeout:g} seconds of waiting "
                         "(--read-timeout)"

@@ -125,7 +125,7 @@ class Questions:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=max(20.0, self.left()),
+            timeout=max(60.0, self.left()),
             check=False,
         )
         if done.returncode:

@@ -148,7 +148,7 @@ def race(
                 worker.close()
         for number in range(rounds):
             for worker in workers:
-                if number and worker.seconds[0] > SLOW and number > 1:
+                if number > 1 and worker.seconds[0] > SLOW:
                     continue
                 worker.steps(1 if worker.seconds and worker.seconds[0] > SLOW else steps)
         for worker in workers:

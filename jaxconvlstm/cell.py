@@ -169,10 +169,8 @@ class ConvLSTMCell(nn.RNNCellBase):
         """
         self._check_whether_read(inputs)
         hidden_kernel, bias = self.hidden.weights(self.features)
-        seen: tuple[Array, Array | None] | None = None
-        if inputs is not None and projected:
-            seen = inputs, None
-        elif inputs is not None:
+        seen = None
+        if inputs is not None and not projected:
             input_kernel, bias = self.input.weights(inputs.shape[-1])
             seen = inputs.astype(self.dtype), input_kernel
         peepholes = None
@@ -186,7 +184,8 @@ class ConvLSTMCell(nn.RNNCellBase):
             policy=jax.checkpoint_policies.save_only_these_names("gates"),
             prevent_cse=False,
         )
-        return step(carry, seen, hidden_kernel, hidden_mask, bias, peepholes)
+        shares = inputs if projected else None
+        return step(carry, seen, shares, hidden_kernel, hidden_mask, bias, peepholes)
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
         """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
@@ -218,7 +217,8 @@ def _step(
     activate: Callable[[Array], Array],
     squash: Callable[[Array], Array],
     carry: Carry,
-    seen: tuple[Array, Array | None] | None,
+    seen: tuple[Array, Array] | None,
+    shares: Array | None,
     hidden_kernel: Array,
     hidden_mask: Array | None,
     bias: Array | None,
@@ -226,16 +226,13 @@ def _step(
 ) -> tuple[Carry, Array]:
     """The equations of `ConvLSTMCell`, of arrays alone.
 
-    `seen` is a frame and its kernel, or what the one makes of the other, and None.
+    `seen` is a frame and its kernel, `shares` what the one makes of the other; one of them at most.
     """
     c, h = carry
     hidden = (h if hidden_mask is None else h * hidden_mask), hidden_kernel
-    if seen is None:
-        gates = _convolutions(hidden)
-    elif seen[1] is None:
-        gates = seen[0] + _convolutions(hidden)
-    else:
-        gates = _convolutions((seen[0], seen[1]), hidden)
+    gates = _convolutions(hidden) if seen is None else _convolutions(seen, hidden)
+    if shares is not None:
+        gates += shares
     gates = checkpoint_name(gates, "gates")
     if bias is not None:
         gates += per_channel(bias, gates)

@@ -58,7 +58,7 @@ class OpenSTL(nn.Module):
         del train
         batch, given = inputs.shape[:2]
         maps = space_to_depth(inputs, 4)
-        truth, mask = maps, jnp.ones((batch, given), bool)
+        mask = jnp.ones((batch, given), bool)
         ahead = jnp.zeros((batch, steps - 1, *maps.shape[2:]))
         if teacher is not None:
             ahead = space_to_depth(teacher[:, : steps - 1], 4)

@@ -58,7 +58,7 @@ class ReadAhead(Generic[T]):
         self._orders: queue.SimpleQueue[tuple[int, Result[T]] | None] = queue.SimpleQueue()
         self._results: deque[Result[T]] = deque()
         self._running: list[threading.Thread] = []
-        self._started = self.closed = False
+        self.closed = False
 
     def __iter__(self) -> "ReadAhead[T]":
         return self
@@ -66,7 +66,7 @@ class ReadAhead(Generic[T]):
     def __next__(self) -> T:
         if self.closed:
             raise StopIteration
-        if not self._started:
+        if not self._running:
             self._start()
         self._order(1)
         if not self._results:
@@ -84,16 +84,16 @@ class ReadAhead(Generic[T]):
         A thread that outlives its reader closes the files that only it still holds, perhaps while
         the caller uses the same library, which need not be safe from two threads.
         """
-        if self._started and not self.closed:
-            for _ in self._running:
-                self._orders.put(None)
+        if self.closed:
+            return
         self.closed = True
+        for _ in self._running:
+            self._orders.put(None)
         deadline = time.monotonic() + patience
         for thread in self._running:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start(self) -> None:
-        self._started = True
         self._order(max(AHEAD, self._threads))
         for _ in range(self._threads):
             thread = threading.Thread(target=self._work, name="read-ahead", daemon=True)

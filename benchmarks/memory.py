@@ -27,7 +27,7 @@ import numpy as np
 from flax import linen as nn
 from peers import WORKS, ours
 
-from jaxconvlstm import ConvLSTM
+from jaxconvlstm import ConvLSTM, keep_freed_memory
 from jaxconvlstm.device import describe_device
 
 PARTS = ("layer", "growth", "compile")
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=Path, help="file to write the results to")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the scripts do
     print(describe_device())
     results: dict[str, Any] = {"device": describe_device()}
     if "layer" in arguments.only:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from peers import WORKS
-from step_time import DEFAULT_PEERS, PEERS, race, table
+from step_time import DEFAULT_PEERS, FRESH_MEMORY, PEERS, race, table
 
 
 def main() -> None:
@@ -24,13 +24,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+", help="sequences at once")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each implementation")
+    parser.add_argument("--fresh-memory", action="store_true", help=FRESH_MEMORY)
     parser.add_argument("--json", type=Path, help="file to write all results to")
     arguments = parser.parse_args()
     results = []
     for batch in arguments.batch_size or [WORKS[arguments.work].batch]:
         peers = list(arguments.peers or DEFAULT_PEERS[arguments.work])
         result = race(
-            peers, arguments.work, batch, arguments.dtype, arguments.rounds, forecast=True
+            peers,
+            arguments.work,
+            batch,
+            arguments.dtype,
+            arguments.rounds,
+            forecast=True,
+            fresh_memory=arguments.fresh_memory,
         )
         results.append(result)
         print(f"\n{table(result)}\n", flush=True)

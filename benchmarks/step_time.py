@@ -45,6 +45,11 @@ DEFAULT_PEERS = {
 }
 SLOW, SHORT, PAUSE = 30.0, 5.0, 0.5
 
+FRESH_MEMORY = (
+    "let each process hand what it frees back to the system, which is the C library's default; "
+    "otherwise all keep it, as train.py does"
+)
+
 
 class Worker:
     """A process that takes steps when told; see `worker.py`."""
@@ -110,6 +115,7 @@ def race(
     forecast: bool = False,
     matrix_size: int = 2048,
     together: bool = True,
+    fresh_memory: bool = False,
     patience: float = 1e6,
 ) -> dict[str, Any]:
     """Times implementations in turn.
@@ -125,12 +131,14 @@ def race(
       matrix_size: side of the square matrix product that the machine's rate is measured by.
       together: keep all processes alive, and let them take turns; otherwise (on a GPU, whose memory
         they would share, and whose speed hardly varies) one after the other.
+      fresh_memory: let processes hand back what they free, which is what they do by default.
       patience: seconds after which one that has not taken its first step is given up.
 
     Returns:
       What was timed, and for each implementation its median, fastest and first step and its facts.
     """
     flags = ["--forecast"] if forecast else []
+    flags += ["--fresh-memory"] if fresh_memory else []
     entries: dict[str, dict[str, Any]] = {}
     names = ["matrix", *peers]
     groups = [names] if together else [[name] for name in names]
@@ -163,6 +171,7 @@ def race(
     return {
         "work": work,
         "forecast": forecast,
+        "fresh_memory": fresh_memory,
         "batch_size": batch,
         "dtype": dtype,
         "machine": machine(),
@@ -227,6 +236,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each implementation")
     parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
+    parser.add_argument("--fresh-memory", action="store_true", help=FRESH_MEMORY)
     parser.add_argument("--json", type=Path, help="file to write all results to")
     arguments = parser.parse_args()
     results = []
@@ -235,7 +245,15 @@ def main() -> None:
         for batch in arguments.batch_size or [WORKS[name].batch]:
             print(f"{name}, batch {batch}", flush=True)
             results.append(
-                race(peers, name, batch, arguments.dtype, arguments.rounds, arguments.steps)
+                race(
+                    peers,
+                    name,
+                    batch,
+                    arguments.dtype,
+                    arguments.rounds,
+                    arguments.steps,
+                    fresh_memory=arguments.fresh_memory,
+                )
             )
             print(f"\n{table(results[-1])}\n", flush=True)
             if arguments.json:

@@ -2,7 +2,8 @@
 
 Started by the other scripts. It prints a line of JSON once it is ready, then reads a number of
 steps from each line of its standard input, takes them, and prints the seconds that they took. So
-several implementations can be timed in turn, and those that wait use no processor.
+several implementations can be timed in turn, and those that wait use no processor. Each keeps the
+memory that it frees, as this project's scripts do, unless `--fresh-memory` is given.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxconvlstm.heap import keep_freed_memory
+
 MODULES = {"ours": "ours", "flax": "flax_cell", "keras": "keras_layers", "torch": "torch_layers"}
 
 
@@ -26,6 +30,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--dtype", required=True)
     parser.add_argument("--forecast", action="store_true")
+    parser.add_argument("--fresh-memory", action="store_true")
     parser.add_argument("--matrix-size", type=int, default=2048)
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
@@ -34,6 +39,8 @@ def main() -> None:
     def answer(**facts: object) -> None:
         print(json.dumps(facts), file=answers, flush=True)
 
+    if not arguments.fresh_memory:
+        keep_freed_memory()
     name, _, mode = arguments.peer.partition("-")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if name == "keras":

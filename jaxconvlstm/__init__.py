@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxconvlstm.data.batch import Batch
     from jaxconvlstm.data.datasets import open_dataset
     from jaxconvlstm.data.values import Values
+    from jaxconvlstm.heap import keep_freed_memory
     from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
     from jaxconvlstm.loading import load
     from jaxconvlstm.models import (
@@ -61,6 +62,7 @@ __all__ = [
     "Classifier",
     "Predictor",
     "fit",
+    "keep_freed_memory",
     "load",
     "show",
     # Configuration.
@@ -111,6 +113,7 @@ _LAZY = {
     "Values": "jaxconvlstm.data.values",
     "build": "jaxconvlstm.models",
     "fit": "jaxconvlstm.trainer",
+    "keep_freed_memory": "jaxconvlstm.heap",
     "load": "jaxconvlstm.loading",
     "open_dataset": "jaxconvlstm.data.datasets",
     "preset": "jaxconvlstm.presets",

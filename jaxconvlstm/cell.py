@@ -20,6 +20,7 @@ from jaxconvlstm.conv import Conv, Initializer, convolve, per_channel, same_padd
 from jaxconvlstm.errors import ConfigError
 
 Carry = tuple[Array, Array]
+Activation = Callable[[Array], Array]
 PEEPHOLES = (None, "channel", "spatial")
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
@@ -168,6 +169,52 @@ class ConvLSTMCell(nn.RNNCellBase):
           projected: whether `inputs` are what `project` gives.
         """
         self._check_whether_read(inputs)
+        return self._kept(_step)(carry, *self._operands(carry[0], inputs, hidden_mask, projected))
+
+    def turn(
+        self,
+        halfway: Carry,
+        start: Array,
+        first: Array,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+        projected: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """From halfway through a step to halfway through the next.
+
+        A loop of these keeps less for its gradient than one of whole steps, where the hidden state
+        is kept twice: as what the next step reads, and as an output. Here it follows from what is
+        kept.
+
+        Args:
+          halfway: `(c, o)`, the new cell state and the output gate before it is squashed.
+          start: the hidden state before the first step.
+          first: whether this is the first step; `o` is not read then.
+          Others: see `__call__`.
+
+        Returns:
+          `(c, o)` halfway through the next step, and the hidden state that this one ends with.
+        """
+        self._check_whether_read(inputs)
+        operands = self._operands(halfway[0], inputs, hidden_mask, projected)
+        return self._kept(_turn)(halfway, start, first, *operands)
+
+    def emit(self, c: Array, o: Array) -> Array:
+        """The hidden state, of the cell state and the output gate before it is squashed."""
+        return _emit(self._activate, self.gate_activation, c, o)
+
+    def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # What a step computes is computed once more in its backward pass, but for what takes long:
+        # so 4 numbers a feature are kept, and not 13.
+        return jax.checkpoint(
+            partial(function, self._activate, self.gate_activation),
+            policy=jax.checkpoint_policies.save_only_these_names("gates"),
+            prevent_cse=False,
+        )
+
+    def _operands(
+        self, c: Array, inputs: Array | None, hidden_mask: Array | None, projected: bool
+    ) -> tuple[Any, ...]:
         hidden_kernel, bias = self.hidden.weights(self.features)
         seen = None
         if inputs is not None and not projected:
@@ -176,16 +223,9 @@ class ConvLSTMCell(nn.RNNCellBase):
         peepholes = None
         if self.peephole is not None:
             modules = self.peephole_i, self.peephole_f, self.peephole_o
-            peepholes = [peephole(carry[0].shape) for peephole in modules]
-        # What a step computes is computed once more in its backward pass, but for what takes long:
-        # so 4 numbers a feature are kept, and not 13.
-        step = jax.checkpoint(
-            partial(_step, self._activate, self.gate_activation),
-            policy=jax.checkpoint_policies.save_only_these_names("gates"),
-            prevent_cse=False,
-        )
+            peepholes = [peephole(c.shape) for peephole in modules]
         shares = inputs if projected else None
-        return step(carry, seen, shares, hidden_kernel, hidden_mask, bias, peepholes)
+        return seen, shares, hidden_kernel, hidden_mask, bias, peepholes
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
         """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
@@ -214,8 +254,30 @@ class ConvLSTMCell(nn.RNNCellBase):
 
 
 def _step(
-    activate: Callable[[Array], Array],
-    squash: Callable[[Array], Array],
+    activate: Activation, squash: Activation, carry: Carry, *operands: Any
+) -> tuple[Carry, Array]:
+    """The equations of `ConvLSTMCell`, of arrays alone."""
+    c, o = _advance(activate, squash, carry, *operands)
+    h = _emit(activate, squash, c, o)
+    return (c, h), h
+
+
+def _turn(
+    activate: Activation,
+    squash: Activation,
+    halfway: Carry,
+    start: Array,
+    first: Array,
+    *operands: Any,
+) -> tuple[Carry, Array]:
+    c, o = halfway
+    h = jnp.where(first, start, _emit(activate, squash, c, o))
+    return _advance(activate, squash, (c, h), *operands), h
+
+
+def _advance(
+    activate: Activation,
+    squash: Activation,
     carry: Carry,
     seen: tuple[Array, Array] | None,
     shares: Array | None,
@@ -223,8 +285,8 @@ def _step(
     hidden_mask: Array | None,
     bias: Array | None,
     peepholes: list[Array] | None,
-) -> tuple[Carry, Array]:
-    """The equations of `ConvLSTMCell`, of arrays alone.
+) -> Carry:
+    """The new cell state, and the output gate before it is squashed.
 
     `seen` is a frame and its kernel, `shares` what the one makes of the other; one of them at most.
     """
@@ -233,22 +295,24 @@ def _step(
     gates = _convolutions(hidden) if seen is None else _convolutions(seen, hidden)
     if shares is not None:
         gates += shares
-    gates = checkpoint_name(gates, "gates")
     if bias is not None:
         gates += per_channel(bias, gates)
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    # Apart, as a loop of `_turn` has no use for the last one.
+    parts = jnp.split(gates, [3 * c.shape[-1]], axis=-1)
+    others, o = (checkpoint_name(part, "gates") for part in parts)
+    i, f, g = jnp.split(others, 3, axis=-1)
     if peepholes is not None:
         i += (peepholes[0] * c).astype(i.dtype)
         f += (peepholes[1] * c).astype(f.dtype)
-    i = squash(i)
-    f = squash(f)
-    g = activate(g)
-    c = f * c + i * g
+    c = squash(f) * c + squash(i) * activate(g)
     if peepholes is not None:
         o += (peepholes[2] * c).astype(o.dtype)
-    o = squash(o)
-    h = (o * activate(c)).astype(h.dtype)
-    return (c, h), h
+    return c, o.astype(h.dtype)
+
+
+def _emit(activate: Activation, squash: Activation, c: Array, o: Array) -> Array:
+    """The hidden state."""
+    return (squash(o) * activate(c)).astype(o.dtype)
 
 
 _ALIGNED = 8

@@ -20,6 +20,7 @@ import tyro
 from jaxconvlstm.config import Split
 from jaxconvlstm.data.being_read import all_end_within
 from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
+from jaxconvlstm.heap import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -116,6 +117,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminate)
+    keep_freed_memory()
     code = 0
     try:
         main(arguments)

@@ -146,16 +146,24 @@ class ConvLSTM(nn.Module):
         self, carry: Carry, frames: Array | None, length: int, train: bool, projected: bool = False
     ) -> tuple[Carry, Array]:
         hidden_mask = self._hidden_mask(carry, train)
+        c, start = carry
 
-        def step(cell: ConvLSTMCell, carry: Carry, frame: Array | None) -> tuple[Carry, Array]:
-            return cell(carry, frame, hidden_mask, projected)
+        def turn(
+            cell: ConvLSTMCell, halfway: Carry, xs: tuple[Array | None, Array]
+        ) -> tuple[Carry, Array]:
+            frame, first = xs
+            return cell.turn(halfway, start, first, frame, hidden_mask, projected)
 
-        body = nn.remat(step, prevent_cse=False) if self.remat else step
+        body = nn.remat(turn, prevent_cse=False) if self.remat else turn
         scan = nn.scan(
             body, variable_broadcast="params", split_rngs={"params": False}, length=length
         )
-        carry, outputs = scan(self.cell, carry, frames)
-        return carry, jnp.moveaxis(outputs, 0, 1)
+        (c, o), hidden = scan(
+            self.cell, (c, jnp.zeros_like(start)), (frames, jnp.arange(length) == 0)
+        )
+        last = self.cell.emit(c, o)
+        outputs = jnp.concatenate([hidden[1:], last[None]])
+        return (c, last), jnp.moveaxis(outputs, 0, 1)
 
     def _drop(self, frames: Array, train: bool) -> Array:
         """`[..., batch, height, width, channels]` with the same values dropped at all times."""

@@ -36,7 +36,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
+
+from jaxconvlstm.pieces import Pieces
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -78,16 +80,25 @@ def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     *size, channels, features = kernel.shape
     height, width = output_size(inputs.shape[1:3], size, padding)
     if features <= _FEW < channels:
-        back, mirrored = turned(kernel), mirrored_padding(size, padding)
-        return _scatter(inputs, back, mirrored, (height, width))
-    tile = _tile(channels, size[1], (len(inputs), height, width))
+        mirrored = mirrored_padding(size, padding)
+        return inputs_gradient(inputs, turned(kernel), mirrored, (height, width))
+    outputs = len(inputs), height, width
+    tile = _tile(channels, size[1], outputs)
     if not tile:
         return _gather(inputs, kernel, padding)
+    (top, _), across = padding
+    pieces = Pieces.of(outputs, size[0])
+    inputs = pieces.pad_inputs(inputs, top)
     points, _, _ = matrices(tile, size[1])
-    seen = _see(inputs, size, padding, tile)
-    products = jnp.einsum("pbhts,psf->pbhtf", seen, _evaluate(kernel, tile))
-    pixels = jnp.stack(_mix(points.T, products), axis=3)
-    return pixels.reshape((len(inputs), height, -1, features))[:, :, :width]
+    taps = _evaluate(kernel, tile)
+
+    def convolve_piece(piece: Array) -> Array:
+        seen = _see(pieces.cut_inputs(inputs, piece), size, across, tile)
+        products = jnp.einsum("pbhts,psf->pbhtf", seen, taps)
+        pixels = jnp.stack(_mix(points.T, products), axis=3)
+        return pixels.reshape((*pixels.shape[:2], -1, features))[:, :, :width]
+
+    return pieces.map(convolve_piece)[:, :height]
 
 
 @_widened
@@ -97,13 +108,23 @@ def inputs_gradient(
     """The gradient with respect to inputs of height and width `frame`, from that of the output."""
     *size, channels, features = kernel.shape
     if features <= _FEW < channels:
-        return _gather(cotangent, turned(kernel), mirrored_padding(size, padding))
+        return convolve(cotangent, turned(kernel), mirrored_padding(size, padding))
     tile = _tile(channels, size[1], cotangent.shape[:3])
     if not tile:
         return _scatter(cotangent, kernel, padding, frame)
-    spread = _spread(cotangent, tile, size[1])
-    seen = jnp.einsum("pbhtf,psf->pbhts", spread, _evaluate(kernel, tile))
-    return _see_adjoint(seen, size, padding, tile, frame)
+    (top, _), across = padding
+    pieces = Pieces.of(cotangent.shape[:3], size[0])
+    cotangent = pieces.pad_outputs(cotangent)
+    taps = _evaluate(kernel, tile)
+
+    def add_piece(total: Array, piece: Array) -> Array:
+        spread = _spread(pieces.cut_outputs(cotangent, piece), tile, size[1])
+        seen = jnp.einsum("pbhtf,psf->pbhts", spread, taps)
+        return pieces.add_inputs(total, piece, _see_adjoint(seen, size, across, tile, frame[1]))
+
+    height = cotangent.shape[1] + pieces.halo
+    total = jnp.zeros((len(cotangent), height, frame[1], channels), cotangent.dtype)
+    return pieces.sum(add_piece, total)[:, top : top + frame[0]]
 
 
 @_widened
@@ -113,13 +134,21 @@ def kernel_gradient(
     """The gradient with respect to a kernel of height and width `size`."""
     channels, features = inputs.shape[-1], cotangent.shape[-1]
     if features <= _FEW < channels:
-        return turned(_outer(cotangent, inputs, size, mirrored_padding(size, padding)))
+        return turned(kernel_gradient(cotangent, inputs, size, mirrored_padding(size, padding)))
     tile = _tile(channels, size[1], cotangent.shape[:3])
     if not tile:
         return _outer(inputs, cotangent, size, padding)
-    seen = _see(inputs, size, padding, tile)
-    products = jnp.einsum("pbhts,pbhtf->psf", seen, _spread(cotangent, tile, size[1]))
-    return _evaluate_adjoint(products, size, tile)
+    (top, _), across = padding
+    pieces = Pieces.of(cotangent.shape[:3], size[0])
+    inputs, cotangent = pieces.pad_inputs(inputs, top), pieces.pad_outputs(cotangent)
+
+    def add_piece(total: Array, piece: Array) -> Array:
+        seen = _see(pieces.cut_inputs(inputs, piece), size, across, tile)
+        spread = _spread(pieces.cut_outputs(cotangent, piece), tile, size[1])
+        return total + jnp.einsum("pbhts,pbhtf->psf", seen, spread)
+
+    total = jnp.zeros((tile + size[1] - 1, size[0] * channels, features), inputs.dtype)
+    return _evaluate_adjoint(pieces.sum(add_piece, total), size, tile)
 
 
 def output_size(frame: Sequence[int], size: Sequence[int], padding: Padding) -> tuple[int, int]:
@@ -181,34 +210,40 @@ def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
     return min(work, key=lambda tile: work[tile])
 
 
-def _see(inputs: Array, size: Sequence[int], padding: Padding, tile: int) -> Array:
-    """`B seen` of each tile, for all rows of the kernel: `[points, batch, height, tiles, seen]`."""
-    height, width = output_size(inputs.shape[1:3], size, padding)
+def _see(inputs: Array, size: Sequence[int], across: tuple[int, int], tile: int) -> Array:
+    """`B seen` of each tile, for all rows of the kernel: `[points, batch, height, tiles, seen]`.
+
+    Args:
+      inputs: `[batch, height + kernel height - 1, width, channels]`.
+      size: height and width of the kernel.
+      across: zeros before and after each row.
+      tile: pixels of a tile.
+    """
+    height, width = output_size(inputs.shape[1:3], size, ((0, 0), across))
     _, b, _ = matrices(tile, size[1])
     tiles = -(-width // tile)
     blocks = tiles + (len(b) - 1) // tile  # of as many pixels as a tile has, that a row is read in
-    left = padding[1][0]
+    left = across[0]
     right = blocks * tile - left - inputs.shape[2]
-    inputs = jnp.pad(inputs, ((0, 0), padding[0], (left, max(right, 0)), (0, 0)))
+    inputs = jnp.pad(inputs, ((0, 0), (0, 0), (left, max(right, 0)), (0, 0)))
     inputs = inputs[:, :, : blocks * tile]
     inputs = inputs.reshape((*inputs.shape[:2], blocks, tile, -1))
     pixels = [inputs[:, :, i // tile : i // tile + tiles, i % tile] for i in range(len(b))]
-    seen = jnp.stack(_mix(b, pixels))
+    # Without the barrier XLA takes the sums once for each row of the kernel, and keeps all of them.
+    seen = lax.optimization_barrier(jnp.stack(_mix(b, pixels)))
     return jnp.concatenate([seen[:, :, row : row + height] for row in range(size[0])], axis=-1)
 
 
 def _see_adjoint(
-    seen: Array, size: Sequence[int], padding: Padding, tile: int, frame: Sequence[int]
+    seen: Array, size: Sequence[int], across: tuple[int, int], tile: int, width: int
 ) -> Array:
-    """The adjoint of `_see`, for inputs of height and width `frame`."""
+    """The adjoint of `_see`, for inputs of so many pixels a row."""
     _, b, _ = matrices(tile, size[1])
     rows = [
         jnp.pad(part, ((0, 0), (0, 0), (row, size[0] - 1 - row), (0, 0), (0, 0)))
         for row, part in enumerate(jnp.split(seen, size[0], axis=-1))
     ]
-    top, left = padding[0][0], padding[1][0]
-    total = sum(rows[1:], rows[0])[:, :, top : top + frame[0]]
-    pixels, more = _mix(b.T, total), (len(b) - 1) // tile
+    pixels, more = _mix(b.T, sum(rows[1:], rows[0])), (len(b) - 1) // tile
     lanes = []
     for lane in range(tile):
         blocks = [
@@ -216,11 +251,12 @@ def _see_adjoint(
             for before, pixel in enumerate(pixels[lane::tile])
         ]
         lanes.append(sum(blocks[1:], blocks[0]))
-    inputs = jnp.stack(lanes, axis=3).reshape((*total.shape[1:3], -1, total.shape[-1]))
-    inputs = jnp.pad(
-        inputs, ((0, 0), (0, 0), (0, max(0, left + frame[1] - inputs.shape[2])), (0, 0))
-    )
-    return inputs[:, :, left : left + frame[1]]
+    inputs = jnp.stack(lanes, axis=3)
+    inputs = inputs.reshape((*inputs.shape[:2], -1, inputs.shape[-1]))
+    left = across[0]
+    missing = max(0, left + width - inputs.shape[2])
+    inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    return inputs[:, :, left : left + width]
 
 
 def _evaluate(kernel: Array, tile: int) -> Array:

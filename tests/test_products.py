@@ -9,7 +9,7 @@ import pytest
 import reference
 from jax import lax
 
-from jaxconvlstm import products
+from jaxconvlstm import pieces, products
 from jaxconvlstm.conv import same_padding
 
 TAPS = [1, 2, 3, 4, 5, 6, 7]
@@ -113,3 +113,31 @@ def test_float32_rounds_hardly_more_than_a_plain_sum(taps: int) -> None:
         error, usual = (np.sqrt(np.mean((array - truth) ** 2)) for array in (ours, theirs))
         assert error < 6 * usual
         np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-5 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("pixels", [1, 12, 30, 100, 10**6])
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+def test_pieces_make_up_the_whole(
+    pixels: int, padding: Any, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PIXELS", pixels)
+    monkeypatch.setattr(products, "_KERNEL_WORK", 0)  # tiles, however little work there is
+    inputs, kernel = normal(0, 6, 7, 5, 13), normal(1, 3, 3, 13, 14)
+    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
+    cotangent = normal(2, *outputs.shape)
+    expected = outputs, *backward(cotangent)
+    actual = (
+        products.convolve(inputs, kernel, padding),
+        products.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
+        products.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
+    )
+    for ours, theirs in zip(actual, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_pieces_are_whole_maps_or_rows_of_one() -> None:
+    maps = pieces.Pieces.of((6, 16, 64), 3)
+    assert (maps.images, maps.rows, maps.blocks, maps.count) == (3, 16, 1, 2)
+    rows = pieces.Pieces.of((2, 100, 128), 5)
+    assert (rows.images, rows.rows, rows.blocks, rows.count) == (1, 25, 4, 8)
+    assert rows.rows * 128 <= pieces.PIXELS

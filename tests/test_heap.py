@@ -1,0 +1,39 @@
+"""Freed memory stays with the process, once it is told to."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+from jaxconvlstm import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    del_me = b"x" * 100_000_000
+    del del_me
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+assert "jax" not in sys.modules  # threads of JAX's would keep memory of their own
+print(faults)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_pages_are_used_again() -> None:
+    faults = {
+        what: int(subprocess.check_output([sys.executable, "-c", PROGRAM, what]))
+        for what in ("keep", "default")
+    }
+    assert faults["default"] > 10 * (faults["keep"] + 100)
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes
+
+    from jaxconvlstm import keep_freed_memory
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert not keep_freed_memory()

@@ -13,7 +13,9 @@ LEVELS = {
     "checks": 1,
     "config": 2,
     "presets": 3,
-    "products": 0,
+    "heap": 0,
+    "pieces": 0,
+    "products": 1,
     "conv": 2,
     "motion": 3,
     "cell": 3,
@@ -70,8 +72,9 @@ LEVELS = {
     "verification": 11,
 }
 CORE = (
-    *("products", "conv", "motion", "cell", "layers", "models", "tiles", "losses", "metrics"),
-    *("similarity", "trail", "classification", "sampling", "optimization", "tasks", "training"),
+    *("pieces", "products", "conv", "motion", "cell", "layers", "models", "tiles", "losses"),
+    *("metrics", "similarity", "trail", "classification", "sampling", "optimization", "tasks"),
+    "training",
 )
 
 

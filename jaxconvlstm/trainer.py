@@ -30,6 +30,7 @@ from jaxconvlstm.errors import (
     NonFiniteError,
 )
 from jaxconvlstm.evaluation import Classes, Forecasts, Sums, evaluate, fitting_batch
+from jaxconvlstm.heap import hand_back_freed_memory
 from jaxconvlstm.optimization import make_optimizer, make_schedule
 from jaxconvlstm.progress import Meter, Progress
 from jaxconvlstm.reach import warnings_for
@@ -342,6 +343,7 @@ class _Training:
         with memory_advice(_LESS_MEMORY):
             traced = jax.jit(step, donate_argnums=0).trace(state, batch)
             compiled = traced.lower().compile()
+        hand_back_freed_memory()
         flops, memory = count_flops(traced.jaxpr.jaxpr), peak_memory(compiled)
         progress.say(
             f"{parameters:,} parameters, {human(flops, 'FLOP')} a step, "
@@ -396,6 +398,7 @@ class _Training:
         """Validates, writes sample pictures, saves; a plateau lowers the learning rate."""
         epoch = step // self.steps_per_epoch
         loss = None
+        hand_back_freed_memory()
         if self.held_out is not None:
             with memory_advice(_LESS_MEMORY):
                 scores = evaluate(
@@ -441,6 +444,7 @@ class _Training:
         if every and (epoch % every == 0 or last):
             with memory_advice(_LESS_MEMORY):
                 self.sample_pictures = self.samples.write(state.evaluated, step, epoch)
+        hand_back_freed_memory()
         return state
 
     def _sums(self) -> Sums:

@@ -1,5 +1,6 @@
 """Freed memory stays with the process, once it is told to."""
 
+import ctypes
 import platform
 import subprocess
 import sys
@@ -20,6 +21,22 @@ assert "jax" not in sys.modules  # threads of JAX's would keep memory of their o
 print(faults)
 """
 
+HANDS_BACK = """
+from jaxconvlstm.heap import hand_back_freed_memory, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+assert keep_freed_memory()
+large, small = b"x" * 100_000_000, b"y" * 1_000_000
+before = resident()
+del large
+kept = resident()
+hand_back_freed_memory()
+print(before - kept, before - resident())
+"""
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_pages_are_used_again() -> None:
@@ -30,10 +47,16 @@ def test_pages_are_used_again() -> None:
     assert faults["default"] > 10 * (faults["keep"] + 100)
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ctypes
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_is_kept_is_handed_back_when_asked_for() -> None:
+    output = subprocess.check_output([sys.executable, "-c", HANDS_BACK], text=True)
+    by_freeing, by_asking = map(int, output.split())
+    assert by_freeing < 10_000_000 < 90_000_000 < by_asking
 
-    from jaxconvlstm import keep_freed_memory
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jaxconvlstm.heap import hand_back_freed_memory, keep_freed_memory
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_freed_memory()
+    hand_back_freed_memory()

@@ -168,7 +168,6 @@ class ConvLSTMCell(nn.RNNCellBase):
             into its convolution, for dropout.
           projected: whether `inputs` are what `project` gives.
         """
-        self._check_whether_read(inputs)
         return self._kept(_step)(carry, *self._operands(carry[0], inputs, hidden_mask, projected))
 
     def turn(
@@ -195,7 +194,6 @@ class ConvLSTMCell(nn.RNNCellBase):
         Returns:
           `(c, o)` halfway through the next step, and the hidden state that this one ends with.
         """
-        self._check_whether_read(inputs)
         operands = self._operands(halfway[0], inputs, hidden_mask, projected)
         return self._kept(_turn)(halfway, start, first, *operands)
 
@@ -215,6 +213,8 @@ class ConvLSTMCell(nn.RNNCellBase):
     def _operands(
         self, c: Array, inputs: Array | None, hidden_mask: Array | None, projected: bool
     ) -> tuple[Any, ...]:
+        """What `_advance` takes beside the carry."""
+        self._check_whether_read(inputs)
         hidden_kernel, bias = self.hidden.weights(self.features)
         seen = None
         if inputs is not None and not projected:

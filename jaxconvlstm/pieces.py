@@ -20,36 +20,31 @@ class Pieces:
 
     Attributes:
       images, rows: maps of the batch, and rows of each, in a piece; several maps only if whole.
-      blocks: pieces of a map.
-      count: pieces in all.
+      groups, blocks: pieces of the batch, and of a map.
       halo: rows that a piece of the inputs has more than one of the outputs.
     """
 
     images: int
     rows: int
+    groups: int
     blocks: int
-    count: int
     halo: int
 
     @classmethod
     def of(cls, outputs: Sequence[int], kernel_height: int) -> "Pieces":
         """For an output of `[batch, height, width]`."""
         batch, height, width = outputs
-        most = max(1, PIXELS // (height * width))
-        images = max(n for n in range(1, most + 1) if batch % n == 0)
-        rows = -(-height // max(1, -(-height * width // PIXELS)))
-        blocks = -(-height // rows)
-        return cls(images, rows, blocks, batch // images * blocks, kernel_height - 1)
+        images, groups = _evenly(batch, max(1, PIXELS // (height * width)))
+        rows, blocks = _evenly(height, max(1, PIXELS // width))
+        return cls(images, rows, groups, blocks, kernel_height - 1)
 
     def pad_inputs(self, inputs: Array, top: int) -> Array:
         """The inputs with `top` rows of zeros above, and below as many as the last piece sees."""
-        below = self.blocks * self.rows + self.halo - top - inputs.shape[1]
-        return jnp.pad(inputs, ((0, 0), (top, below), (0, 0), (0, 0)))
+        return self._pad(inputs, top, self.halo)
 
     def pad_outputs(self, outputs: Array) -> Array:
         """The outputs with as many rows of zeros below as the last piece has."""
-        below = self.blocks * self.rows - outputs.shape[1]
-        return jnp.pad(outputs, ((0, 0), (0, below), (0, 0), (0, 0)))
+        return self._pad(outputs, 0, 0)
 
     def cut_inputs(self, inputs: Array, piece: Array) -> Array:
         """`[images, rows + halo, width, channels]` of padded inputs."""
@@ -67,16 +62,29 @@ class Pieces:
         return lax.dynamic_update_slice(inputs, values, self._corner(piece))
 
     def map(self, function: Callable[[Array], Array]) -> Array:
-        """`[batch, blocks * rows, ...]`: what it makes of each piece of the outputs."""
-        parts = lax.map(function, jnp.arange(self.count))
-        return parts.reshape((self.count // self.blocks * self.images, -1, *parts.shape[3:]))
+        """`[groups * images, blocks * rows, ...]`: what it makes of each piece of the outputs."""
+        parts = lax.map(function, self._numbers())
+        return parts.reshape((self.groups * self.images, -1, *parts.shape[3:]))
 
     def sum(self, add: Callable[[Array, Array], Array], total: Array) -> Array:
         """`total` after `add(total, piece)` for each piece."""
-        return lax.scan(lambda sum, piece: (add(sum, piece), None), total, jnp.arange(self.count))[
-            0
-        ]
+        total, _ = lax.scan(lambda sum, piece: (add(sum, piece), None), total, self._numbers())
+        return total
+
+    def _numbers(self) -> Array:
+        return jnp.arange(self.groups * self.blocks)
 
     def _corner(self, piece: Array) -> tuple[Array, ...]:
         first = piece // self.blocks * self.images, piece % self.blocks * self.rows
         return *first, *(jnp.zeros_like(piece),) * 2
+
+    def _pad(self, maps: Array, top: int, halo: int) -> Array:
+        more = self.groups * self.images - len(maps)
+        below = self.blocks * self.rows + halo - top - maps.shape[1]
+        return jnp.pad(maps, ((0, more), (top, below), (0, 0), (0, 0)))
+
+
+def _evenly(count: int, most: int) -> tuple[int, int]:
+    """How many are in a part, of as few parts as have `most` at most, and how many parts."""
+    size = -(-count // -(-count // most))
+    return size, -(-count // size)

@@ -98,7 +98,7 @@ def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
         pixels = jnp.stack(_mix(points.T, products), axis=3)
         return pixels.reshape((*pixels.shape[:2], -1, features))[:, :, :width]
 
-    return pieces.map(convolve_piece)[:, :height]
+    return pieces.map(convolve_piece)[: outputs[0], :height]
 
 
 @_widened
@@ -113,6 +113,7 @@ def inputs_gradient(
     if not tile:
         return _scatter(cotangent, kernel, padding, frame)
     (top, _), across = padding
+    batch = len(cotangent)
     pieces = Pieces.of(cotangent.shape[:3], size[0])
     cotangent = pieces.pad_outputs(cotangent)
     taps = _evaluate(kernel, tile)
@@ -124,7 +125,7 @@ def inputs_gradient(
 
     height = cotangent.shape[1] + pieces.halo
     total = jnp.zeros((len(cotangent), height, frame[1], channels), cotangent.dtype)
-    return pieces.sum(add_piece, total)[:, top : top + frame[0]]
+    return pieces.sum(add_piece, total)[:batch, top : top + frame[0]]
 
 
 @_widened

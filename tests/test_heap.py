@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from jaxconvlstm.heap import hand_back_freed_memory, keep_freed_memory
+
 PROGRAM = """
 import resource, sys
 from jaxconvlstm import keep_freed_memory
@@ -14,8 +16,8 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    del_me = b"x" * 100_000_000
-    del del_me
+    block = b"x" * 100_000_000
+    del block
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 assert "jax" not in sys.modules  # threads of JAX's would keep memory of their own
 print(faults)
@@ -55,8 +57,6 @@ def test_what_is_kept_is_handed_back_when_asked_for() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jaxconvlstm.heap import hand_back_freed_memory, keep_freed_memory
-
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_freed_memory()
     hand_back_freed_memory()

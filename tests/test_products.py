@@ -27,6 +27,20 @@ def plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
     )
 
 
+def assert_plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> None:
+    """Outputs and both gradients are those of the plain convolution."""
+    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
+    cotangent = normal(2, *outputs.shape)
+    expected = outputs, *backward(cotangent)
+    actual = (
+        products.convolve(inputs, kernel, padding),
+        products.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
+        products.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
+    )
+    for ours, theirs in zip(actual, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("tile", [2, 4])
 @pytest.mark.parametrize("taps", [2, 3, 4, 5])
 def test_the_matrices_filter_a_tile(taps: int, tile: int) -> None:
@@ -61,16 +75,7 @@ def test_gradients_are_those_of_the_plain_convolution(
     channels: int, features: int, padding: Any, float64: None
 ) -> None:
     inputs, kernel = normal(0, 2, 6, 7, channels), normal(1, 3, 4, channels, features)
-    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
-    cotangent = normal(2, *outputs.shape)
-    expected = outputs, *backward(cotangent)
-    actual = (
-        products.convolve(inputs, kernel, padding),
-        products.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
-        products.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
-    )
-    for ours, theirs in zip(actual, expected):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+    assert_plain(inputs, kernel, padding)
 
 
 def test_little_work_is_chosen() -> None:
@@ -115,29 +120,22 @@ def test_float32_rounds_hardly_more_than_a_plain_sum(taps: int) -> None:
         np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-5 * np.abs(truth).max())
 
 
-@pytest.mark.parametrize("pixels", [1, 12, 30, 100, 10**6])
+@pytest.mark.parametrize("pixels", [1, 12, 30, 100, 150, 10**6])
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 def test_pieces_make_up_the_whole(
     pixels: int, padding: Any, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pieces, "PIXELS", pixels)
     monkeypatch.setattr(products, "_KERNEL_WORK", 0)  # tiles, however little work there is
-    inputs, kernel = normal(0, 6, 7, 5, 13), normal(1, 3, 3, 13, 14)
-    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
-    cotangent = normal(2, *outputs.shape)
-    expected = outputs, *backward(cotangent)
-    actual = (
-        products.convolve(inputs, kernel, padding),
-        products.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
-        products.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
-    )
-    for ours, theirs in zip(actual, expected):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+    inputs, kernel = normal(0, 5, 7, 5, 13), normal(1, 3, 3, 13, 14)
+    assert_plain(inputs, kernel, padding)
 
 
 def test_pieces_are_whole_maps_or_rows_of_one() -> None:
     maps = pieces.Pieces.of((6, 16, 64), 3)
-    assert (maps.images, maps.rows, maps.blocks, maps.count) == (3, 16, 1, 2)
+    assert (maps.images, maps.rows, maps.groups, maps.blocks) == (3, 16, 2, 1)
     rows = pieces.Pieces.of((2, 100, 128), 5)
-    assert (rows.images, rows.rows, rows.blocks, rows.count) == (1, 25, 4, 8)
+    assert (rows.images, rows.rows, rows.groups, rows.blocks) == (1, 25, 2, 4)
     assert rows.rows * 128 <= pieces.PIXELS
+    prime = pieces.Pieces.of((17, 16, 16), 3)
+    assert (prime.images, prime.rows, prime.groups, prime.blocks) == (9, 16, 2, 1)

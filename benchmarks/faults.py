@@ -25,10 +25,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconvlstm import manifest
-from jaxconvlstm.checkpoint import Checkpoints
 from jaxconvlstm.errors import CheckpointError
-from jaxconvlstm.loading import load
+from jaxconvlstm.evaluation.load import load
+from jaxconvlstm.runs import manifest
+from jaxconvlstm.runs.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 # Small steps, saved often: everything that a resume has to bring back is switched on.
@@ -236,7 +236,8 @@ DAMAGES = {
 SLOW = """
 import sys, time
 import numpy as np
-from jaxconvlstm import Config, DataConfig, ModelConfig, TrainingConfig, cli, fit
+from jaxconvlstm import Config, DataConfig, ModelConfig, TrainingConfig, fit
+from jaxconvlstm.tools import cli
 class Slow:
     films, reads = np.random.default_rng(0).random((20, 6, 16, 16), np.float32), 0
     def __len__(self):

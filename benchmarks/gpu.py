@@ -44,7 +44,7 @@ assert worst < 1e-4
 """
 EXCHANGE = """
 import sys, numpy as np, jaxconvlstm as jcl
-from jaxconvlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
 run, film = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
 if sys.argv[2] == "train":
     jcl.fit(Config(DataConfig(limit=8), ModelConfig(features=(8,)), TrainingConfig(epochs=1)), run)
@@ -58,7 +58,7 @@ import sys, time
 sys.path.insert(0, "benchmarks")
 import jax, optax
 from peers import WORKS, ours
-from jaxconvlstm.training import init_state, make_train_step
+from jaxconvlstm.training.step import init_state, make_train_step
 work = WORKS["seq2one"]
 module = ours.network("seq2one", "bfloat16")
 task, data, optimizer = ours.task_of(work, module), ours.films(work, 8), optax.adam(1e-3)

@@ -30,12 +30,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jaxconvlstm.data.arrays.array_frames import ArrayFrames
-from jaxconvlstm.data.frames import Frames, Region
 from jaxconvlstm.data.loader import TrainLoader
-from jaxconvlstm.data.pictures.folder import FolderFrames
-from jaxconvlstm.data.prepare import Preparation
-from jaxconvlstm.data.read_ahead import AHEAD
+from jaxconvlstm.data.prefetch import AHEAD
+from jaxconvlstm.data.preprocess import Preparation
+from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
+from jaxconvlstm.data.sources.base import Frames, Region
+from jaxconvlstm.data.sources.images.folder import FolderFrames
 
 INPUT_FRAMES, TARGET_FRAMES, BATCH_SIZE = 7, 1, 8
 WINDOW = INPUT_FRAMES + TARGET_FRAMES

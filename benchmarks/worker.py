@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jaxconvlstm.heap import keep_freed_memory
+from jaxconvlstm.memory import keep_freed_memory
 
 MODULES = {"ours": "ours", "flax": "flax_cell", "keras": "keras_layers", "torch": "torch_layers"}
 

@@ -17,16 +17,14 @@ from jaxconvlstm.errors import (
 from jaxconvlstm.version import __version__
 
 if TYPE_CHECKING:
-    from jaxconvlstm.cell import ConvLSTMCell
-    from jaxconvlstm.classifier import Classifier
-    from jaxconvlstm.config import Config, DataConfig, ModelConfig, Split, TrainingConfig
-    from jaxconvlstm.conv import Conv, ConvTranspose
-    from jaxconvlstm.data.batch import Batch
-    from jaxconvlstm.data.datasets import open_dataset
-    from jaxconvlstm.data.values import Values
-    from jaxconvlstm.heap import keep_freed_memory
-    from jaxconvlstm.layers import ConvLSTM, Decoder, Encoder
-    from jaxconvlstm.loading import load
+    from jaxconvlstm.batch import Batch
+    from jaxconvlstm.config.presets import preset
+    from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, Split, TrainingConfig
+    from jaxconvlstm.data.dataset import open_dataset
+    from jaxconvlstm.evaluation.classifier import Classifier
+    from jaxconvlstm.evaluation.load import load
+    from jaxconvlstm.evaluation.predictor import Predictor
+    from jaxconvlstm.memory import keep_freed_memory
     from jaxconvlstm.models import (
         CNNLSTMClassifier,
         ConvLSTMClassifier,
@@ -37,10 +35,12 @@ if TYPE_CHECKING:
         StackedConvLSTM,
         build,
     )
-    from jaxconvlstm.pictures.notebook import show
-    from jaxconvlstm.presets import preset
-    from jaxconvlstm.rollout import Predictor
-    from jaxconvlstm.trainer import fit
+    from jaxconvlstm.nn.cell import ConvLSTMCell
+    from jaxconvlstm.nn.conv import Conv, ConvTranspose
+    from jaxconvlstm.nn.conv_lstm import ConvLSTM, Decoder, Encoder
+    from jaxconvlstm.plots.notebook import show
+    from jaxconvlstm.scale import Values
+    from jaxconvlstm.training.trainer import fit
 
 __all__ = [
     # Layers and models: plain Flax modules.
@@ -89,35 +89,35 @@ __all__ = [
 # layers and models run where only JAX, Flax, Optax and NumPy are installed; tools like `inspect`
 # start without JAX.
 _LAZY = {
-    "Batch": "jaxconvlstm.data.batch",
+    "Batch": "jaxconvlstm.batch",
     "CNNLSTMClassifier": "jaxconvlstm.models",
-    "Classifier": "jaxconvlstm.classifier",
-    "Config": "jaxconvlstm.config",
-    "Conv": "jaxconvlstm.conv",
-    "ConvLSTM": "jaxconvlstm.layers",
-    "ConvLSTMCell": "jaxconvlstm.cell",
+    "Classifier": "jaxconvlstm.evaluation.classifier",
+    "Config": "jaxconvlstm.config.run",
+    "Conv": "jaxconvlstm.nn.conv",
+    "ConvLSTM": "jaxconvlstm.nn.conv_lstm",
+    "ConvLSTMCell": "jaxconvlstm.nn.cell",
     "ConvLSTMClassifier": "jaxconvlstm.models",
-    "ConvTranspose": "jaxconvlstm.conv",
-    "DataConfig": "jaxconvlstm.config",
-    "Decoder": "jaxconvlstm.layers",
-    "Encoder": "jaxconvlstm.layers",
+    "ConvTranspose": "jaxconvlstm.nn.conv",
+    "DataConfig": "jaxconvlstm.config.run",
+    "Decoder": "jaxconvlstm.nn.conv_lstm",
+    "Encoder": "jaxconvlstm.nn.conv_lstm",
     "EncoderForecaster": "jaxconvlstm.models",
     "FramePredictor": "jaxconvlstm.models",
-    "ModelConfig": "jaxconvlstm.config",
-    "Predictor": "jaxconvlstm.rollout",
+    "ModelConfig": "jaxconvlstm.config.run",
+    "Predictor": "jaxconvlstm.evaluation.predictor",
     "PyramidForecaster": "jaxconvlstm.models",
     "Seq2OneLSTM": "jaxconvlstm.models",
-    "Split": "jaxconvlstm.config",
+    "Split": "jaxconvlstm.config.run",
     "StackedConvLSTM": "jaxconvlstm.models",
-    "TrainingConfig": "jaxconvlstm.config",
-    "Values": "jaxconvlstm.data.values",
+    "TrainingConfig": "jaxconvlstm.config.run",
+    "Values": "jaxconvlstm.scale",
     "build": "jaxconvlstm.models",
-    "fit": "jaxconvlstm.trainer",
-    "keep_freed_memory": "jaxconvlstm.heap",
-    "load": "jaxconvlstm.loading",
-    "open_dataset": "jaxconvlstm.data.datasets",
-    "preset": "jaxconvlstm.presets",
-    "show": "jaxconvlstm.pictures.notebook",
+    "fit": "jaxconvlstm.training.trainer",
+    "keep_freed_memory": "jaxconvlstm.memory",
+    "load": "jaxconvlstm.evaluation.load",
+    "open_dataset": "jaxconvlstm.data.dataset",
+    "preset": "jaxconvlstm.config.presets",
+    "show": "jaxconvlstm.plots.notebook",
 }
 
 

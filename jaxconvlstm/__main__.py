@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxconvlstm import cli
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.tools import cli
 
 TOOLS = {
-    "inspect": ("jaxconvlstm.inspection", "what data hold, what looks wrong, and pictures of them"),
-    "pathlist": ("jaxconvlstm.pathlist", "write a path list of a folder of pictures"),
-    "verify": ("jaxconvlstm.verification", "whether every checkpoint of a run is whole"),
+    "inspect": (
+        "jaxconvlstm.tools.inspect.inspection",
+        "what data hold, what looks wrong, and pictures of them",
+    ),
+    "pathlist": ("jaxconvlstm.tools.pathlist", "write a path list of a folder of pictures"),
+    "verify": ("jaxconvlstm.tools.verify", "whether every checkpoint of a run is whole"),
 }
 
 HELP = """Tools beside train.py and eval.py:

@@ -3,6 +3,8 @@
 An error message is one line that names the file, parameter or frame it is about.
 """
 
+import os
+
 
 class JaxConvLSTMError(Exception):
     """Base of all errors that this package raises on purpose."""
@@ -50,3 +52,13 @@ class Interrupted(JaxConvLSTMError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file name on one line that any UTF-8 terminal or log can hold.
+
+    File names are bytes: Python shows those that are not UTF-8 as lone surrogates, which cannot be
+    printed. They, and newlines, are written as escapes.
+    """
+    text = os.fspath(name)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

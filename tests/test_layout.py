@@ -3,110 +3,106 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parent.parent / "jaxconvlstm"
-# Lower numbers may not import higher ones; modules of one number may import each other.
-LEVELS = {
-    "version": 0,
-    "errors": 0,
-    "checks": 1,
-    "config": 2,
-    "presets": 3,
-    "heap": 0,
-    "pieces": 0,
-    "products": 1,
-    "conv": 2,
-    "motion": 3,
-    "cell": 3,
-    "layers": 4,
-    "similarity": 1,
-    "trail": 1,
-    "classification": 2,
-    "losses": 2,
-    "sampling": 2,
-    "optimization": 3,
-    "stopping": 0,
-    "reach": 3,
-    "tiles": 2,
-    "metrics": 2,
-    "data.batch": 3,
-    "data.values": 3,
-    "models": 5,
-    "data": 4,
-    "tasks": 6,
-    "training": 7,
-    "diagnosis": 7,
-    "cost": 0,
-    "device": 1,
-    "progress": 0,
-    "spread": 0,
-    "signals": 1,
-    "pictures": 5,
-    "pictures.drawing": 2,
-    "pictures.mp4": 3,
-    "pictures.panels": 3,
-    "pictures.sheets": 3,
-    "pictures.films": 4,
-    "pictures.plots": 4,
-    "survey": 5,
-    "suspicions": 5,
-    "scenes": 5,
-    "durable": 0,
-    "events": 0,
-    "manifest": 1,
-    "checkpoint": 6,
-    "run_folder": 6,
-    "evaluation": 7,
-    "rollout": 7,
-    "classifier": 8,
-    "loading": 9,
-    "matching": 8,
-    "resuming": 6,
-    "samples": 8,
-    "reporting": 9,
-    "trainer": 9,
-    "cli": 10,
-    "inspection": 11,
-    "pathlist": 11,
-    "verification": 11,
-}
-CORE = (
-    *("pieces", "products", "conv", "motion", "cell", "layers", "models", "tiles", "losses"),
-    *("metrics", "similarity", "trail", "classification", "sampling", "optimization", "tasks"),
-    "training",
-)
+CORE = ("nn", "models", "metrics", "task", "training.step", "training.optimizer")
+Graph = dict[str, set[str]]
 
 
-def level(module: str) -> int:
-    """Level of `jaxconvlstm.MODULE`; a module inside a package has its package's unless named."""
-    return LEVELS[module] if module in LEVELS else LEVELS[module.split(".")[0]]
-
-
-def test_imports_point_one_way() -> None:
-    wrong = []
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below `jaxconvlstm`, but the entry points."""
+    found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if name in ("__init__", "__main__"):
-            continue  # the public names: they see everything
+        if name not in ("__init__", "__main__"):
+            found[name] = path
+    return found
+
+
+def imports() -> Graph:
+    """The modules that each module imports, anywhere in it."""
+    paths = modules()
+    graph: Graph = {name: set() for name in paths}
+    for name, path in paths.items():
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
-                "jaxconvlstm"
-            ):
+            if isinstance(node, ast.Import):
+                wanted = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
                 continue
-            inner = node.module.removeprefix("jaxconvlstm").lstrip(".")
-            for target in [inner] if inner else [alias.name for alias in node.names]:
-                if level(target) > level(name):
-                    wrong.append(f"{name} imports {target}")
-    assert not wrong
+            for target in wanted:
+                parts = target.removeprefix("jaxconvlstm.").split(".")
+                while parts and ".".join(parts) not in paths:
+                    parts.pop()
+                if target.startswith("jaxconvlstm.") and parts:
+                    graph[name].add(".".join(parts))
+    return graph
+
+
+def rooms(graph: Graph, floor: str) -> Graph:
+    """The imports between the files and folders that lie directly in `floor`."""
+    prefix = f"{floor}." if floor else ""
+    between: Graph = defaultdict(set)
+    for name, targets in graph.items():
+        if not name.startswith(prefix):
+            continue
+        room = name.removeprefix(prefix).split(".")[0]
+        for target in targets:
+            if target.startswith(prefix):
+                other = target.removeprefix(prefix).split(".")[0]
+                if other != room:
+                    between[room].add(other)
+    return between
+
+
+def circle(graph: Graph) -> list[str]:
+    """A way through `graph` that comes back to where it began; empty if there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(graph.get(name, ())):
+            if found := walk(target, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    for name in sorted(graph):
+        if found := walk(name, []):
+            return found
+    return []
+
+
+FLOORS = sorted({name.rpartition(".")[0] for name in modules()})
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_between_folders_point_one_way(floor: str) -> None:
+    assert circle(rooms(imports(), floor)) == []
+
+
+def test_no_circle_of_modules() -> None:
+    graph = imports()
+    for name in graph:
+        graph[name].discard(name)
+    assert circle(graph) == []
 
 
 def test_no_jax_in_the_loaders_path() -> None:
-    for path in (PACKAGE / "data").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [n for n in names if n.split(".")[0] in ("jax", "flax", "optax")], path
+    for folder in ("data", "config"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not [n for n in names if n.split(".")[0] in ("jax", "flax", "optax")], path
 
 
 def test_the_core_needs_only_the_frameworks() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxconvlstm.conv import depth_to_space, space_to_depth
+from jaxconvlstm.nn.conv import depth_to_space, space_to_depth
 from peers import WORKS, Peer, ours
 
 MODES = ("default",)

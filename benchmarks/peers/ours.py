@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxconvlstm import layers, models
-from jaxconvlstm.config import TrainingConfig
-from jaxconvlstm.conv import Conv, depth_to_space, space_to_depth
-from jaxconvlstm.cost import count_flops, peak_memory
-from jaxconvlstm.data.batch import Batch
-from jaxconvlstm.data.values import Values
-from jaxconvlstm.layers import recurrent_layers
-from jaxconvlstm.models.feedback import FeedbackModel
-from jaxconvlstm.tasks import Forecasting
-from jaxconvlstm.training import init_state, make_train_step
+from jaxconvlstm import models
+from jaxconvlstm.batch import Batch
+from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.models.autoregressive import FeedbackModel
+from jaxconvlstm.nn import conv_lstm
+from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.scale import Values
+from jaxconvlstm.task import Forecasting
+from jaxconvlstm.training.cost import count_flops, peak_memory
+from jaxconvlstm.training.step import init_state, make_train_step
 from peers import WORKS, Peer, Work
 
 MODES = ("default", "remat", "before-loop", "in-loop")
@@ -110,7 +111,7 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
     convolutions are done, whatever the size of the maps.
     """
     if mode in ("before-loop", "in-loop"):
-        layers.PIXELS_IN_LOOP = 10**9 if mode == "before-loop" else 0
+        conv_lstm.PIXELS_IN_LOOP = 10**9 if mode == "before-loop" else 0
     module = network(work, dtype, **({"remat": True} if mode == "remat" else {}))
     return build_with(module, WORKS[work], batch, forecast)
 

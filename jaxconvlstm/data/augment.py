@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxconvlstm.data.frames import Region
+from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence, so that changes, orders and generated films (which count

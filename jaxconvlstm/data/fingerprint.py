@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
-from jaxconvlstm.data.datasets import Windows
-from jaxconvlstm.data.frames import Region
+from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.loader import Check, evaluation_batches
+from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.spread import spread
 
 WINDOWS = 4

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config import DataConfig, Split, flag
+from jaxconvlstm.config.run import DataConfig, Split, flag
 from jaxconvlstm.data import split_file
-from jaxconvlstm.data.frames import Frames, PartName, Region, Stretch
+from jaxconvlstm.data.fit_scale import scale_for
 from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class
-from jaxconvlstm.data.scaling import scale_for
-from jaxconvlstm.data.values import Values
+from jaxconvlstm.data.sources.base import Frames, PartName, Region, Stretch
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
     Parts,
@@ -25,6 +24,7 @@ from jaxconvlstm.data.windows import (
     window_span,
 )
 from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.scale import Values
 
 FREE_RUNNING_STEPS = 5
 """Steps that each part has room for at least, where the sequences allow it."""

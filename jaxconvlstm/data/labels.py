@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config import Split
-from jaxconvlstm.data.frames import Frames, Region, Stretch
-from jaxconvlstm.data.part_folders import PART_NAMES
+from jaxconvlstm.config.run import Split
+from jaxconvlstm.data.sources.base import Frames, Region, Stretch
+from jaxconvlstm.data.sources.split_folders import PART_NAMES
 from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_stretches
 from jaxconvlstm.errors import DataError
 

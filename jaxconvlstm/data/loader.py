@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxconvlstm.batch import Batch
 from jaxconvlstm.data.augment import Augmentation
-from jaxconvlstm.data.batch import Batch
 from jaxconvlstm.data.being_read import Reading
-from jaxconvlstm.data.datasets import Windows
-from jaxconvlstm.data.read_ahead import TIMEOUT, ReadAhead
+from jaxconvlstm.data.dataset import Windows
+from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.

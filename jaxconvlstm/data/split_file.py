@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.data.frames import Frames, PartName, Stretch
+from jaxconvlstm.data.sources.base import Frames, PartName, Stretch
 from jaxconvlstm.data.windows import SPLIT_NAMES, Parts
 from jaxconvlstm.errors import DataError
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config import Split
-from jaxconvlstm.data.frames import PartName, Stretch
+from jaxconvlstm.config.run import Split
+from jaxconvlstm.data.sources.base import PartName, Stretch
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.spread import spread
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxconvlstm.checks import per_layer
-from jaxconvlstm.config import MODEL_SETTINGS, ModelConfig
+from jaxconvlstm.config.run import MODEL_SETTINGS, ModelConfig
 from jaxconvlstm.models.classifiers import CNNLSTMClassifier, ConvLSTMClassifier
 from jaxconvlstm.models.encoder_forecaster import EncoderForecaster
 from jaxconvlstm.models.frame_predictor import FramePredictor

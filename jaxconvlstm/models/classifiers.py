@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank
-from jaxconvlstm.layers import (
+from jaxconvlstm.nn.conv_lstm import (
     ConvLSTM,
     Encoder,
     pad_to_multiple,

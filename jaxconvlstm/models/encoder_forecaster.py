@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.conv import Conv, depth_to_space, space_to_depth
-from jaxconvlstm.layers import pad_to_multiple
 from jaxconvlstm.models.forecaster import Forecaster, States
+from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
+from jaxconvlstm.nn.conv_lstm import pad_to_multiple
 
 
 class EncoderForecaster(Forecaster):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.cell import Carry
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM, limited_sigmoid, recurrent_layers
-from jaxconvlstm.models.feedback import check_channels
+from jaxconvlstm.models.autoregressive import check_channels
+from jaxconvlstm.nn.cell import Carry
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid, recurrent_layers
 
 OUTPUTS = ("frame", "sigmoid")
 States = tuple[Carry, ...]

@@ -8,7 +8,8 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.layers import (
+from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.nn.conv_lstm import (
     Decoder,
     Encoder,
     limited_sigmoid,
@@ -16,8 +17,7 @@ from jaxconvlstm.layers import (
     recurrent_layers,
     stage_widths,
 )
-from jaxconvlstm.models.feedback import FeedbackModel, check_channels
-from jaxconvlstm.motion import match, warp
+from jaxconvlstm.nn.motion import match, warp
 
 OUTPUTS = ("frame", "change", "motion", "sigmoid")
 

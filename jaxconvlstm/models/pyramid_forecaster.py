@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.conv import Conv, ConvTranspose
-from jaxconvlstm.layers import pad_to_multiple
 from jaxconvlstm.models.forecaster import Forecaster, States
+from jaxconvlstm.nn.conv import Conv, ConvTranspose
+from jaxconvlstm.nn.conv_lstm import pad_to_multiple
 
 
 class PyramidForecaster(Forecaster):

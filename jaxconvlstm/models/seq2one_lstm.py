@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.cell import Carry
 from jaxconvlstm.checks import check_positive, check_rank
-from jaxconvlstm.conv import Conv, ConvTranspose
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.layers import ConvLSTM, limited_sigmoid
-from jaxconvlstm.models.feedback import FeedbackModel, check_channels
+from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.nn.cell import Carry
+from jaxconvlstm.nn.conv import Conv, ConvTranspose
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid
 
 SIDE = 128
 """Height and width of the frames: seven halvings bring them to one vector."""

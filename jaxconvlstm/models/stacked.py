@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.cell import Carry
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
-from jaxconvlstm.layers import limited_sigmoid, pad_to_multiple, recurrent_layers
-from jaxconvlstm.models.feedback import FeedbackModel, check_channels
-from jaxconvlstm.motion import filter_locally
+from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.nn.cell import Carry
+from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
+from jaxconvlstm.nn.conv_lstm import limited_sigmoid, pad_to_multiple, recurrent_layers
+from jaxconvlstm.nn.motion import filter_locally
 
 OUTPUTS = ("sigmoid", "frame", "change", "filter")
 NORMS = ("none", "batch", "batch-between")

@@ -1,0 +1,254 @@
+"""A run's data: windows of each split, whatever they are cut from."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from jaxconvlstm.config.run import DataConfig, flag
+from jaxconvlstm.data import download
+from jaxconvlstm.data.frames_dataset import FramesDataset
+from jaxconvlstm.data.preprocess import Preparation
+from jaxconvlstm.data.sources.base import Frames, Region
+from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
+from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
+from jaxconvlstm.data.synthetic.moving_squares import MovingSquaresDataset
+from jaxconvlstm.data.windows import SplitName
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.scale import Values
+
+# Settings that mean something for some kinds of data only.
+REAL = ("folder", "array", "video")
+_FILES = (*REAL, "moving-mnist")
+_APPLIES_TO: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        "sequences stride size fit normalize transform unit on_bad_frame split_by split_file "
+        "check_files cache allow_gaps labels".split(),
+        REAL,
+    ),
+    **dict.fromkeys(("data", "threshold"), _FILES),
+    "digits": ("moving-mnist",),
+    "variable": ("array", "moving-mnist"),
+    "axes": ("array",),
+    **dict.fromkeys(("time_format", "nan"), ("folder", "array")),
+}
+_IDX_NAME = re.compile(r"idx3-ubyte(\.gz)?$")
+
+
+class Windows(Protocol):
+    """The windows of one split. Reading is safe from several threads.
+
+    Attributes:
+      frame_shape: `(height, width, channels)` of whole frames.
+      every: whether the targets are all frames after the first, most of which are inputs too.
+    """
+
+    frame_shape: tuple[int, int, int]
+    every: bool
+
+    def __len__(self) -> int:
+        """Number of windows, in each epoch."""
+
+    def read(
+        self, epoch: int, index: int, region: Region | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs `[time, height, width, channels]`, and what is to be predicted from them.
+
+        Targets are frames `[steps, ...]`: those that follow the inputs or, with `every`, all
+        after the first, `[time - 1 + steps, ...]`. Or the number of the window's class, int32 `[]`.
+
+        Frames have the files' own dtype and values; of `region` alone, if given. `epoch` matters
+        for generated films only.
+        """
+
+    def name(self, index: int) -> str:
+        """What a caption says, e.g. "shot1 frames 20-31"."""
+
+
+class Dataset(Protocol):
+    """Data divided into splits.
+
+    Attributes:
+      values: the scale between the data's own values and the network's.
+      frame_shape: `(height, width, channels)`.
+      dtype: of the frames.
+      classes: names of the classes to be told apart; empty where frames are to be predicted.
+      notes: one line each: what was left out or converted, with counts, and a summary.
+    """
+
+    values: Values
+    frame_shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    classes: tuple[str, ...]
+    notes: list[str]
+
+    def windows(
+        self,
+        split: SplitName,
+        input_frames: int | None = None,
+        target_frames: int | None = None,
+        every: bool = False,
+    ) -> Windows:
+        """The windows of a split, or of all the data.
+
+        Args:
+          split: "train", "val" or "test", divided as for the configured lengths; or "all".
+          input_frames, target_frames: other lengths than the configured ones. Where there are
+            classes, windows have no target frames.
+          every: make targets of all frames after the first; means nothing where there are classes.
+
+        Raises:
+          DataError: the split has no share, or not a single window.
+        """
+
+    def split_record(self) -> dict[str, Any] | None:
+        """Which frames belong to which part, for the run folder; None for generated films."""
+
+
+def open_dataset(
+    config: DataConfig,
+    seed: int,
+    *,
+    data: Any = None,
+    split: Mapping[str, Any] | None = None,
+    values: Values | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
+    """The data that a configuration asks for.
+
+    Args:
+      config: kind and place of the data, and how windows are cut from them.
+      seed: of generated films.
+      data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
+      split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
+      values: the scale to use, instead of one that follows from the configuration.
+      classes: those that a model was trained to tell apart, instead of those found; empty for none.
+
+    Raises:
+      ConfigError: a setting that this kind of data cannot follow.
+      DataError: the data are missing, damaged or unlike each other, or of other classes.
+    """
+    check_applies(config)
+    dataset: Dataset
+    if data is not None or config.dataset in REAL:
+        dataset = FramesDataset(config, open_frames(config, data), split, values, classes)
+    elif config.dataset == "moving-mnist":
+        dataset = MovingMNISTDataset(with_public_data(config), seed)
+    elif config.dataset == "moving-lines":
+        dataset = MovingLinesDataset(config, seed, tuple(classes or ()))
+    else:
+        dataset = MovingSquaresDataset(config, seed)
+    if classes and not dataset.classes:
+        raise DataError(
+            f"{config.data or config.dataset}: the model names classes, and these data have none; "
+            "--labels folders takes them from the names of folders"
+        )
+    return dataset
+
+
+def with_public_data(config: DataConfig) -> DataConfig:
+    """The same with the path of a file, fetched if need be, in place of the name of public data.
+
+    Raises:
+      ConfigError: they are another kind of data.
+      DataError: they cannot be fetched.
+    """
+    if config.data is None or not download.is_name(config.data):
+        return config
+    kind = download.FILES[config.data].dataset
+    if kind != config.dataset:
+        raise ConfigError(
+            f"--data {config.data}: these public data are read as --dataset {kind}, not as "
+            f"{config.dataset}; without --dataset and --preset that is known"
+        )
+    return dataclasses.replace(config, data=download.resolve(config.data))
+
+
+def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnist"]:
+    """The kind of data that a path's name suggests, where no --dataset says it.
+
+    Folders, path lists and pictures with pages are "folder": one of videos or arrays only is too,
+    and is told so when it is opened. IDX files and public digits are "moving-mnist".
+    """
+    from jaxconvlstm.data.sources.arrays.array_files import is_array_file
+    from jaxconvlstm.data.sources.video.video_file import EXTENSIONS
+
+    if download.is_name(path):
+        return download.FILES[path].dataset
+    if _IDX_NAME.search(path.lower()):
+        return "moving-mnist"
+    if is_array_file(path):
+        return "array"
+    is_video = Path(path).suffix.lower().removeprefix(".") in EXTENSIONS
+    return "video" if is_video and not Path(path).is_dir() else "folder"
+
+
+def check_applies(config: DataConfig) -> None:
+    """Raises `ConfigError` for a setting that would have no effect on this kind of data."""
+    for field in dataclasses.fields(config):
+        kinds = _APPLIES_TO.get(field.name)
+        if kinds and config.dataset not in kinds:
+            value = getattr(config, field.name)
+            if value != field.default:
+                hint = ""
+                if field.name == "data":
+                    hint = "; they are generated: for data of your own add --dataset folder"
+                raise ConfigError(
+                    f"{flag(field.name)}: has no effect on --dataset {config.dataset}{hint}"
+                )
+
+
+def for_other_data(config: DataConfig, dataset: str) -> DataConfig:
+    """The configuration for another kind of data; what does not apply there is left out."""
+    reset: dict[str, Any] = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.name in _APPLIES_TO and dataset not in _APPLIES_TO[field.name]
+    }
+    return dataclasses.replace(config, **{**reset, "dataset": dataset})
+
+
+def open_frames(config: DataConfig, data: Any = None) -> Frames:
+    """The frames that a configuration names, or those of `data`."""
+    if data is None and not config.data:
+        wanted = {"folder": "DIR", "array": "FILE", "video": "FILE"}[config.dataset]
+        raise DataError(f"--dataset {config.dataset} needs --data {wanted}")
+    source: Any = with_public_data(config).data if data is None else data
+    preparation = Preparation(
+        config.channels, config.size, config.fit, config.threshold, config.missing_value
+    )
+    common: dict[str, Any] = {
+        "sequences": config.sequences,
+        "check_files": config.check_files,
+        "on_bad_frame": config.on_bad_frame,
+        "cache_gib": config.cache,
+        "allow_gaps": config.allow_gaps,
+    }
+    if config.dataset == "array" or data is not None:
+        from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
+
+        return ArrayFrames(
+            source,
+            preparation,
+            axes=config.axes,
+            variable=config.variable,
+            nan=config.nan,
+            time_format=config.time_format,
+            **common,
+        )
+    if config.dataset == "video":
+        from jaxconvlstm.data.sources.video.video_frames import VideoFrames
+
+        return VideoFrames(source, preparation, **common)
+    from jaxconvlstm.data.sources.images.folder import FolderFrames
+
+    return FolderFrames(
+        source,
+        preparation,
+        nan=config.nan,
+        time_format=config.time_format,
+        **common,
+    )

@@ -1,0 +1,152 @@
+"""The scale of the network, measured on the training data where it has to be."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.data.prefetch import map_in_threads
+from jaxconvlstm.data.sources.base import Frames, Stretch
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.scale import Values
+from jaxconvlstm.spread import spread
+
+MOST_FRAMES = 10_000
+"""Frames that are measured at most, spread evenly over all."""
+_AT_ONCE = 16
+
+
+class Statistics(NamedTuple):
+    """Of the valid values of some frames, all float64 `[channels]`.
+
+    Attributes:
+      low, high: smallest and largest own value.
+      mean, deviation: of the shares that `Values.scale` gives.
+      frames: number of frames measured.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    frames: int
+
+
+def scale_for(
+    config: DataConfig, frames: Frames, training: list[Stretch]
+) -> tuple[Values, list[str]]:
+    """The scale that a configuration asks for.
+
+    Args:
+      config: says which, see its `value_range`, `normalize`, `transform`, `missing_value`, `nan`.
+      frames: the source.
+      training: stretches of the training part, to measure what has to be.
+
+    Returns:
+      The scale, and notes on what was measured.
+    """
+    notes = []
+    chosen = config.value_range or frames.value_range
+    if config.threshold is not None:
+        if frames.nan_is_missing:
+            raise ConfigError("--threshold: the file marks missing values, which would become 0")
+        chosen = (0.0, 1.0)
+    values = dataclasses.replace(
+        Values.for_dtype(frames.dtype, chosen, config.missing_value),
+        nan=config.nan == "mask" or frames.nan_is_missing,
+        unit=config.unit or frames.unit,
+    )
+    # Pictures fill an unsigned type; nothing says so of floats and of larger or signed integers.
+    known = chosen is not None or (frames.dtype.kind == "u" and frames.dtype.itemsize <= 2)
+    if not known:
+        found = measure(frames, training, values)
+        low, high = float(found.low.min()), float(found.high.max())
+        if not (frames.dtype.kind == "f" and low >= 0 and high <= 1):
+            values = dataclasses.replace(values, low=low, high=high if high > low else low + 1)
+            notes.append(
+                f"value range: {values.describe()}, the smallest and largest of {found.frames} "
+                "training frames (--value-range LO HI sets it)"
+            )
+    if config.transform == "log":
+        values = dataclasses.replace(values, log=True)
+        notes.append(f"values on a logarithmic scale above {values.low:g}")
+    if config.normalize != "range":
+        shares = dataclasses.replace(values, shift=(), spread=())
+        found = measure(frames, training, shares)
+        if config.normalize == "min-max":
+            ends = (np.asarray(shares.share(end)) for end in (found.low, found.high))
+            shift, top = (end.astype(np.float64) for end in ends)
+            spread = top - shift
+        else:
+            shift, spread = found.mean, found.deviation
+        spread = np.where(spread > 0, spread, 1)
+        values = dataclasses.replace(
+            values, shift=tuple(shift.tolist()), spread=tuple(spread.tolist())
+        )
+        notes.append(f"{config.normalize} of each channel from {found.frames} training frames")
+    return values, notes
+
+
+def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Statistics:
+    """Measures the frames of some stretches, at most `MOST_FRAMES` of them.
+
+    Args:
+      frames: the source.
+      stretches: of the training part alone.
+      values: says which values are missing, and what shares are.
+
+    Raises:
+      DataError: no valid value, or a frame that cannot be read.
+    """
+    channels = frames.frame_shape[-1]
+    low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
+    count, total, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+    measured = 0
+    jobs = list(_portions(stretches))
+    parts = map_in_threads(
+        lambda job: _measure_some(frames, values, *job),
+        jobs,
+        lambda job: f"{frames.names[job[0]]}, frame {frames.frame_name(job[0], job[1][0])}",
+    )
+    for part in parts:
+        low, high = np.minimum(low, part[0]), np.maximum(high, part[1])
+        count, total, squares = count + part[2], total + part[3], squares + part[4]
+        measured += int(part[5][0])
+    if not count.all():
+        raise DataError("the training frames hold no valid value in at least one channel")
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return Statistics(low, high, mean, deviation, measured)
+
+
+def _portions(stretches: Sequence[Stretch]) -> Iterator[tuple[int, list[int]]]:
+    """Sequences and a few frames of each, evenly over all."""
+    total = sum(stretch.stop - stretch.start for stretch in stretches)
+    chosen = spread(total, MOST_FRAMES)
+    before = 0
+    for sequence, start, stop in stretches:
+        here = chosen[(chosen >= before) & (chosen < before + stop - start)] - before + start
+        before += stop - start
+        for first in range(0, len(here), _AT_ONCE):
+            yield sequence, here[first : first + _AT_ONCE].tolist()
+
+
+def _measure_some(
+    frames: Frames, values: Values, sequence: int, numbers: list[int]
+) -> tuple[np.ndarray, ...]:
+    """Smallest, largest, count, sum and sum of squares of a few frames, and their number."""
+    pixels = frames.read(sequence, numbers)
+    axes = (0, 1, 2)
+    valid = values.valid(pixels) > 0
+    share = np.where(valid, values.scale(pixels).astype(np.float64), 0)
+    own = pixels.astype(np.float64)
+    return (
+        np.where(valid, own, np.inf).min(axes),
+        np.where(valid, own, -np.inf).max(axes),
+        valid.sum(axes).astype(np.float64),
+        share.sum(axes),
+        (share**2).sum(axes),
+        np.array([len(numbers)]),
+    )

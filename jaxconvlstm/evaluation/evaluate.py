@@ -1,0 +1,176 @@
+"""Scores of a model over a data set, exact over padded batches and missing pixels."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import jax
+
+from jaxconvlstm.data.dataset import Windows
+from jaxconvlstm.data.loader import evaluation_batches
+from jaxconvlstm.data.prefetch import TIMEOUT
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.metrics.class_scores import ClassSums
+from jaxconvlstm.metrics.frame_scores import ScoreSums
+
+MOST_PIXELS = 2**21
+"""Pixels of all frames that are predicted at once."""
+
+
+def fitting_batch(most: int, frame_shape: tuple[int, ...]) -> int:
+    """Windows to evaluate at once: `most`, or fewer where whole frames are large."""
+    height, width = frame_shape[:2]
+    return max(1, min(most, MOST_PIXELS // (height * width)))
+
+
+class Sums(Protocol):
+    """Scores of the windows seen so far."""
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+
+    @property
+    def loss(self) -> float:
+        """The training loss over all of them; NaN if nothing counted."""
+
+    def add(self, result: dict[str, Any], rows: int) -> None:
+        """Adds a batch of `rows` windows, scored by `tasks.Task.evaluate`."""
+
+    def check_valid(self, what: str) -> None:
+        """Raises `DataError` if there was nothing to score in `what`."""
+
+    def record(self) -> dict[str, float]:
+        """What a line of metrics.jsonl holds beside the loss."""
+
+    def describe(self) -> str:
+        """The same, for people."""
+
+
+@dataclasses.dataclass
+class Forecasts:
+    """Predicted frames' scores, with persistence's beside them; see `Sums`.
+
+    Attributes:
+      count: number of windows.
+      model, persistence: scores per lead time; persistence repeats the last frame given.
+    """
+
+    count: int = 0
+    model: ScoreSums = dataclasses.field(default_factory=ScoreSums)
+    persistence: ScoreSums = dataclasses.field(default_factory=ScoreSums)
+    _loss: float = 0.0
+    _persistence_loss: float = 0.0
+    _weight: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """The training loss, averaged over valid pixels; NaN if there was none."""
+        return self._loss / self._weight if self._weight else float("nan")
+
+    @property
+    def persistence_loss(self) -> float:
+        """The same loss of persistence."""
+        return self._persistence_loss / self._weight if self._weight else float("nan")
+
+    def add(self, result: dict[str, Any], rows: int) -> None:
+        """See `Sums.add`."""
+        weight = float(result["weight"])
+        self.count += rows
+        self._weight += weight
+        self._loss += float(result["loss"]) * weight
+        self._persistence_loss += float(result["persistence_loss"]) * weight
+        self.model.add(result["model"])
+        self.persistence.add(result["persistence"])
+
+    def check_valid(self, what: str) -> None:
+        """See `Sums.check_valid`."""
+        if not self._weight:
+            raise DataError(f"{what}: every pixel is missing, so there is nothing to score")
+
+    def record(self) -> dict[str, float]:
+        """See `Sums.record`."""
+        return {"persistence_loss": self.persistence_loss, **self.model.means()}
+
+    def describe(self) -> str:
+        """See `Sums.describe`."""
+        ssim = self.model.means().get("ssim")
+        return f"persistence {self.persistence_loss:.5f}" + (f", SSIM {ssim:.3f}" if ssim else "")
+
+
+class Classes:
+    """Classes' scores, with those of always naming the most frequent one; see `Sums`.
+
+    Attributes:
+      sums: accuracy, cross-entropy, confusion.
+    """
+
+    def __init__(self, classes: int):
+        """`classes`: how many there are."""
+        self.sums = ClassSums(classes)
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return int(self.sums.confusion.sum())
+
+    @property
+    def loss(self) -> float:
+        """See `Sums.loss`."""
+        return self.sums.means()["cross_entropy"]
+
+    def add(self, result: dict[str, Any], rows: int) -> None:
+        """See `Sums.add`."""
+        del rows
+        self.sums.add(result["scores"])
+
+    def check_valid(self, what: str) -> None:
+        """See `Sums.check_valid`."""
+        if not self.count:
+            raise DataError(f"{what}: no windows, so there is nothing to score")
+
+    def record(self) -> dict[str, float]:
+        """See `Sums.record`."""
+        return {"accuracy": self.sums.means()["accuracy"]}
+
+    def describe(self) -> str:
+        """See `Sums.describe`."""
+        return f"accuracy {self.sums.means()['accuracy']:.4f}"
+
+
+S = TypeVar("S", bound=Sums)
+
+
+def evaluate(
+    eval_step: Callable[[Any, Any], dict[str, Any]],
+    variables: Any,
+    windows: Windows,
+    sums: S,
+    *,
+    batch_size: int,
+    threads: int = 2,
+    timeout: float = TIMEOUT,
+    check: Callable[[], None] | None = None,
+) -> S:
+    """Scores every window once.
+
+    Args:
+      eval_step: a compiled `tasks.Task.evaluate`.
+      variables: the model's variables.
+      windows: the windows of one split.
+      sums: where their scores are added.
+      batch_size: windows per batch; the last batch is padded and masked.
+      threads: threads that read data.
+      timeout: seconds after which a window that was not read is given up.
+      check: called after every batch and while waiting for one; what it raises ends the evaluation.
+    """
+    for batch in evaluation_batches(
+        windows, batch_size, threads=threads, timeout=timeout, check=check
+    ):
+        rows = int((batch.weight.reshape(len(batch.weight), -1).max(axis=1) > 0).sum())
+        result = eval_step(variables, batch)
+        scores = {name: value for name, value in result.items() if name != "predictions"}
+        sums.add(jax.device_get(scores), rows)
+        if check is not None:
+            check()
+    return sums

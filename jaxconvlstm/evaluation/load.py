@@ -1,0 +1,63 @@
+"""Loading a run: architecture, weights and value scale, all from its checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconvlstm import models
+from jaxconvlstm.config.run import LARGEST_FRAME, Config
+from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.evaluation.classifier import Classifier
+from jaxconvlstm.evaluation.predictor import Predictor
+from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.scale import Values
+
+
+def load(run: str | Path, which: str = "best") -> Any:
+    """Loads a run: architecture, weights and value scale, all from its checkpoint.
+
+    Args:
+      run: the run folder that `train.py` wrote.
+      which: "best" (lowest validation loss), "last", or a step's number.
+
+    Returns:
+      A `rollout.Predictor`, or a `classifier.Classifier` where the run's model names classes.
+
+    Raises:
+      CheckpointError: there is no run, no such checkpoint, or it does not fit its own model.
+
+    Example:
+      `future = jcl.load("RUN").predict(frames, steps=12)`
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such run folder")
+    if not (folder / CHECKPOINTS_NAME).is_dir():
+        raise CheckpointError(f"{folder}: not a run folder (it holds no {CHECKPOINTS_NAME})")
+    with Checkpoints(folder / CHECKPOINTS_NAME) as checkpoints:
+        step = checkpoints.choose(which)
+        meta = checkpoints.load_meta(step)
+        try:
+            config = Config.from_json(meta["config"], "configuration")
+            values, channels = Values.from_json(meta["values"]), int(meta["channels"])
+            height, width, _ = map(int, meta["frame_shape"])
+            classes = tuple(map(str, meta["classes"]))
+            if not 0 < height * width <= LARGEST_FRAME:
+                raise ConfigError(f"frames of {height}x{width}")
+            shape = (1, 1, height, width, channels)
+            module = models.build(config.model, channels, len(classes))
+            frames = jax.ShapeDtypeStruct(shape, jnp.float32)
+            abstract = jax.eval_shape(module.init, jax.random.key(0), frames)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{folder}: step {step} is not of this package: {str(error).splitlines()[0]}"
+            ) from error
+        variables = checkpoints.load(step, {"variables": abstract})["variables"]
+    known = module, jax.device_put(variables), config, values, channels
+    size = (shape[2], shape[3]) if config.fixes_frame_size else None
+    if classes:
+        return Classifier(*known, classes, step, size)
+    return Predictor(*known, step, size)

@@ -1,0 +1,276 @@
+"""Convolutions with hand-written gradients, fast on a CPU and a GPU, inside a loop and outside.
+
+On a CPU, XLA has a fast path for a plain convolution, but not for the convolutions that automatic
+differentiation makes of it when they stand inside a `while` loop, which is where a recurrent
+network puts them: there they fall to a naive loop, 40 to 80 times slower. So on a CPU a convolution
+and both its gradients are matrix products here, and fewer of them than a convolution has (see
+`products`). On a GPU, whose library has a kernel for each of the three, they are convolutions.
+
+Strided and transposed convolutions are the same stride-1 convolution after a space-to-depth or
+before a depth-to-space, so that one pair of gradients serves all three.
+
+Layout: inputs are `[batch, height, width, channels]`, kernels `[height, width, in, out]`.
+Forward-mode differentiation (`jax.jvp`) is not supported; reverse mode is, to any order.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxconvlstm.nn import winograd
+from jaxconvlstm.nn.winograd import Padding, mirrored_padding, turned
+
+Initializer = Callable[..., Any]
+
+
+def same_padding(kernel_size: Sequence[int]) -> Padding:
+    """Zero padding that keeps height and width; the extra row of an even kernel goes last."""
+    height, width = kernel_size
+    return ((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2)
+
+
+def convolve(
+    inputs: Float[Array, "*leading height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels features"],
+    padding: Padding,
+) -> Float[Array, "*leading out_height out_width features"]:
+    """Stride-1 convolution (cross-correlation, as in every deep-learning library).
+
+    Args:
+      inputs: `[..., height, width, channels]`; all leading axes are convolved alike.
+      kernel: `[kernel_height, kernel_width, channels, features]`, the inputs' dtype.
+      padding: zeros `((top, bottom), (left, right))`, each less than the kernel's extent.
+
+    Returns:
+      `[..., height + top + bottom - kernel_height + 1, ..., features]`, the inputs' dtype.
+    """
+    merged = inputs.reshape((-1, *inputs.shape[-3:]))
+    outputs = _convolve(merged, kernel, padding)
+    return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
+    return lax.platform_dependent(
+        inputs,
+        kernel,
+        cpu=partial(winograd.convolve, padding=padding),
+        default=partial(_library_convolve, padding=padding),
+    )
+
+
+def _forward(inputs: Array, kernel: Array, padding: Padding) -> tuple[Array, Any]:
+    return _convolve(inputs, kernel, padding), (inputs, kernel)
+
+
+def _backward(padding: Padding, residuals: Any, cotangent: Array) -> tuple[Array, Array]:
+    inputs, kernel = residuals
+    frame, size = inputs.shape[1:3], kernel.shape[:2]
+    inputs_cotangent = lax.platform_dependent(
+        cotangent,
+        kernel,
+        cpu=partial(winograd.inputs_gradient, padding=padding, frame=frame),
+        default=partial(_library_inputs_gradient, padding=padding),
+    )
+    kernel_cotangent = lax.platform_dependent(
+        inputs,
+        cotangent,
+        cpu=partial(winograd.kernel_gradient, size=size, padding=padding),
+        default=partial(_library_kernel_gradient, padding=padding),
+    )
+    return inputs_cotangent, kernel_cotangent
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _library_convolve(inputs: Array, kernel: Array, *, padding: Padding) -> Array:
+    return lax.conv_general_dilated(
+        inputs, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _library_inputs_gradient(cotangent: Array, kernel: Array, *, padding: Padding) -> Array:
+    mirrored = mirrored_padding(kernel.shape[:2], padding)
+    return _library_convolve(cotangent, turned(kernel), padding=mirrored)
+
+
+def _library_kernel_gradient(inputs: Array, cotangent: Array, *, padding: Padding) -> Array:
+    return lax.conv_general_dilated(
+        inputs, cotangent, (1, 1), padding, dimension_numbers=("CHWN", "IHWO", "HWNC")
+    )
+
+
+def space_to_depth(inputs: Array, block: int) -> Array:
+    """Moves `block` x `block` pixels into the channel axis.
+
+    `[..., h, w, c]` to `[..., h/block, w/block, block*block*c]`; the inverse of `depth_to_space`.
+    """
+    *leading, height, width, channels = inputs.shape
+    grid = inputs.reshape((*leading, height // block, block, width // block, block, channels))
+    grid = jnp.moveaxis(grid, -4, -3)
+    return grid.reshape((*leading, height // block, width // block, block * block * channels))
+
+
+def depth_to_space(inputs: Array, block: int) -> Array:
+    """The inverse of `space_to_depth`."""
+    *leading, height, width, channels = inputs.shape
+    grid = inputs.reshape((*leading, height, width, block, block, channels // block**2))
+    grid = jnp.moveaxis(grid, -3, -4)
+    return grid.reshape((*leading, height * block, width * block, channels // block**2))
+
+
+def convolve_strided(inputs: Array, kernel: Array, stride: int) -> Array:
+    """Convolution that divides height and width by `stride`.
+
+    Args:
+      inputs: `[..., height, width, channels]`; height and width divisible by `stride`.
+      kernel: `[k, k, channels, features]` with `k` a multiple of `stride`; zero padding of
+        `(k - stride) / 2` pixels (rounded down) on the top and left.
+
+    Returns:
+      `[..., height / stride, width / stride, features]`.
+    """
+    size = kernel.shape[0]
+    taps = size // stride
+    before = (size - stride) // 2
+    # Aligned on the stride, the padding before the picture is whole blocks plus an offset.
+    after = size - stride - before
+    widths = [(0, 0)] * (inputs.ndim - 3) + [(before, after), (before, after), (0, 0)]
+    blocks = space_to_depth(jnp.pad(inputs, widths), stride)
+    channels, features = kernel.shape[2:]
+    arranged = kernel.reshape((taps, stride, taps, stride, channels, features))
+    arranged = arranged.transpose((0, 2, 1, 3, 4, 5))
+    arranged = arranged.reshape((taps, taps, stride * stride * channels, features))
+    return convolve(blocks, arranged, ((0, 0), (0, 0)))
+
+
+def convolve_transposed(inputs: Array, kernel: Array, stride: int, crop: bool = True) -> Array:
+    """Transposed convolution that multiplies height and width by `stride`.
+
+    It is the adjoint of `convolve_strided` with the same kernel (channel axes swapped): a stride-1
+    convolution to `stride**2` times the features, and a depth-to-space.
+
+    Args:
+      inputs: `[..., height, width, channels]`.
+      kernel: `[k, k, channels, features]` with `k` a multiple of `stride`.
+      crop: keep `stride` times the height and width; or else everything that the kernel reaches.
+
+    Returns:
+      `[..., height * stride, width * stride, features]`, or without the crop
+      `[..., (height - 1) * stride + k, (width - 1) * stride + k, features]`.
+    """
+    size = kernel.shape[0]
+    taps = size // stride
+    before = (size - stride) // 2
+    channels, features = kernel.shape[2:]
+    # out[stride * i + p - before] += kernel[stride * t + p] * in[i - t]: a convolution over whole
+    # blocks with the taps reversed, then the offset is cut away.
+    arranged = kernel.reshape((taps, stride, taps, stride, channels, features))
+    arranged = arranged[::-1, :, ::-1].transpose((0, 2, 4, 1, 3, 5))
+    arranged = arranged.reshape((taps, taps, channels, stride * stride * features))
+    full = convolve(inputs, arranged, ((taps - 1, taps - 1), (taps - 1, taps - 1)))
+    pixels = depth_to_space(full, stride)
+    if not crop:
+        return pixels
+    height, width = inputs.shape[-3] * stride, inputs.shape[-2] * stride
+    return pixels[..., before : before + height, before : before + width, :]
+
+
+class Conv(nn.Module):
+    """Convolution with optional bias: stride 1 with SAME padding, or strided.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width; with a stride, both the same multiple of it.
+      stride: 1, or the factor by which height and width shrink.
+      use_bias: whether to add a bias per feature.
+      dtype: dtype of the computation; parameters are `param_dtype`.
+    """
+
+    features: int
+    kernel_size: Sequence[int] = (3, 3)
+    stride: int = 1
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def weights(self, channels: int) -> tuple[Array, Array | None]:
+        """Kernel and bias, if there is one, in `dtype`, for inputs of so many channels."""
+        shape = (*self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        if not self.use_bias:
+            return kernel.astype(self.dtype), None
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
+
+    def __call__(self, inputs: Array) -> Array:
+        """`[..., height, width, channels]` to `[..., height/stride, width/stride, features]`."""
+        kernel, bias = self.weights(inputs.shape[-1])
+        inputs = inputs.astype(self.dtype)
+        if self.stride == 1:
+            outputs = convolve(inputs, kernel, same_padding(self.kernel_size))
+        else:
+            outputs = convolve_strided(inputs, kernel, self.stride)
+        return outputs if bias is None else outputs + per_channel(bias, outputs)
+
+
+def bilinear_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """A transposed kernel `[2s, 2s, in, out]`: bilinear upsampling times a random matrix."""
+    size, _, channels, features = shape
+    stride = size // 2
+    ramp = (jnp.arange(stride, dtype=dtype) + 0.5) / stride
+    profile = jnp.concatenate([ramp, ramp[::-1]])
+    mixing = nn.initializers.lecun_normal()(key, (channels, features), dtype)
+    bilinear = profile[:, None] * profile[None, :]
+    return bilinear[:, :, None, None] * mixing[None, None]
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution with bias; multiplies height and width by `stride`.
+
+    By default the kernel is twice the stride wide, so that every output pixel has as many taps as
+    its neighbour, and starts as bilinear interpolation with random channel mixing: the untrained
+    layer turns a constant map into a constant picture, without a checkerboard (Odena et al. 2016,
+    "Deconvolution and Checkerboard Artifacts"; Aitken et al. 2017, the initialisation).
+
+    Attributes:
+      features: number of output channels.
+      stride: factor by which height and width grow.
+      kernel_size: side of the kernel, a multiple of the stride; by default twice the stride.
+      crop: keep `stride` times the height and width; see `convolve_transposed`.
+    """
+
+    features: int
+    stride: int = 2
+    kernel_size: int | None = None
+    crop: bool = True
+    kernel_init: Initializer = bilinear_init
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """`[..., height, width, channels]` to `[..., height*stride, width*stride, features]`."""
+        size = self.kernel_size or 2 * self.stride
+        shape = (size, size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), self.param_dtype)
+        outputs = convolve_transposed(
+            inputs.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.crop
+        )
+        return outputs + per_channel(bias.astype(self.dtype), outputs)
+
+
+def per_channel(values: Array, outputs: Array) -> Array:
+    """Views `[channels]` with as many axes as `outputs`, so that no rank is promoted silently."""
+    return jnp.expand_dims(values, range(outputs.ndim - 1))

@@ -1,0 +1,309 @@
+"""Layers: the cell unrolled over time, the encoder and decoder around it, and their borders."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxconvlstm.checks import check_positive, check_rank, per_layer
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.nn.cell import Carry, ConvLSTMCell
+from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer
+
+PIXELS_IN_LOOP = 256
+"""With fewer in a step, over the batch, reading the kernels takes longer than what is computed."""
+
+
+class ConvLSTM(nn.Module):
+    """A ConvLSTM cell unrolled over time with `nn.scan`.
+
+    `step` takes one frame, for forecasts that feed on themselves and for streams; it uses the same
+    parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
+
+    The input convolution of small maps is done for all time steps at once, before the loop. That of
+    larger ones is part of the hidden state's, in the loop, where a step is work enough: so what it
+    gives is not to be kept for all time steps.
+
+    Dropout is Gal & Ghahramani's (2016, "A Theoretically Grounded Application of Dropout in
+    Recurrent Neural Networks"), as in Keras: each call draws one mask for the inputs and one for
+    the hidden states, of a frame's shape, and keeps them over all its time steps; what stays is
+    divided by the share that stays. All gates share a mask, while Keras's ConvLSTM2D draws one for
+    each, which would split the convolution in four.
+
+    `step` draws its masks anew in each call, except inside an `nn.scan` with
+    `split_rngs={"dropout": False}`, where all iterations have the same. So a model that reads the
+    frames given with one call and feeds back in such a loop keeps one mask for all frames given,
+    and another one for all frames fed back.
+
+    Attributes:
+      dropout: share of the inputs that is dropped in training.
+      recurrent_dropout: share of the hidden state that is dropped in training on its way into the
+        hidden convolution; the state itself is kept.
+      remat: recompute each step in the backward pass instead of storing its gates: less memory,
+        about a third more time.
+      Others: see `ConvLSTMCell`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> layer = ConvLSTM(features=64, kernel_size=(3, 3))
+      >>> film = jnp.zeros((2, 5, 16, 16, 1))
+      >>> outputs, variables = layer.init_with_output(jax.random.key(0), film)
+      >>> outputs.shape
+      (2, 5, 16, 16, 64)
+    """
+
+    features: int
+    kernel_size: Sequence[int] = (3, 3)
+    peephole: str | None = None
+    activation: str | Callable[[Array], Array] = "tanh"
+    gate_activation: Callable[[Array], Array] = jax.nn.sigmoid
+    forget_bias: float = 1.0
+    use_bias: bool = True
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    reads_input: bool = True
+    remat: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        for name in ("dropout", "recurrent_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
+                )
+        self.cell = ConvLSTMCell(
+            features=self.features,
+            kernel_size=self.kernel_size,
+            peephole=self.peephole,
+            activation=self.activation,
+            gate_activation=self.gate_activation,
+            forget_bias=self.forget_bias,
+            use_bias=self.use_bias,
+            reads_input=self.reads_input,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="cell",
+        )
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time height width channels"],
+        carry: Carry | None = None,
+        *,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """All hidden states `[batch, time, height, width, features]`.
+
+        Args:
+          inputs: `[batch, time, height, width, channels]`.
+          carry: initial `(c, h)`, each `[batch, height, width, features]`; zeros by default.
+          return_carry: also return the last `(c, h)`: `(carry, outputs)`.
+          train: whether to drop; that takes the PRNG "dropout".
+        """
+        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
+        frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
+        if carry is None:
+            carry = self.initialize_carry(frames.shape[1:])
+        frames = self._drop(frames, train)
+        projected = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP
+        if projected:
+            frames = self.cell.project(frames)
+        carry, outputs = self._scan(carry, frames, len(frames), train, projected)
+        return (carry, outputs) if return_carry else outputs
+
+    def unroll(
+        self, carry: Carry, steps: int, train: bool = False
+    ) -> tuple[Carry, Float[Array, "batch steps height width features"]]:
+        """`steps` time steps from `carry` on, of a layer that reads no input.
+
+        Returns:
+          The last `(c, h)` and all hidden states `[batch, steps, height, width, features]`.
+        """
+        check_positive("steps", steps)
+        return self._scan(carry, None, steps, train)
+
+    def step(
+        self,
+        carry: Carry,
+        frame: Float[Array, "batch height width channels"] | None,
+        train: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """One time step: `(carry, frame)` to `(new carry, hidden state)`; no frame if none read."""
+        seen = None if frame is None else self._drop(frame, train)
+        return self.cell(carry, seen, self._hidden_mask(carry, train))
+
+    def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
+        """Zero state for frames of shape `[batch, height, width, channels]`."""
+        return self.cell.initialize_carry(None, frame_shape)
+
+    def _scan(
+        self, carry: Carry, frames: Array | None, length: int, train: bool, projected: bool = False
+    ) -> tuple[Carry, Array]:
+        hidden_mask = self._hidden_mask(carry, train)
+        c, start = carry
+
+        def turn(
+            cell: ConvLSTMCell, halfway: Carry, xs: tuple[Array | None, Array]
+        ) -> tuple[Carry, Array]:
+            frame, first = xs
+            return cell.turn(halfway, start, first, frame, hidden_mask, projected)
+
+        body = nn.remat(turn, prevent_cse=False) if self.remat else turn
+        scan = nn.scan(
+            body, variable_broadcast="params", split_rngs={"params": False}, length=length
+        )
+        (c, o), hidden = scan(
+            self.cell, (c, jnp.zeros_like(start)), (frames, jnp.arange(length) == 0)
+        )
+        last = self.cell.emit(c, o)
+        outputs = jnp.concatenate([hidden[1:], last[None]])
+        return (c, last), jnp.moveaxis(outputs, 0, 1)
+
+    def _drop(self, frames: Array, train: bool) -> Array:
+        """`[..., batch, height, width, channels]` with the same values dropped at all times."""
+        mask = self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
+        return frames if mask is None else frames * jnp.expand_dims(mask, range(frames.ndim - 4))
+
+    def _hidden_mask(self, carry: Carry, train: bool) -> Array | None:
+        return self._mask(self.recurrent_dropout, carry[1].shape, carry[1].dtype, train)
+
+    def _mask(self, rate: float, shape: Sequence[int], dtype: Any, train: bool) -> Array | None:
+        if rate == 0 or not train:
+            return None
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
+        return (kept / (1 - rate)).astype(dtype)
+
+
+def recurrent_layers(
+    model: Any, name: str = "layer", without_input: int | None = None
+) -> list[ConvLSTM]:
+    """The ConvLSTM layers of a model, named `name_0`, `name_1` and so on; called in its `setup`.
+
+    Args:
+      model: has `features`, one number per layer, `kernel_size`, one for all or one per layer, and
+        `peephole`, `activation`, `dropout`, `recurrent_dropout`, `remat` and `dtype` for all.
+      name: what the layers' names begin with.
+      without_input: number of the layer that reads no input, if one does not.
+    """
+    kernel_size = per_layer("kernel_size", model.kernel_size, len(model.features))
+    return [
+        ConvLSTM(
+            features,
+            (size, size),
+            peephole=model.peephole,
+            activation=model.activation,
+            dropout=model.dropout,
+            recurrent_dropout=model.recurrent_dropout,
+            reads_input=index != without_input,
+            remat=model.remat,
+            dtype=model.dtype,
+            name=f"{name}_{index}",
+        )
+        for index, (features, size) in enumerate(zip(model.features, kernel_size))
+    ]
+
+
+def stage_widths(features: int, downsample: int) -> list[int]:
+    """Channels of an encoder's stages, which double up to `features`, and are at least 8.
+
+    Args:
+      features: features of the layer that follows.
+      downsample: factor between the picture and the smallest map, a power of 2.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    if downsample < 1 or downsample & (downsample - 1):
+        raise ConfigError(f"downsample: expected a power of 2, got {downsample}")
+    stages = downsample.bit_length() - 1
+    return [max(8, features >> (stages - 1 - stage)) for stage in range(stages)]
+
+
+class Encoder(nn.Module):
+    """Strided convolutions that halve the picture until the feature map is small enough.
+
+    Attributes:
+      features: output channels of each 4x4 stride-2 stage; none leaves the frame as it is.
+    """
+
+    features: Sequence[int]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, frames: Array) -> tuple[Array, ...]:
+        """The maps of every stage, the frames themselves first and the smallest last.
+
+        Args:
+          frames: `[..., height, width, channels]`; sides divisible by `2 ** len(features)`.
+        """
+        maps = [frames.astype(self.dtype)]
+        for stage, features in enumerate(self.features):
+            conv = Conv(features, (4, 4), stride=2, dtype=self.dtype, name=f"stage_{stage}")
+            maps.append(nn.leaky_relu(conv(maps[-1]), 0.2))
+        return tuple(maps)
+
+
+class Decoder(nn.Module):
+    """Transposed convolutions back to the picture, with the encoder's maps as skip connections.
+
+    Attributes:
+      features: output channels of each doubling stage, smallest map first.
+      channels: channels of the picture.
+      head_init: how the last convolution's kernel starts.
+    """
+
+    features: Sequence[int]
+    channels: int
+    head_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, state: Array, skips: Sequence[Array]) -> Array:
+        """`[..., h, w, features]` and the encoder's maps to `[..., height, width, channels]`.
+
+        Args:
+          state: the recurrent layers' output on the smallest map.
+          skips: the encoder's maps, the frame first.
+
+        Returns:
+          float32, or `dtype` where that is wider: a picture has more levels than bfloat16.
+        """
+        hidden = state.astype(self.dtype)
+        for stage, features in enumerate(self.features):
+            upsample = ConvTranspose(features, dtype=self.dtype, name=f"stage_{stage}")
+            hidden = nn.leaky_relu(upsample(hidden), 0.2)
+            hidden = jnp.concatenate([hidden, skips[-2 - stage].astype(self.dtype)], axis=-1)
+        head = Conv(
+            self.channels, (3, 3), kernel_init=self.head_init, dtype=self.dtype, name="head"
+        )
+        return head(hidden).astype(jnp.promote_types(self.dtype, jnp.float32))
+
+
+_LARGEST_LOGIT = 15.0
+
+
+def limited_sigmoid(logits: Array) -> Array:
+    """The sigmoid of `logits` limited to +-15: strictly inside (0, 1), and never without gradient.
+
+    Past the limit a float32 sigmoid is flat, and a pixel that is wrong there would stay so; the
+    gradient passes the limit as if it were not there.
+    """
+    limited = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    return jax.nn.sigmoid(logits + jax.lax.stop_gradient(limited - logits))
+
+
+def pad_to_multiple(frames: Array, multiple: int) -> Array:
+    """`[..., height, width, channels]` with sides that `multiple` divides, by repeating the edge.
+
+    Rows are added below and columns on the right.
+    """
+    height, width = frames.shape[-3:-1]
+    below, right = -height % multiple, -width % multiple
+    leading = [(0, 0)] * (frames.ndim - 3)
+    return jnp.pad(frames, [*leading, (0, below), (0, right), (0, 0)], mode="edge")

@@ -1,0 +1,227 @@
+"""The folder of a run: its lock, configuration, metrics, samples and TensorBoard events."""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from jaxconvlstm.runs import manifest
+from jaxconvlstm import plots
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.data import split_file
+from jaxconvlstm.runs.atomic import naming, replace_text
+from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
+from jaxconvlstm.runs.tensorboard import Events
+
+CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.jsonl"
+HISTORY_NAME = "history.png"
+SPLIT_NAME = "split.json"
+CHECKPOINTS_NAME = "checkpoints"
+_LOCK_NAME = ".lock"
+
+
+def default_folder(name: str) -> Path:
+    """A fresh `runs/NAME-TIME`."""
+    folder = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether `folder` holds a run that has saved something; one that has not starts anew."""
+    checkpoints = folder / CHECKPOINTS_NAME
+    return checkpoints.is_dir() and bool(manifest.finished_steps(checkpoints))
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration of the run in `folder`.
+
+    Raises:
+      CheckpointError: there is no run, or its configuration cannot be read.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such run folder")
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: not a run folder (it holds no {CONFIG_NAME})")
+    try:
+        return Config.load(path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def read_split(folder: Path) -> dict[str, Any] | None:
+    """Which frames the run trained on and held out, as it recorded them; None if it did not.
+
+    Raises:
+      CheckpointError: the record cannot be read.
+    """
+    path = folder / SPLIT_NAME
+    if not path.is_file():
+        return None
+    try:
+        return split_file.read(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+
+
+class RunFolder:
+    """A run folder that this process may write to, held by a lock until `close`.
+
+    The lock is the operating system's own: it goes when the process does, however it ends.
+    """
+
+    def __init__(self, path: Path, *, resume: str | None = None):
+        """Takes the folder, and makes it if need be.
+
+        Args:
+          path: the folder.
+          resume: None refuses a folder that holds a run, "auto" starts or goes on, "must" fails
+            with nothing to go on with.
+
+        Raises:
+          ConfigError: it holds a run and `resume` is None.
+          CheckpointError: another process is training in it, or there is nothing to resume.
+          ResourceError: it cannot be written to.
+        """
+        self.path = path
+        if resume == "must" and not holds_run(path):
+            raise CheckpointError(f"{path}: holds no run to resume")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / _LOCK_NAME).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ResourceError(f"{path}: cannot be written to: {error.strerror}") from error
+        self._events: Any = None
+        try:
+            self._take_lock()
+        except BaseException:
+            self._lock.close()  # as it is: it names the holder
+            raise
+        if resume is None and holds_run(path):
+            self.close()
+            raise ConfigError(
+                f"{path}: holds a run already; --resume auto goes on with it, "
+                "or choose another --out"
+            )
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
+        self._lock.seek(0)
+        if holder := self._lock.read().strip():
+            print(f"{self.path}: taken over from {holder}, which has ended without closing it")
+        with naming(self.path / _LOCK_NAME):
+            self._lock.truncate(0)
+            self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._lock.flush()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # What went wrong before must not be hidden by a disk that is full.
+        with contextlib.suppress(*([OSError] if kind is not None else [])):
+            self.close()
+
+    def close(self) -> None:
+        """Writes out the event file and releases the lock."""
+        try:
+            if self._events is not None:
+                self._events.close()
+        finally:
+            self._lock.truncate(0)
+            self._lock.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / CHECKPOINTS_NAME
+
+    @property
+    def samples(self) -> Path:
+        """Where sample pictures lie."""
+        folder = self.path / "samples"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def write_config(self, config: Config) -> None:
+        """Writes `config.json`, whole or not at all."""
+        write_json(self.path / CONFIG_NAME, config.to_json())
+
+    def write_split(self, record: dict[str, Any] | None) -> None:
+        """Writes `split.json`, if there is a split to record."""
+        if record is not None:
+            write_json(self.path / SPLIT_NAME, record)
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines of `metrics.jsonl` that lie past `step`, from which the run goes on."""
+        path = self.path / METRICS_NAME
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a line cut short by a kill
+            if record.get("step", 0) <= step:
+                kept.append(line)
+        replace_text(path, "".join(line + "\n" for line in kept))
+
+    def open_events(self, step: int) -> None:
+        """Opens TensorBoard's event file; what an earlier process wrote past `step` is hidden."""
+        self._events = Events(self.path / "tensorboard", step)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to `metrics.jsonl` and the same numbers to TensorBoard.
+
+        Args:
+          record: `step`, `epoch`, `split` and any numbers.
+        """
+        path = self.path / METRICS_NAME
+        with naming(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_nulls(record)) + "\n")
+        scalars = {
+            f"{record['split']}/{key}": value
+            for key, value in record.items()
+            if key not in ("step", "epoch", "split")
+        }
+        self._events.add_scalars(record["step"], scalars)
+
+    def draw_history(self) -> list[Path]:
+        """Draws `metrics.jsonl` as curves, where Matplotlib is installed; what was written."""
+        path = self.path / METRICS_NAME
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        try:
+            plots.history([json.loads(line) for line in lines], self.path / HISTORY_NAME)
+        except (ImportError, ConfigError):  # without Matplotlib, or without a finite loss
+            return []
+        return [self.path / HISTORY_NAME]
+
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Adds a picture file to TensorBoard."""
+        self._events.add_picture(step, name, path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file, whole or not at all; a number that is not finite becomes null."""
+    replace_text(path, json.dumps(_nulls(values), indent=2) + "\n")
+
+
+def _nulls(values: Any) -> Any:
+    """`values` with None for NaN and infinities, which JSON has no words for."""
+    if isinstance(values, dict):
+        return {key: _nulls(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_nulls(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

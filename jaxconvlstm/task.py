@@ -1,0 +1,239 @@
+"""What a model is trained for: to predict frames, or to name the class of a film.
+
+A task says what the loss of a batch is and how a batch is scored, as pure functions; training and
+evaluation do the rest, whatever the task.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxconvlstm.batch import Batch
+from jaxconvlstm.config.run import Config, TrainingConfig
+from jaxconvlstm.metrics.class_scores import class_scores, cross_entropy
+from jaxconvlstm.metrics.frame_scores import frame_scores
+from jaxconvlstm.metrics.losses import batch_loss, masked_mean
+from jaxconvlstm.models.scheduled_sampling import teacher_mask
+from jaxconvlstm.models.tiled import predict_tiled
+from jaxconvlstm.scale import Values
+
+
+class Task(Protocol):
+    """A loss to train on, and scores to evaluate by."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+
+    @property
+    def values(self) -> Values:
+        """Scale of the batch's values."""
+
+    def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
+        """The loss of a batch in training, and the collections that the forward pass changed.
+
+        Args:
+          variables: the module's variables.
+          batch: the files' own values.
+          step: number of steps taken, int32: what scheduled sampling follows.
+          key: PRNG key of this step, for dropout and sampling.
+        """
+
+    def evaluate(self, variables: Any, batch: Batch) -> dict[str, Any]:
+        """Predictions of a batch, their loss and scores; what `evaluation.Sums.add` takes."""
+
+
+def make_task(
+    module: nn.Module, values: Values, config: Config, total_steps: int | None = None
+) -> Task:
+    """The task that a configuration describes; `total_steps` matters to training alone."""
+    if config.classifies:
+        return Classification(module, values)
+    data, training = config.data, config.training
+    return Forecasting(
+        module,
+        values,
+        training,
+        every=training.supervise == "all",
+        horizon=data.horizon,
+        tile=data.tile,
+        sampling_steps=training.sampling_steps or max((total_steps or 1) // 2, 1),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecasting:
+    """Predicting the frames that follow.
+
+    Attributes:
+      module: the model; see `models`.
+      values: scale of the batch's values.
+      training: its loss and sampling count.
+      every: whether the targets are all frames after the first, not only those after the inputs.
+      horizon: the first frame to score, counted from the last input.
+      tile: height and width of overlapping tiles to evaluate in; None predicts whole frames.
+      sampling_steps: steps after which no true frame is fed back any more.
+    """
+
+    module: nn.Module
+    values: Values
+    training: TrainingConfig
+    every: bool = False
+    horizon: int = 1
+    tile: tuple[int, int] | None = None
+    sampling_steps: int = 1
+
+    def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
+        """See `Task.loss`."""
+        inputs, targets, weight = self._scale(batch)
+        dropout_key, sampling_key = jax.random.split(key)
+        given, ahead = inputs.shape[1], targets.shape[1] - self._before(batch)
+        settings: dict[str, Any] = {"steps": self.horizon - 1 + ahead}
+        if self.training.sampling != "free":
+            mask = teacher_mask(
+                self.training.sampling,
+                self.training.sampling_curve,
+                sampling_key,
+                step,
+                self.sampling_steps,
+                len(inputs),
+                given,
+                ahead,
+            )
+            settings |= {"teacher": targets[:, -ahead:], "teacher_mask": mask}
+        if self.training.sampling == "reverse":
+            # The true frames among the inputs are drawn too, so that all but the first are fed.
+            settings["teacher"] = jnp.concatenate([inputs[:, 1:], settings["teacher"]], axis=1)
+            settings["steps"] = given - 1 + ahead
+            inputs = inputs[:, :1]
+        elif self.every:
+            settings["every"] = True
+        predictions, changed = self.module.apply(
+            variables,
+            inputs,
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=[name for name in variables if name != "params"],
+            **settings,
+        )
+        predictions = predictions[:, -targets.shape[1] :]
+        return batch_loss(self.training.loss, predictions, targets, weight), changed
+
+    def evaluate(self, variables: Any, batch: Batch) -> dict[str, Any]:
+        """Free-running predictions and their scores, with persistence's beside them.
+
+        Returns:
+          `predictions` `[batch, steps, height, width, channels]` on the network's scale; `loss`
+          and `persistence_loss`, float32 scalars over the batch's valid pixels; `weight`, their
+          count; and `model` and `persistence`, each what `frame_scores` gives, on the scale where
+          [0, 1] is the value range.
+        """
+        inputs, targets, weight = self._scale(batch)
+        before = self._before(batch)
+        steps = self.horizon - 1 + targets.shape[1] - before
+        every: dict[str, Any] = {"every": True} if self.every else {}
+
+        def predict(frames: Array) -> Any:
+            return self.module.apply(variables, frames, steps=steps, **every)
+
+        tile = self.tile
+        predictions: Any = predict_tiled(predict, inputs, tile) if tile else predict(inputs)
+        predictions = predictions[:, -targets.shape[1] :]
+        last = inputs
+        if self.values.missing is not None or self.values.nan:
+            last = last_valid(inputs, self.values.valid(batch.inputs))
+        repeated = jnp.repeat(last[:, -1:], targets.shape[1] - before, axis=1)
+        # While the input is read, the last frame is the one read last.
+        persistence = jnp.concatenate([last[:, :before], repeated], axis=1)
+        weight = jnp.broadcast_to(weight, targets.shape)
+        shown, truth, unmoved, seen = map(
+            self.values.display, (predictions, targets, persistence, inputs)
+        )
+        if self.values.missing is not None or self.values.nan:
+            seen = jnp.where(self.values.valid(batch.inputs) > 0, seen, jnp.nan)
+        seen = seen[:, : seen.shape[1] - before]
+        name = self.training.loss
+        return {
+            "predictions": predictions,
+            "loss": batch_loss(name, predictions, targets, weight),
+            "persistence_loss": batch_loss(name, persistence, targets, weight),
+            "weight": jnp.sum(weight),
+            "model": frame_scores(shown, truth, weight, seen),
+            "persistence": frame_scores(unmoved, truth, weight, seen),
+        }
+
+    def _before(self, batch: Batch) -> int:
+        """Number of targets that are inputs too."""
+        return batch.inputs.shape[1] - 1 if self.every else 0
+
+    def _scale(self, batch: Batch) -> tuple[Any, Any, Any]:
+        return scale_batch(batch, self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Naming the class of a film; the loss is the cross-entropy.
+
+    Attributes:
+      module: a classifier; see `models.classifiers`.
+      values: scale of the batch's values.
+    """
+
+    module: nn.Module
+    values: Values
+
+    def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
+        """See `Task.loss`."""
+        del step
+        logits, changed = self.module.apply(
+            variables,
+            self.values.scale(batch.inputs),
+            train=True,
+            rngs={"dropout": key},
+            mutable=[name for name in variables if name != "params"],
+        )
+        per_example = cross_entropy(logits, batch.targets, batch.weight)
+        return masked_mean(per_example, batch.weight), changed
+
+    def evaluate(self, variables: Any, batch: Batch) -> dict[str, Any]:
+        """`predictions` `[batch, classes]`, probabilities; and what `class_scores` gives."""
+        logits: Any = self.module.apply(variables, self.values.scale(batch.inputs))
+        return {
+            "predictions": jax.nn.softmax(logits),
+            "scores": class_scores(logits, batch.targets, batch.weight),
+        }
+
+
+def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:
+    """Inputs, target frames and weight on the network's scale; runs on the device.
+
+    Returns:
+      inputs `[batch, time, height, width, channels]` and targets `[batch, steps, ...]`, float32,
+      and a weight that broadcasts to the targets, 0 where they are missing.
+    """
+    weight = batch.weight
+    if values.missing is not None or values.nan:
+        weight = weight * values.valid(batch.targets)
+    return values.scale(batch.inputs), values.scale(batch.targets), weight
+
+
+def last_valid(inputs: Array, valid: Array) -> Array:
+    """Each pixel's last value so far that is not missing: what persistence repeats.
+
+    Args:
+      inputs: `[batch, time, height, width, channels]`.
+      valid: likewise, 0 where a value is missing.
+
+    Returns:
+      The same shape, for each time; a pixel that was not there yet keeps its own.
+    """
+    last, seen = [inputs[:, 0]], valid[:, 0] > 0
+    for time in range(1, inputs.shape[1]):
+        there = valid[:, time] > 0
+        last.append(jnp.where(there | ~seen, inputs[:, time], last[-1]))
+        seen |= there
+    return jnp.stack(last, axis=1)

@@ -1,0 +1,167 @@
+"""Command lines: flags from the configuration's fields, one-line errors, exit codes."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from jaxconvlstm.config.run import Split
+from jaxconvlstm.data.being_read import all_end_within
+from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
+from jaxconvlstm.memory import keep_freed_memory
+
+T = TypeVar("T")
+
+
+def peek(arguments: Sequence[str], *names: str) -> dict[str, str | None]:
+    """The values of a few flags, read before all others because they say what the defaults are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        parser.add_argument(name, nargs="?")
+    known, _ = parser.parse_known_args([a for a in arguments if a not in ("-h", "--help")])
+    return {name: getattr(known, name.lstrip("-").replace("-", "_")) for name in names}
+
+
+def parse(kind: type[T], arguments: Sequence[str], default: T, description: str) -> T:
+    """Parses flags into the dataclass `kind`.
+
+    Raises:
+      ConfigError: one line with what is wrong, and the nearest flag for one that is unknown.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed, unknown = tyro.cli(
+                kind,
+                args=list(arguments),
+                default=default,
+                # Lines of one paragraph would be joined.
+                description=re.sub(r"(?<!\n)\n(?=python )", "\n\n", description),
+                prog=Path(sys.argv[0]).name,
+                return_unknown_args=True,
+                registry=_registry(),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_one_line(complaint.getvalue())) from None
+    if unknown:
+        raise ConfigError(_unknown(unknown, kind))
+    return parsed
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Teaches tyro to read `--split train=0.8 val=0.1 test=0.1`."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def split_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        if info.type is not Split:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="train=SHARE val=SHARE test=SHARE",
+            instance_from_str=Split.parse,
+            is_instance=lambda instance: isinstance(instance, Split),
+            str_from_instance=lambda split: [
+                f"{name}={share:g}" for name, share in dataclasses.asdict(split).items()
+            ],
+        )
+
+    return registry
+
+
+def _flags(kind: type) -> list[str]:
+    names = []
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type) and field.type is not Split:
+            names += _flags(field.type)  # type: ignore[arg-type]
+        else:
+            names.append("--" + field.name.replace("_", "-"))
+    return names
+
+
+def _unknown(unknown: Sequence[str], kind: type) -> str:
+    first = unknown[0].partition("=")[0]
+    near = difflib.get_close_matches(first, _flags(kind), 1)
+    hint = f"; did you mean {near[0]}?" if near else "; --help lists all"
+    return f"unknown {'flag' if first.startswith('-') else 'argument'} {first}{hint}"
+
+
+def _one_line(text: str) -> str:
+    """What tyro draws as a box, as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", text)
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"^(Parsing error|Value error|Error parsing|Invalid argument)[:\s]*", "", text)
+    text = re.sub(r"^Error parsing ", "", text)
+    return re.split(r" (?:Argument helptext:|For full helptext)", text)[0]
+
+
+def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a script's `main` and leaves with the right exit code; errors are one line.
+
+    `--debug` adds the traceback.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    keep_freed_memory()
+    code = 0
+    try:
+        main(arguments)
+    except JaxConvLSTMError as error:
+        code = error.exit_code
+        _complain(str(error), arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted", arguments)
+        _leave(130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; the rest of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        code = 6
+        named = error.filename is not None and error.strerror
+        what = (
+            f"{error.filename}: {error.strerror}" if named else f"{type(error).__name__}: {error}"
+        )
+        _complain(what, arguments)
+    except MemoryError as error:
+        code = 6
+        _complain(f"out of memory: {error}", arguments)
+    if not all_end_within(1.0):
+        # Libraries wait at exit for what a thread holds that may never end.
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process without waiting for any thread."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Outside training there is nothing to save: say so and leave."""
+    del frame
+    raise Interrupted("terminated", number)
+
+
+def _complain(message: str, arguments: Sequence[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print(f"error: {line}", file=sys.stderr, flush=True)

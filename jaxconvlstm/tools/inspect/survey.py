@@ -1,0 +1,210 @@
+"""What data are like: their values, how much changes between frames, how persistence scores."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxconvlstm.data.dataset import Windows
+from jaxconvlstm.data.sources.base import Frames, Stretch
+from jaxconvlstm.scale import Values
+from jaxconvlstm.spread import spread
+
+MOST_FRAMES = 200
+MOST_WINDOWS = 100
+# What is looked at is also limited by its size, so that large frames take no more than a minute.
+MOST_VALUES = 300_000_000
+LEAST_FRAMES = 16
+LEAST_WINDOWS = 4
+
+
+@dataclasses.dataclass
+class Survey:
+    """Of some frames, spread evenly over all.
+
+    Attributes:
+      frames: number of frames looked at.
+      values: number of their values, of which `valid` are not missing.
+      lowest, highest: the two smallest, and the two largest, valid values that differ, the extreme
+        one first; fewer if there are no two.
+      total: sum of the valid values.
+      outside: number of valid values outside the value range.
+      constant: number of frames of several pixels that hold a single value.
+      pairs: number of pairs of consecutive frames, of which `equal` hold the same values.
+      change: sum over the pairs of the mean absolute change, in shares of the value range.
+      liveliest: sequence and frame after which most changes, None without a pair.
+      still_low, still_high: number of a frame's values that are the extreme one in all frames.
+    """
+
+    frames: int = 0
+    values: int = 0
+    valid: int = 0
+    lowest: tuple[float, ...] = ()
+    highest: tuple[float, ...] = ()
+    total: float = 0.0
+    outside: int = 0
+    constant: int = 0
+    pairs: int = 0
+    equal: int = 0
+    change: float = 0.0
+    liveliest: tuple[int, int] | None = None
+    still_low: int = 0
+    still_high: int = 0
+
+    @property
+    def low(self) -> float:
+        """Smallest valid value."""
+        return self.lowest[0] if self.lowest else float("nan")
+
+    @property
+    def high(self) -> float:
+        """Largest valid value."""
+        return self.highest[0] if self.highest else float("nan")
+
+    @property
+    def mean(self) -> float:
+        """Mean of the valid values."""
+        return self.total / self.valid if self.valid else float("nan")
+
+    @property
+    def mean_change(self) -> float:
+        """Mean absolute change between consecutive frames, in shares of the value range."""
+        return self.change / self.pairs if self.pairs else float("nan")
+
+
+def look_at(frames: Frames, values: Values) -> Survey:
+    """Looks at up to `MOST_FRAMES` frames: all, or pairs of consecutive ones.
+
+    Raises:
+      DataError: a frame that cannot be read.
+    """
+    survey = Survey()
+    most_change = -1.0
+    first: np.ndarray | None = None
+    same = np.ones(frames.frame_shape, bool)
+    size = int(np.prod(frames.frame_shape))
+    for stretch in _looked_at(frames.stretches(), size):
+        previous = None
+        for number in range(stretch.start, stretch.stop):
+            pixels = frames.read(stretch.sequence, [number])[0]
+            valid = values.valid(pixels) > 0
+            _add_frame(survey, pixels, valid, values)
+            if first is None:
+                first = pixels
+                same &= valid
+            same &= pixels == first
+            if previous is not None:
+                change = _change(*previous, pixels, valid, values)
+                survey.pairs += 1
+                survey.equal += _equal(previous[0], pixels)
+                survey.change += change
+                if change > most_change:
+                    most_change, survey.liveliest = change, (stretch.sequence, number - 1)
+            previous = pixels, valid
+    if first is not None:
+        survey.still_low = int((same & (first == survey.low)).sum())
+        survey.still_high = int((same & (first == survey.high)).sum())
+    return survey
+
+
+def _looked_at(stretches: Sequence[Stretch], size: int) -> Iterator[Stretch]:
+    """Everything, where that is little; else pairs of frames, evenly over all."""
+    total = sum(s.stop - s.start for s in stretches)
+    most = min(MOST_FRAMES, max(LEAST_FRAMES, MOST_VALUES // size))
+    if total <= most:
+        yield from stretches
+        return
+    chosen = spread(total, most // 2)
+    before = 0
+    for sequence, start, stop in stretches:
+        length = stop - start
+        for place in chosen[(chosen >= before) & (chosen < before + length)] - before:
+            first = start + max(0, min(int(place), length - 2))
+            yield Stretch(sequence, first, min(first + 2, stop))
+        before += length
+
+
+def _add_frame(survey: Survey, pixels: np.ndarray, valid: np.ndarray, values: Values) -> None:
+    survey.frames += 1
+    survey.values += pixels.size
+    there = pixels if valid.all() else pixels[valid]
+    if there.size == 0:
+        return
+    low, high = there.min(), there.max()
+    survey.valid += there.size
+    survey.total += float(there.sum(dtype=np.float64))
+    survey.constant += bool(low == high and pixels[..., 0].size > 1)
+    ends = {*survey.lowest, *survey.highest, float(low), float(high)}
+    if low < high:
+        ends |= {float(there.min(where=there > low, initial=high))}
+        ends |= {float(there.max(where=there < high, initial=low))}
+    ordered = sorted(ends)
+    survey.lowest, survey.highest = tuple(ordered[:2]), tuple(ordered[:-3:-1])
+    if low < values.low or high > values.high:
+        survey.outside += int(((there < values.low) | (there > values.high)).sum())
+
+
+def _equal(frame: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(frame, other, equal_nan=frame.dtype.kind == "f")
+
+
+def _change(
+    before: np.ndarray,
+    valid_before: np.ndarray,
+    after: np.ndarray,
+    valid_after: np.ndarray,
+    values: Values,
+) -> float:
+    """Mean absolute change of what is valid in both frames, in shares of the value range."""
+    both = valid_before & valid_after
+    if not both.any():
+        return 0.0
+    change = np.abs(values.share(after) - values.share(before))
+    return float(change.mean(dtype=np.float64, where=both))
+
+
+def persistence(windows: Windows, values: Values) -> tuple[list[float], list[float], int]:
+    """What repeating the last frame scores, as `eval.py` counts it.
+
+    Args:
+      windows: of which up to `MOST_WINDOWS` are read, spread evenly.
+      values: their scale.
+
+    Returns:
+      Mean squared and mean absolute error for each target frame, in shares of the value range and
+      of its valid values alone (NaN where no frame has any); and the number of windows.
+    """
+    errors = []
+    size = int(np.prod(windows.frame_shape))
+    steps = len(windows.read(0, 0)[1])
+    most = min(MOST_WINDOWS, max(LEAST_WINDOWS, MOST_VALUES // (size * steps)))
+    chosen = spread(len(windows), most)
+    for index in chosen:
+        inputs, targets = windows.read(0, int(index))
+        last = values.display(_last_valid(inputs, values))
+        rows = []
+        for target in targets:
+            valid = values.valid(target) > 0
+            if not valid.any():
+                rows.append((np.nan, np.nan))
+                continue
+            error = values.display(values.scale(target)) - last
+            squared = (error**2).mean(dtype=np.float64, where=valid)
+            rows.append((squared, np.abs(error).mean(dtype=np.float64, where=valid)))
+        errors.append(rows)
+    table = np.array(errors)  # [windows, steps, 2]
+    count = np.isfinite(table).sum(axis=0)
+    means = np.where(count > 0, np.nansum(table, axis=0) / np.maximum(count, 1), np.nan)
+    return means[:, 0].tolist(), means[:, 1].tolist(), len(chosen)
+
+
+def _last_valid(inputs: np.ndarray, values: Values) -> np.ndarray:
+    """Each pixel's last value that is not missing, on the network's scale; 0 where all are."""
+    last = values.scale(inputs[-1])
+    missing = values.valid(inputs[-1]) == 0
+    for frame in inputs[-2::-1]:
+        if not missing.any():
+            break
+        last = np.where(missing, values.scale(frame), last)
+        missing &= values.valid(frame) == 0
+    return np.where(missing, np.float32(0), last)

@@ -1,0 +1,65 @@
+"""Reads every byte of a run's checkpoints, and says of each step whether it is whole.
+
+python -m jaxconvlstm verify RUN
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.runs import manifest
+from jaxconvlstm.runs.checkpoint import METRIC
+from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.tools import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What `verify` takes."""
+
+    run: Annotated[Path, tyro.conf.Positional] = Path()
+    """Run folder that train.py wrote."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints a line for each step.
+
+    Raises:
+      CheckpointError: a step is damaged, or there is none.
+    """
+    if not arguments:
+        raise ConfigError("expected the run folder: python -m jaxconvlstm verify RUN")
+    run = cli.parse(Arguments, arguments, Arguments(), __doc__ or "").run
+    folder = run / CHECKPOINTS_NAME
+    if not folder.is_dir():
+        raise CheckpointError(f"{run}: not a run folder (it holds no {CHECKPOINTS_NAME})")
+    places = manifest.step_folders(folder)
+    if not places:
+        raise CheckpointError(f"{run}: holds no checkpoint")
+    damaged = 0
+    for place in places:
+        state, whole = describe(place)
+        damaged += not whole
+        print(f"step {place.name}: {state}")
+    if damaged:
+        raise CheckpointError(f"{run}: {damaged} of {len(places)} steps are damaged or unfinished")
+
+
+def describe(place: Path) -> tuple[str, bool]:
+    """The state of a step in words, and whether it can be loaded."""
+    if not manifest.is_finished(place):
+        return "was never finished being saved", False
+    problems = manifest.damage(place)
+    if problems:
+        return "damaged: " + "; ".join(problems), False
+    contents = manifest.read(place)
+    size = sum(file["bytes"] for file in contents["files"].values())
+    loss = contents.get(METRIC)
+    scored = "" if loss is None else f", validation loss {loss:.5f}"
+    return f"whole, {len(contents['files'])} files, {size / 1e6:.1f} MB{scored}", True

@@ -1,0 +1,135 @@
+"""Every preset, at a tiny size, through the two scripts and back into Python."""
+
+import gzip
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from programs import run
+
+import jaxconvlstm as jcl
+from jaxconvlstm.config import presets
+from jaxconvlstm.config.run import MODEL_SETTINGS, Config
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.runs.folder import write_json
+from jaxconvlstm.tools import train
+
+CLASSES = [name for name in presets.PRESETS if presets.preset(name).classifies]
+FRAMES = [name for name in presets.PRESETS if name not in CLASSES]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What the presets need: digits, films, and films by class."""
+    base = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    digits = generator.integers(0, 256, (40, 12, 12), np.uint8)
+    header = np.array([2051, *digits.shape], ">u4").tobytes()
+    with gzip.open(base / "digits.gz", "wb") as file:
+        file.write(header + digits.tobytes())
+    for number in range(6):
+        for folder in (base / "films", base / "classes" / ("dark", "light")[number % 2]):
+            place = folder / f"film{number}"
+            place.mkdir(parents=True)
+            for frame in range(16):
+                pixels = generator.integers(0, 100, (20, 20, 3), np.uint8) + 150 * (number % 2)
+                Image.fromarray(np.uint8(pixels)).save(place / f"{frame}.png")
+    return {
+        "moving-mnist": base / "digits.gz",
+        "folder": base / "films",
+        "folder-classes": base / "classes",
+    }
+
+
+def flags_of(name: str, data: dict[str, Path]) -> list[object]:
+    """The preset with the data it needs, a small network where it has a size, and two steps."""
+    config = presets.preset(name)
+    flags: list[object] = ["--preset", name, "--limit", 4, "--epochs", 1, "--steps-per-epoch", 2]
+    flags += ["--batch-size", 2]
+    if "features" in MODEL_SETTINGS[config.model.model].split():
+        flags += ["--features", 3]
+    if config.data.eval_input_frames is not None:
+        flags += ["--eval-input-frames", 3, "--eval-steps", 3, "--input-frames", 5]
+    place = data.get(name, data.get(config.data.dataset))
+    return flags if place is None else [*flags, "--data", place]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_preset_trains_evaluates_and_loads(
+    name: str, data: dict[str, Path], tmp_path: Path
+) -> None:
+    flags = flags_of(name, data)
+    run("train.py", *flags, "--out", tmp_path / "run")
+    assert list((tmp_path / "run" / "samples").glob("*.png"))
+    run("eval.py", tmp_path / "run")
+    scores = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
+    assert scores["model"].keys() >= {"mse", "mae", "psnr", "ssim", "openstl_mse"}
+    assert scores["count"] > 0 and np.isfinite(scores["loss"])
+    config = presets.preset(name)
+    steps = 3 if config.data.eval_steps else config.data.target_frames
+    assert len(scores["per_lead"]["model"]["mse"]) == steps
+    for pattern in ("strip-0.png", "animation-0.gif", "grid.png", "steps/*.png", "curves.png"):
+        assert list((tmp_path / "run" / "eval").glob(pattern)), pattern
+    if config.data.target_frames == 1 and config.data.eval_steps is None:
+        assert list((tmp_path / "run" / "samples").glob("*-decoded.png"))
+    saved_as_it_was(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_classifier_trains_evaluates_and_loads(
+    name: str, data: dict[str, Path], tmp_path: Path
+) -> None:
+    run("train.py", *flags_of(name, data), "--out", tmp_path / "run")
+    run("eval.py", tmp_path / "run")
+    scores = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
+    assert scores["model"].keys() == scores["persistence"].keys()
+    assert np.sum(scores["confusion"]) == scores["count"]
+    assert (tmp_path / "run" / "eval" / "confusion.png").is_file()
+    model = jcl.load(tmp_path / "run")
+    shape = (2, 16, 50, 50, model.channels)
+    films = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    found = model.predict(films)
+    assert set(found.name) <= set(model.classes) == set(scores["classes"])
+    np.testing.assert_allclose(found.probabilities.sum(axis=-1), 1, atol=1e-5)
+    alone = model.predict(films[0])
+    assert alone.name == found.name[0]
+
+
+def saved_as_it_was(run_folder: Path) -> None:
+    """What is loaded predicts bit for bit what the checkpoint's weights do in the bare module."""
+    model = jcl.load(run_folder, "last")
+    size = json.loads((run_folder / "config.json").read_text())["data"]["size"] or (64, 64)
+    if model.config.data.dataset == "moving-squares":
+        size = (40, 40)
+    films = np.random.default_rng(0).random((1, 3, *size, model.channels), np.float32)
+    again = jcl.load(run_folder, "last")
+    scaled = model.values.scale(films)
+    expected = jax.jit(lambda v, x: model.module.apply(v, x, steps=2))(model.variables, scaled)
+    np.testing.assert_array_equal(again.predict_scaled(scaled, 2), expected)
+
+
+def test_every_preset_is_described_and_stands_in_the_readme() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    for name in presets.PRESETS:
+        assert presets.describe(name).endswith(".")
+        assert f"--preset {name} " in (presets.PRESETS[name].__doc__ or "")
+        assert f"`{name}`" in readme
+
+
+@pytest.mark.parametrize("name", list(presets.PRESETS))
+def test_a_preset_is_its_own_configuration_file(name: str) -> None:
+    config = presets.preset(name)
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_weights_of_one_network_do_not_start_the_preset_of_another(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", presets.preset("moving-mnist").to_json())
+    flags = ["--data", "digits.gz", "--init-from", str(tmp_path), "--preset"]
+    assert train.parse([*flags, "moving-mnist"]).preset == "moving-mnist"
+    with pytest.raises(ConfigError, match=r"of --model stacked, .* is encoder-forecaster"):
+        train.parse([*flags, "encoder-forecaster"])

@@ -1,0 +1,120 @@
+"""What research code gets from a run folder."""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxconvlstm as jcl
+from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> jcl.Predictor:
+    """Trained on uint8 colour pictures for two steps."""
+    base = tmp_path_factory.mktemp("rollout")
+    generator = np.random.default_rng(0)
+    (base / "films").mkdir()
+    for frame in range(24):
+        pixels = generator.integers(0, 255, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(base / "films" / f"{frame}.png")
+    config = Config(
+        DataConfig(dataset="folder", data=str(base / "films"), input_frames=3, target_frames=2),
+        ModelConfig(features=(4, 5), downsample=4, output="change"),
+        TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2),
+    )
+    jcl.fit(config, base / "run")
+    return jcl.load(base / "run")
+
+
+def film(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 255, (*shape, 3), np.uint8)
+
+
+def test_prediction_is_the_modules_own(model: jcl.Predictor) -> None:
+    frames = film(3, 12, 16)
+    scaled = model.module.apply(
+        model.variables, jnp.asarray(frames[None], jnp.float32) / 255, steps=4
+    )
+    expected = np.clip(np.rint(np.asarray(scaled[0], np.float64) * 255), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(model.predict(frames, steps=4), expected)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (13, 17), (5, 3), (40, 24)])
+@pytest.mark.parametrize("time, steps", [(1, 1), (2, 7), (9, 3)])
+def test_any_size_any_length(
+    model: jcl.Predictor, size: tuple[int, int], time: int, steps: int
+) -> None:
+    future = model.predict(film(time, *size), steps=steps)
+    assert future.shape == (steps, *size, 3) and future.dtype == np.uint8
+
+
+def test_a_batch_is_predicted_row_by_row(model: jcl.Predictor) -> None:
+    frames = film(2, 3, 12, 16)
+    together = model.predict(frames.astype(np.float32), steps=3)
+    for row in range(2):
+        alone = model.predict(frames[row].astype(np.float32), steps=3)
+        np.testing.assert_allclose(together[row], alone, atol=1e-3)  # of 255
+
+
+def test_floats_are_in_the_data_s_own_units(model: jcl.Predictor) -> None:
+    frames = film(3, 12, 16)
+    floats = model.predict(frames.astype(np.float64), steps=2)
+    assert floats.dtype == np.float64
+    whole = model.predict(frames, steps=2)
+    np.testing.assert_allclose(np.clip(np.rint(floats), 0, 255), whole, atol=1)
+
+
+def test_a_stream_is_the_prediction_frame_by_frame(model: jcl.Predictor) -> None:
+    frames = film(3, 13, 16)
+    stream = model.stream(frames)
+    streamed = np.stack([next(stream) for _ in range(5)])
+    np.testing.assert_allclose(
+        streamed.astype(int), model.predict(frames, steps=5).astype(int), atol=1
+    )
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        (np.zeros((3, 12, 16, 1), np.uint8), "trained on 3 channels, got 1"),
+        (np.zeros((3, 12, 16), np.uint8), "expected"),
+        (np.zeros((0, 12, 16, 3), np.uint8), "at least one frame"),
+        (np.zeros((3, 12, 16, 3), np.uint16), "trained on uint8, got uint16"),
+    ],
+)
+def test_what_does_not_fit_is_said(model: jcl.Predictor, frames: np.ndarray, message: str) -> None:
+    with pytest.raises(jcl.ConfigError, match=message):
+        model.predict(frames, steps=2)
+
+
+def test_steps_start_at_one(model: jcl.Predictor) -> None:
+    with pytest.raises(jcl.ConfigError, match="steps"):
+        model.predict(film(3, 12, 16), steps=0)
+
+
+def test_the_flax_parts_are_there(model: jcl.Predictor) -> None:
+    assert set(model.variables) == {"params"}
+    assert isinstance(model.module, jcl.FramePredictor)
+    assert model.config.model.features == (4, 5)
+
+
+def test_no_run_no_model(tmp_path: Path) -> None:
+    for place in (tmp_path / "none", tmp_path):
+        with pytest.raises(jcl.CheckpointError, match="run folder"):
+            jcl.load(place)
+
+
+def test_black_and_white_is_asked_for_where_that_was_learned(model: jcl.Predictor) -> None:
+    data = dataclasses.replace(model.config.data, threshold=128.0)
+    config = dataclasses.replace(model.config, data=data)
+    values = dataclasses.replace(model.values, high=1.0)
+    strict = jcl.Predictor(model.module, model.variables, config, values, model.channels)
+    frames = film(3, 12, 16)
+    with pytest.raises(jcl.ConfigError, match=r"trained on 0 and 1 \(--threshold 128\)"):
+        strict.predict(frames)
+    future = strict.predict((frames >= 128).astype(frames.dtype))
+    assert future.dtype == np.uint8 and future.max() <= 1

@@ -1,0 +1,250 @@
+"""The sequence-to-one LSTM is the original network, map by map and weight by weight."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from flax import linen as nn
+from programs import convolutions
+
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.models.seq2one_lstm import Seq2OneLSTM
+from jaxconvlstm.nn.conv_lstm import ConvLSTM
+
+Tree = Any
+FRAME = (128, 128, 3)
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    values = np.random.default_rng(seed).normal(size=shape)
+    return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def small(**options: Any) -> Seq2OneLSTM:
+    """Of the frames' size, which is fixed, with few features."""
+    narrow = dict(encoder_features=(2, 2, 3, 3, 4, 4, 5), decoder_features=(4, 4, 3, 3, 2, 2))
+    return Seq2OneLSTM(**(dict(channels=3) | narrow | options))
+
+
+def films(seed: int, batch: int, time: int) -> jax.Array:
+    values = np.random.default_rng(seed).uniform(size=(batch, time, *FRAME))
+    return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def random_variables(module: nn.Module, *arguments: Any) -> Tree:
+    """Every weight and statistic random, the variances positive."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *arguments)
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        values = 0.5 * normal(len(str(path)) + leaf.size, *leaf.shape)
+        return jnp.abs(values) + 0.5 if "var" in str(path[-1]) else values
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def size(tree: Tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_it_has_the_parameters_of_the_original() -> None:
+    model = Seq2OneLSTM(channels=3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2, *FRAME)))
+    second_bias = 4 * 1024  # PyTorch's LSTM adds two vectors where one does
+    assert size(variables["params"]) + second_bias == 37_059_187
+
+
+def test_its_maps_are_those_of_the_original() -> None:
+    model = Seq2OneLSTM(channels=3)
+
+    def run(inputs: jax.Array) -> Tree:
+        variables = model.init(jax.random.key(0), inputs)
+        return model.apply(variables, inputs, capture_intermediates=True)[1]["intermediates"]
+
+    maps = jax.eval_shape(run, jnp.zeros((2, 3, *FRAME)))
+
+    def shape(name: str) -> tuple[int, ...]:
+        return maps[name]["__call__"][0].shape
+
+    down = [64, 32, 16, 8, 4, 2, 1], [32, 64, 128, 256, 512, 512, 1024]
+    for index, (side, features) in enumerate(zip(*down, strict=True)):
+        assert shape(f"down_{index}") == (2 * 3, side, side, features)
+    assert shape("encoded") == (2 * 3, 1, 1, 1024)
+    assert shape("decoded") == (2, 1, 1, 1024)
+    up = [4, 10, 13, 28, 31, 64, 128], [512, 256, 128, 64, 32, 16, 3]
+    for index, (side, features) in enumerate(zip(*up, strict=True)):
+        assert shape(f"up_{index}") == (2, side, side, features)
+
+
+def numpy_predict(variables: Tree, films: np.ndarray) -> np.ndarray:
+    """One frame from `[batch, time, 128, 128, 3]`, frame by frame."""
+    params, statistics = variables["params"], variables["batch_stats"]
+
+    def dense(name: str, vectors: np.ndarray) -> np.ndarray:
+        return vectors @ params[name]["kernel"] + params[name]["bias"]
+
+    def norm(name: str, maps: np.ndarray) -> np.ndarray:
+        centred = maps - statistics[name]["mean"]
+        scaled = centred / np.sqrt(statistics[name]["var"] + 1e-5)
+        return scaled * params[name]["scale"] + params[name]["bias"]
+
+    c = h = np.zeros((len(films), 5))
+    for time in range(films.shape[1]):
+        maps = films[:, time]
+        for index in range(7):
+            layer = params[f"down_{index}"]
+            maps = reference.convolve_strided(maps, layer["kernel"], 2) + layer["bias"]
+            maps = norm(f"down_norm_{index}", maps)
+            maps = np.where(maps > 0, maps, 0.2 * maps)
+        cell = params["lstm"]["cell"]
+        gates = dense("encoded", maps[:, 0, 0]) @ cell["input"]["kernel"][0, 0]
+        gates = gates + h @ cell["hidden"]["kernel"][0, 0] + cell["input"]["bias"]
+        i, f, g, o = np.split(gates, 4, axis=-1)
+        c = reference.sigmoid(f) * c + reference.sigmoid(i) * np.tanh(g)
+        h = reference.sigmoid(o) * np.tanh(c)
+    maps = np.maximum(dense("decoded", h), 0)[:, None, None]
+    for index, stride in enumerate((1, 2, 1, 2, 1, 2, 2)):
+        layer = params[f"up_{index}"]
+        side, features = maps.shape[1], layer["kernel"].shape[-1]
+        full = np.zeros((len(maps), *[(side - 1) * stride + 4] * 2, features))
+        for row in range(4):
+            for column in range(4):
+                rows = slice(row, row + side * stride, stride)
+                columns = slice(column, column + side * stride, stride)
+                full[:, rows, columns] += maps @ layer["kernel"][row, column]
+        maps = full + layer["bias"]
+        if index < 6:
+            maps = np.maximum(norm(f"up_norm_{index}", maps), 0)
+    return reference.sigmoid(maps[:, 1:-1, 1:-1])  # the last one has a padding of 1
+
+
+def test_the_model_is_its_numpy_loop(float64: None) -> None:
+    model = small(dtype=jnp.float64)
+    inputs = films(0, 2, 2)
+    variables = random_variables(model, inputs)
+    expected = numpy_predict(jax.tree.map(np.asarray, variables), np.asarray(inputs))
+    assert expected.shape == (2, *FRAME)
+    assert np.ptp(expected) > 0.1
+    actual = jax.jit(model.apply)(variables, inputs)[:, 0]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+def test_a_conv_lstm_on_one_pixel_is_flaxs_lstm(foreign_code: None) -> None:
+    ours, theirs = ConvLSTM(4, (1, 1), forget_bias=0.0), nn.RNN(nn.OptimizedLSTMCell(4))
+    vectors = normal(0, 2, 5, 3)
+    variables = random_variables(ours, vectors[:, :, None, None])
+
+    def run_theirs(variables: Tree, vectors: jax.Array) -> jax.Array:
+        cell = variables["params"]["cell"]
+        split = partial(jnp.split, indices_or_sections=4, axis=-1)
+        inputs, hidden, biases = (
+            split(cell["input"]["kernel"][0, 0]),
+            split(cell["hidden"]["kernel"][0, 0]),
+            split(cell["input"]["bias"]),
+        )
+        params = {f"i{gate}": {"kernel": kernel} for gate, kernel in zip("ifgo", inputs)}
+        params |= {
+            f"h{gate}": {"kernel": kernel, "bias": bias}
+            for gate, kernel, bias in zip("ifgo", hidden, biases)
+        }
+        return theirs.apply({"params": {"cell": params}}, vectors)
+
+    def results(run: Any) -> Any:
+        def loss(variables: Tree, vectors: jax.Array) -> Any:
+            outputs = run(variables, vectors)
+            return jnp.sum(outputs * jnp.cos(jnp.arange(40)).reshape(outputs.shape)), outputs
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables, vectors)
+
+    actual = results(lambda v, x: ours.apply(v, x[:, :, None, None])[:, :, 0, 0])
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, actual, results(run_theirs))
+
+
+def test_the_forget_gate_starts_as_pytorchs() -> None:
+    model = small()
+    lstm = jax.jit(lambda x: model.init(jax.random.key(0), x)["params"]["lstm"])(films(0, 1, 2))
+    assert not jnp.any(lstm["cell"]["input"]["bias"])
+
+
+def test_all_frames_at_once_are_one_after_the_other() -> None:
+    model = small()
+    inputs = films(0, 2, 3)
+    variables = random_variables(model, inputs)
+    step = jax.jit(partial(model.apply, method="step"))
+    carry = model.apply(variables, (2, *FRAME), method="initialize_carry")
+    frames = []
+    for time in range(3):
+        carry, frame = step(variables, carry, inputs[:, time])
+        frames.append(frame)
+    _, frame = step(variables, carry, frame)  # reads its own prediction
+    expected = jnp.stack([*frames, frame], axis=1)
+    predict = jax.jit(partial(model.apply, steps=2, every=True))
+    np.testing.assert_allclose(predict(variables, inputs), expected, rtol=1e-5, atol=1e-6)
+    few = jax.jit(partial(model.apply, steps=2))(variables, inputs)
+    np.testing.assert_allclose(few, expected[:, 2:], rtol=1e-5, atol=1e-6)
+
+
+def test_training_normalises_with_the_batch_and_keeps_its_statistics() -> None:
+    model = small()
+    inputs = films(0, 2, 2)
+    variables = random_variables(model, inputs)
+    train = jax.jit(partial(model.apply, steps=2, train=True, mutable=["batch_stats"]))
+    frames, after = train(variables, inputs)
+    assert jnp.abs(frames[:, :1] - jax.jit(model.apply)(variables, inputs)).max() > 1e-3
+    # The first convolution's statistics are known: of the frames given, then of the one fed back.
+    layer = jax.tree.map(np.asarray, variables["params"]["down_0"])
+    expected = variables["batch_stats"]["down_norm_0"]
+    for read in inputs.reshape((-1, *FRAME)), frames[:, 0]:
+        maps = reference.convolve_strided(np.asarray(read), layer["kernel"], 2) + layer["bias"]
+        seen = {"mean": maps.mean((0, 1, 2)), "var": maps.var((0, 1, 2))}
+        expected = {name: 0.9 * expected[name] + 0.1 * seen[name] for name in seen}
+    norm = after["batch_stats"]["down_norm_0"]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), norm, expected)
+
+
+@pytest.mark.parametrize("rates", [dict(dropout=0.5), dict(recurrent_dropout=0.5)], ids=str)
+def test_dropout_changes_the_state_in_training(rates: dict[str, float]) -> None:
+    model = small(**rates)
+    inputs = films(0, 1, 2)
+    variables = random_variables(model, inputs)
+
+    @jax.jit
+    def train(key: jax.Array) -> jax.Array:
+        options: dict[str, Any] = dict(rngs={"dropout": key}, mutable=["batch_stats"])
+        (carry, _), _ = model.apply(variables, inputs, True, method="observe", **options)
+        return carry[0]
+
+    first, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert jnp.abs(first - other).max() > 1e-3
+
+
+def test_a_cpu_gets_products_in_place_of_convolutions() -> None:
+    model = small()
+    inputs = films(0, 1, 2)
+    variables = random_variables(model, inputs)
+    found = convolutions(jax.grad(lambda v: model.apply(v, inputs, 3).sum()), variables)
+    assert found == []
+
+
+def test_bfloat16_predicts_float32_pictures_near_the_float32_ones() -> None:
+    inputs = films(0, 1, 2)
+    variables = random_variables(small(), inputs)
+    frames = jax.jit(small(dtype=jnp.bfloat16).apply)(variables, inputs)
+    assert frames.dtype == jnp.float32
+    np.testing.assert_allclose(frames, jax.jit(small().apply)(variables, inputs), atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(64, 128, 3), (128, 64, 3), (256, 256, 3)], ids=str)
+def test_frames_of_another_size_are_refused(shape: tuple[int, ...], as_user: None) -> None:
+    with pytest.raises(ConfigError, match=f"got {shape[0]}x{shape[1]}; add --size 128 128"):
+        jax.eval_shape(small().init, jax.random.key(0), jnp.zeros((1, 2, *shape)))
+
+
+def test_frames_of_other_channels_are_refused(as_user: None) -> None:
+    with pytest.raises(ConfigError, match=r"made for 3 channel\(s\), got 1"):
+        jax.eval_shape(small().init, jax.random.key(0), jnp.zeros((1, 2, 128, 128, 1)))

@@ -1,0 +1,438 @@
+"""The tools beside training: what they print, draw and leave with, on small real files."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxconvlstm import __main__ as tools
+from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.data.dataset import guess_dataset
+from jaxconvlstm.data.frames_dataset import FramesDataset
+from jaxconvlstm.data.sources.base import Frames, Region, Stretch
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.plots.overview import MISSING, Scene, contact_sheet, film
+from jaxconvlstm.scale import Values
+from jaxconvlstm.tools.inspect import inspection
+from jaxconvlstm.tools.inspect.scenes import places_of
+from jaxconvlstm.tools.inspect.survey import look_at, persistence
+from jaxconvlstm.tools.inspect.suspicions import suspicions
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = "--input-frames 3 --target-frames 2".split()
+
+
+class FramesInMemory(Frames):
+    """Sequences `[time, height, width, channels]` as they are."""
+
+    def __init__(self, *sequences: np.ndarray):
+        super().__init__()
+        self.sequences = sequences
+        self.names = [f"film{number}" for number in range(len(sequences))]
+        self.lengths = [len(sequence) for sequence in sequences]
+        self.frame_shape = sequences[0].shape[1:]  # type: ignore[assignment]
+        self.dtype = sequences[0].dtype
+
+    def read(
+        self, sequence: int, frames: Sequence[int], region: Region | None = None
+    ) -> np.ndarray:
+        chosen = self.sequences[sequence][list(frames)]
+        return chosen if region is None else chosen[:, region[0], region[1]]
+
+
+def moving_bar(
+    frames: int = 24, size: tuple[int, int] = (18, 14), dtype: str = "uint8"
+) -> np.ndarray:
+    """`[time, height, width]`: a grey ramp over which a bright bar moves one pixel a frame."""
+    film = np.empty((frames, *size), dtype)
+    film[:] = np.linspace(10, 120, size[1]).astype(dtype)
+    for frame in range(frames):
+        film[frame, :, frame % size[1]] = 220
+    return film
+
+
+def save_pictures(folder: Path, film: np.ndarray) -> Path:
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(film):
+        Image.fromarray(pixels).save(folder / f"frame{number}.png")
+    return folder
+
+
+def run(
+    *arguments: object, code: int = 0, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a tool in a process of its own; checks its exit code and that an error is one line."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    result = subprocess.run(
+        [sys.executable, "-m", "jaxconvlstm", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == (1 if code else 0), result.stderr
+    return result
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The report by label; a line without one belongs to the label above."""
+    found: dict[str, list[str]] = {}
+    label = ""
+    for line in text.splitlines():
+        label = line[:12].strip() or label
+        found.setdefault(label, []).append(line[13:])
+    return found
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, list[str]]:
+    """The report of a run in this process."""
+    inspection.main([str(argument) for argument in arguments])
+    return rows(capsys.readouterr().out)
+
+
+def has_missing(path: Path) -> bool:
+    """Whether the colour of missing pixels is in a picture, or in any page of it."""
+    with Image.open(path) as picture:
+        for page in range(getattr(picture, "n_frames", 1)):
+            picture.seek(page)
+            if (np.asarray(picture.convert("RGB")) == MISSING).all(axis=-1).any():
+                return True
+    return False
+
+
+class TestFolders:
+    def test_a_folder_from_end_to_end(self, tmp_path: Path) -> None:
+        data = tmp_path / "my films"
+        save_pictures(data / "a", moving_bar(24))
+        save_pictures(data / "b", moving_bar(20))
+        save_pictures(data / "c", moving_bar(3))
+        (data / "notes.txt").write_text("no picture")
+        result = run("inspect", "--data", data, *SHORT, cwd=tmp_path)
+        report = rows(result.stdout)
+        assert report["sequences"] == [
+            "3: shortest 3, median 20, longest 24 frames",
+            "a (24), b (20), c (3)",
+        ]
+        assert report["frames"][0].startswith("47 of 18x14 (height x width), 1 channel, uint8")
+        assert report["values"][0].startswith("10 to 220, mean ")
+        assert report["value range"][0].startswith("0 to 255, which become 0 and 1")
+        assert report["windows"][0].startswith("36 of 3 input and 2 target frames")
+        assert any("notes.txt" in note for note in report["notes"])
+        assert any("too short for a window: 1 of 3" in line for line in report["to check"])
+        out = tmp_path / "runs" / "inspect-my-films"
+        assert {path.name for path in out.iterdir()} == {"contact-sheet.png", "animation.gif"}
+        assert "wrote runs/inspect-my-films/contact-sheet.png" in result.stdout
+        assert f"--data '{data}'" in result.stdout.splitlines()[-1]
+
+    def test_16_bits(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        data = save_pictures(tmp_path / "data", 18 * moving_bar(24, dtype="uint16"))
+        report = inspect(capsys, "--data", data, "--out", tmp_path / "out", *SHORT)
+        assert "uint16" in report["frames"][0]
+        assert report["values"][0].startswith("180 to 3960")
+        assert "--value-range 0 4095" in report["to check"][0]
+        report = inspect(
+            capsys, "--data", data, "--out", tmp_path / "out", "--value-range", 0, 4095, *SHORT
+        )
+        assert report["to check"] == ["nothing looks wrong"]
+
+    def test_too_short_says_what_it_can(self, tmp_path: Path) -> None:
+        data = save_pictures(tmp_path / "data", moving_bar(4))
+        result = run("inspect", "--data", data, "--out", tmp_path / "out", code=3)
+        assert "need 12" in result.stderr
+        report = rows(result.stdout)
+        assert report["values"][0].startswith("10 to 220")
+        assert report["windows"] == ["none of 7 input and 5 target frames"]
+        assert (tmp_path / "out" / "contact-sheet.png").is_file()
+
+    def test_path_list(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        save_pictures(tmp_path / "data" / "a", moving_bar(24))
+        arguments = "pathlist --data data --out list.txt --length 6 --stride 5".split()
+        tools.dispatch(arguments)
+        output = capsys.readouterr().out
+        assert "wrote list.txt: 4 lines of 6 frames from 1 sequence\n" in output
+        assert output.endswith("--data list.txt --input-frames 5 --target-frames 1\n")
+        before = Path("list.txt").read_bytes()
+        with pytest.raises(ConfigError, match="--overwrite"):
+            tools.dispatch([*arguments, "--stride", "1"])
+        assert Path("list.txt").read_bytes() == before
+        tools.dispatch([*arguments, "--stride", "3", "--overwrite"])
+        assert len(Path("list.txt").read_text().splitlines()) == 7
+        capsys.readouterr()
+        report = inspect(capsys, "--data", "list.txt", *SHORT, "--split", "train=1")
+        assert report["sequences"][0].startswith("7: ")
+        assert report["groups"][0].startswith("1, of sequences that share frames")
+
+
+class TestArrays:
+    def test_own_units_masks_and_five_channels(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        film = np.random.default_rng(0).uniform(-5, 60, (30, 20, 24, 5)).astype(np.float32)
+        film[:, -1, -1], film[:, -1, -2] = -5, 60
+        film[:, :6, :9] = np.nan
+        np.save(tmp_path / "film.npy", film)
+        data = ("--data", tmp_path / "film.npy", "--axes", "THWC", *SHORT)
+        with pytest.raises(DataError, match="NaN"):
+            inspect(capsys, *data)
+        out = tmp_path / "out"
+        report = inspect(capsys, *data, "--nan", "mask", "--unit", "dBZ", "--out", out)
+        assert "5 channels, float32" in report["frames"][0]
+        assert report["values"][0].startswith("-5 to 60 dBZ")
+        assert report["values"][1] == "missing: 11 % of the values"
+        # Missing pixels count neither as values nor as errors.
+        errors = [float(line.split()[1]) for line in report["persistence"][2:4]]
+        assert errors == pytest.approx([1 / 6, 1 / 6], rel=0.05)
+        assert has_missing(out / "contact-sheet.png") and has_missing(out / "animation.gif")
+
+    def test_pictures_can_be_left_out(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        np.save("film.npy", moving_bar())
+        report = inspect(capsys, "--data", "film.npy", *SHORT, "--samples", 0)
+        assert not any(label.startswith("wrote") for label in report)
+        assert [path.name for path in tmp_path.iterdir()] == ["film.npy"]
+
+    def test_no_division_still_counts_windows(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        np.save(tmp_path / "film.npy", moving_bar(8))
+        with pytest.raises(DataError, match="no window for"):
+            inspect(capsys, "--data", tmp_path / "film.npy", *SHORT, "--samples", 0)
+        report = rows(capsys.readouterr().out)
+        assert report["windows"][0].startswith("4 of 3 input")
+        assert len(report["persistence"]) == 5
+
+
+class TestFlags:
+    @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+    def test_tools_are_listed(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tools.dispatch(arguments)
+        output = capsys.readouterr().out
+        assert "  inspect " in output and "  pathlist " in output
+
+    @pytest.mark.parametrize("tool", ["inspect", "pathlist"])
+    def test_help_teaches(self, tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            tools.dispatch([tool, "--help"])
+        assert not stop.value.code
+        assert f"python -m jaxconvlstm {tool} --data DIR" in capsys.readouterr().out
+
+    def test_a_mistyped_tool(self) -> None:
+        assert "did you mean inspect?" in run("inspct", code=2).stderr
+
+    def test_data_that_are_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="absent"):
+            tools.dispatch(["inspect", "--data", str(tmp_path / "absent")])
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["inspect"], "expected --data"),
+            (["inspect", "--data", "d", "--sample", "3"], "did you mean --samples"),
+            (["inspect", "--data", "d", "--samples", "-1"], "--samples"),
+            (["inspect", "--dataset", "moving-squares"], "moving-squares"),
+            (["pathlist", "--data", "d"], "expected --data and --out"),
+            (["pathlist", "--data", "d", "--out", "f", "--length", "0"], "--length"),
+            (["train"], "there are inspect, pathlist"),
+        ],
+    )
+    def test_wrong_flags_are_named(self, arguments: list[str], message: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            tools.dispatch(arguments)
+
+    def test_pictures_never_land_in_the_data(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = tmp_path / "data"
+        (data / "film").mkdir(parents=True)
+        with pytest.raises(ConfigError, match="lies in --data"):
+            inspection.output_folder(data / "film" / "out", str(data))
+        monkeypatch.chdir(tmp_path)
+        assert inspection.output_folder(None, "data") == Path("runs/inspect-data")
+        for inside, name in ((data, "."), (data / "film", "..")):
+            monkeypatch.chdir(inside)
+            assert inspection.output_folder(None, name) == tmp_path / "inspect-data"
+
+    def test_starts_without_jax(self, tmp_path: Path) -> None:
+        """The package's own names may bring JAX along; nothing that the tools need does."""
+        np.save(tmp_path / "film.npy", moving_bar())
+        program = (
+            "import sys, types\n"
+            "package = types.ModuleType('jaxconvlstm')\n"
+            f"package.__path__ = [{str(ROOT / 'jaxconvlstm')!r}]\n"
+            "sys.modules['jaxconvlstm'] = package\n"
+            "from jaxconvlstm.__main__ import dispatch\n"
+            f"dispatch(['inspect', '--data', 'film.npy', *{SHORT!r}])\n"
+            "found = {name.split('.')[0] for name in sys.modules}\n"
+            "print(sorted(found & {'jax', 'flax', 'optax', 'grain', 'orbax', 'matplotlib'}))\n"
+        )
+        command = [sys.executable, "-c", program]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("films", "folder"),
+        ("list.txt", "folder"),
+        ("pages.TIF", "folder"),
+        ("film.npy", "array"),
+        ("film.H5", "array"),
+        ("film.zarr", "array"),
+        ("film.mp4", "video"),
+        ("film.MKV", "video"),
+    ],
+)
+def test_dataset_follows_from_the_name(path: str, kind: str) -> None:
+    assert guess_dataset(path) == kind
+
+
+def test_a_folder_named_like_a_video_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "shot.mp4").mkdir()
+    assert guess_dataset(str(tmp_path / "shot.mp4")) == "folder"
+
+
+class TestPersistence:
+    def test_equals_what_evaluation_counts(self) -> None:
+        """With missing pixels in input and target, and a scale that is shifted and spread."""
+        import jax.numpy as jnp
+
+        from jaxconvlstm.metrics.frame_scores import frame_scores
+        from jaxconvlstm.task import last_valid
+
+        film = moving_bar(12)[..., None].copy()
+        film[2, :4] = film[1:3, 5:7, 3] = film[4, :, :2] = 255
+        film[6] = 255
+        config = DataConfig(
+            dataset="array", input_frames=3, target_frames=2, missing_value=255, stride=2
+        )
+        values = Values(0, 250, "uint8", missing=255, shift=(0.4,), spread=(0.2,))
+        dataset = FramesDataset(config, FramesInMemory(film), values=values)
+        windows = dataset.windows("all")
+        found = persistence(windows, values)
+        scores: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
+        counts = []
+        for index in range(len(windows)):
+            inputs, targets = (jnp.asarray(part)[None] for part in windows.read(0, index))
+            last = last_valid(values.scale(inputs), values.valid(inputs))[:, -1:]
+            shown = values.display(jnp.broadcast_to(last, targets.shape))
+            truth = values.display(values.scale(targets))
+            result = frame_scores(shown, truth, values.valid(targets))
+            for key in scores:
+                scores[key].append(np.asarray(result[key][0][0]))
+            counts.append(np.asarray(result["mse"][1][0]))
+        assert found[2] == len(windows) == 4
+        for key, means in zip(("mse", "mae"), found):
+            expected = np.sum(scores[key], axis=0) / np.sum(counts, axis=0)
+            np.testing.assert_allclose(means, expected, rtol=1e-5)
+
+
+def doubts(film: np.ndarray, config: DataConfig | None = None, **scale: float) -> list[str]:
+    """What is suspicious in one sequence."""
+    frames = FramesInMemory(film if film.ndim == 4 else film[..., None])
+    values = Values.for_dtype(film.dtype, missing=scale.get("missing"))
+    config = config or DataConfig(dataset="array", input_frames=3, target_frames=2)
+    return suspicions(look_at(frames, values), frames, values, config)
+
+
+class TestSuspicions:
+    def test_nothing_where_nothing_is_wrong(self) -> None:
+        assert doubts(moving_bar()) == []
+        one_pixel = np.arange(0, 180, 20, dtype=np.uint8)[:, None, None]
+        assert doubts(one_pixel) == []
+
+    def test_constant_and_repeated_frames(self) -> None:
+        film = moving_bar().repeat(2, axis=0)
+        film[7] = 30
+        lines = doubts(film)
+        assert lines[0].startswith("frames that hold a single value: 1 of 48 looked at")
+        assert lines[1].startswith("frames that are the same as the one before: 23 of 47")
+
+    def test_a_code_that_never_moves(self) -> None:
+        film = moving_bar()
+        film[:, :3] = 255
+        (line,) = doubts(film)
+        assert line.startswith("17 % of the pixels are 255") and "--missing-value 255" in line
+        assert doubts(film, missing=255) == []
+        film[:, :3] = 0  # What black background looks like.
+        assert doubts(film) == []
+
+    def test_a_code_far_from_all_values(self) -> None:
+        film = np.random.default_rng(0).random((20, 9, 9)).astype(np.float32)
+        film[3, 2, 1] = -9999
+        assert any("--missing-value -9999" in line for line in doubts(film))
+
+    def test_large_frames(self) -> None:
+        film = np.random.default_rng(0).integers(0, 255, (5, 600, 500)).astype(np.uint8)
+        assert "--crop" in doubts(film)[0]
+        crops = DataConfig(dataset="array", input_frames=3, target_frames=2, crop=(64, 64))
+        assert doubts(film, crops) == []
+
+    def test_everything_missing(self) -> None:
+        (line,) = doubts(np.full((5, 4, 4), 255, np.uint8), missing=255)
+        assert line.startswith("every pixel")
+
+
+def test_only_some_of_many_frames_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = FramesInMemory(*(moving_bar(150, (4, 4))[..., None] for _ in range(4)))
+    frames.bad = {1: {3: "damaged"}}
+    read: list[tuple[int, int]] = []
+    original: Callable[..., np.ndarray] = frames.read
+    monkeypatch.setattr(
+        frames, "read", lambda s, numbers: read.append((s, *numbers)) or original(s, numbers)
+    )
+    survey = look_at(frames, Values.for_dtype(np.uint8))
+    assert survey.frames == len(read) <= 200 and survey.pairs == 100
+    assert {sequence for sequence, _ in read} == {0, 1, 2, 3} and (1, 3) not in read
+
+
+class TestPictures:
+    def test_rows_come_from_all_over_the_data(self) -> None:
+        long = places_of([Stretch(0, 0, 100)], 8, 8, 1)
+        assert len(long) == 8 and long[0][1][0] == 0 and long[-1][1][-1] == 99
+        many = places_of([Stretch(n, 0, 20) for n in range(30)], 8, 8, 1)
+        assert [sequence for sequence, _ in many][::7] == [0, 29] and len(many) == 8
+        few = places_of([Stretch(0, 0, 40), Stretch(1, 0, 3)], 8, 8, 2)
+        assert [list(numbers)[:2] for _, numbers in few] == [[0, 2], [25, 27]]
+        assert places_of([Stretch(0, 5, 6)], 8, 8, 1) == [(0, range(5, 6))]
+        assert places_of([], 8, 8, 1) == []
+
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (1000, 1000)])
+    @pytest.mark.parametrize("channels", [1, 2, 3])
+    def test_frames_of_any_size(
+        self, tmp_path: Path, shape: tuple[int, int], channels: int
+    ) -> None:
+        frames = np.linspace(0, 1, 4, dtype=np.float32).reshape(4, 1, 1, 1)
+        frames = np.broadcast_to(frames, (4, *shape, channels))
+        missing = np.zeros(frames.shape[:3], bool)
+        missing[1] = True
+        scene = Scene("x" * 500, ["y" * 80, "\udcff\n", "", "frame 3"], frames, missing)
+        contact_sheet([scene] * 2, tmp_path / "sheet.png", ["a legend"])
+        film(scene, tmp_path / "film.gif")
+        with Image.open(tmp_path / "sheet.png") as picture:
+            assert picture.width <= 2000 and picture.height <= 1000
+            pixels = np.asarray(picture)
+        # The margin is white: no text leaves the picture.
+        for rim in (pixels[:8], pixels[-8:], pixels[:, :8], pixels[:, -8:]):
+            assert (rim == 255).all()
+        assert has_missing(tmp_path / "sheet.png")
+        with Image.open(tmp_path / "film.gif") as picture:
+            assert picture.n_frames == 4 and picture.width <= 360
+        if channels != 3:
+            assert has_missing(tmp_path / "film.gif")

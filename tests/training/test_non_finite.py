@@ -1,0 +1,113 @@
+"""Where a step was first not finite: found in the order in which the network computes."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxconvlstm import models
+from jaxconvlstm.batch import Batch
+from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.scale import Values
+from jaxconvlstm.task import make_task
+from jaxconvlstm.training.non_finite import describe_non_finite
+
+MODELS = {
+    "frame-predictor": ModelConfig(features=(3,), layers=2),
+    "remat": ModelConfig(features=(3,), layers=2, remat=True),
+    "stacked": ModelConfig(
+        model="stacked", features=(3,), layers=2, norm="batch", activation="relu"
+    ),
+    "encoder-forecaster": ModelConfig(model="encoder-forecaster", features=(3,), layers=2),
+}
+
+
+def task_of(model: ModelConfig) -> tuple[Any, Any, Batch]:
+    config = Config(DataConfig(input_frames=3, target_frames=3), model, TrainingConfig(epochs=1))
+    task = make_task(models.build(model, 1), Values(0.0, 1.0, "float32"), config, 10)
+    rng = np.random.default_rng(0)
+    batch = Batch(
+        rng.random((2, 3, 8, 8, 1)).astype(np.float32),
+        rng.random((2, 3, 8, 8, 1)).astype(np.float32),
+        np.ones((2, 1, 1, 1, 1), np.float32),
+    )
+    variables = task.module.init(jax.random.key(0), jnp.asarray(batch.inputs))
+    return task, variables, batch
+
+
+def describe(task: Any, variables: Any, batch: Batch) -> str:
+    return describe_non_finite(
+        task, variables, jax.device_put(batch), jnp.int32(0), jax.random.key(1)
+    )
+
+
+def poisoned(variables: Any, path: str, value: float = np.nan) -> Any:
+    """The variables, with one number of the leaf at `path` replaced."""
+
+    def change(keys: Any, leaf: Any) -> Any:
+        name = "/".join(str(key.key) for key in keys)
+        return leaf.at[(0,) * leaf.ndim].set(value) if name == f"params/{path}" else leaf
+
+    changed = jax.tree_util.tree_map_with_path(change, variables)
+    assert not jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), changed, variables))
+    return changed
+
+
+@pytest.mark.parametrize(
+    "model, path, expected",
+    [
+        ("frame-predictor", "encoder/stage_0/kernel", "encoder/stage_0"),
+        ("frame-predictor", "layer_1/cell/hidden/kernel", "layer_1/cell at frame 1"),
+        ("remat", "layer_1/cell/hidden/kernel", "layer_1/cell at frame 1"),
+        ("frame-predictor", "decoder/head/bias", "decoder/head"),
+        ("stacked", "layer_0/cell/input/bias", "layer_0/cell/input"),
+        ("stacked", "norm_0/scale", "norm_0"),
+        ("encoder-forecaster", "head/kernel", "head"),
+    ],
+)
+def test_the_first_module_is_named(model: str, path: str, expected: str) -> None:
+    task, variables, batch = task_of(MODELS[model])
+    assert describe(task, poisoned(variables, path), batch) == f"first not finite: {expected}"
+
+
+def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
+    task, variables, batch = task_of(MODELS["stacked"])
+    batch.inputs[:] = 1e5  # with ReLU, so large are the states, which the second frame multiplies
+    kernel = variables["params"]["layer_0"]["cell"]["hidden"]["kernel"]
+    variables["params"]["layer_0"]["cell"]["hidden"]["kernel"] = kernel * 1e36
+    assert describe(task, variables, batch) == "first not finite: layer_0/cell at frame 2"
+
+
+@pytest.mark.parametrize("model", ["frame-predictor", "remat", "stacked"])
+def test_what_overflows_while_feeding_back_has_a_lead_time(model: str) -> None:
+    task, variables, batch = task_of(MODELS[model])
+    # What is predicted is huge, and what it is multiplied by, too: beyond float32.
+    stacked = model == "stacked"
+    variables = poisoned(variables, "head/kernel" if stacked else "decoder/head/bias", 1e20)
+    first = "layer_0/cell/input/kernel" if stacked else "encoder/stage_0/kernel"
+    variables = poisoned(variables, first, 1e25)
+    found = describe(task, variables, batch)
+    assert re.search(r"first not finite: \S+ at lead time 2$", found), found
+
+
+def test_bad_frames_are_found_before_the_network() -> None:
+    task, variables, batch = task_of(MODELS["stacked"])
+    batch.inputs[1, 2, 3, 4] = np.nan
+    assert describe(task, variables, batch) == "first not finite: the inputs, scaled"
+
+
+def test_a_gradient_that_overflows_is_named_by_its_weights() -> None:
+    task, variables, batch = task_of(MODELS["frame-predictor"])
+    # The square of the error still fits into float32, its derivative times the kernel does not.
+    variables = jax.tree.map(jnp.zeros_like, variables)
+    variables = poisoned(variables, "decoder/head/kernel", 3e38)
+    batch.targets[:] = 1e12
+    assert describe(task, variables, batch).startswith("first not finite: the gradient of ")
+
+
+def test_finite_steps_are_called_so() -> None:
+    found = describe(*task_of(MODELS["frame-predictor"]))
+    assert found == "loss and gradient are finite, the weights after the update are not"

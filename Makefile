@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml
 	$(RUN) -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# Trains on generated films for a few minutes, scores the model on films that it never saw, and
+# Trains on generated clips for a few minutes, scores the model on clips that it never saw, and
 # names the pictures.
 demo: install
 	rm -rf $(DEMO)

@@ -239,15 +239,15 @@ import numpy as np
 from jaxconvlstm import Config, DataConfig, ModelConfig, TrainingConfig, fit
 from jaxconvlstm.tools import cli
 class Slow:
-    films, reads = np.random.default_rng(0).random((20, 6, 16, 16), np.float32), 0
+    clips, reads = np.random.default_rng(0).random((20, 6, 16, 16), np.float32), 0
     def __len__(self):
-        return len(self.films)
+        return len(self.clips)
     def __getitem__(self, index):
         Slow.reads += 1
         if Slow.reads > 100:
-            print("a film that takes long", flush=True)
+            print("a clip that takes long", flush=True)
             time.sleep(20)
-        return self.films[index]
+        return self.clips[index]
 config = Config(
     DataConfig(input_frames=3, target_frames=2, cache=0.0),
     ModelConfig(features=(4,), layers=1),
@@ -278,9 +278,9 @@ class Phase:
 
 PHASES = {
     "importing": Phase(r"^", 0.3, saved=False),
-    "compiling": Phase(r"generated films", 1.0, ("--layers", 6, "--features", 8)),
+    "compiling": Phase(r"generated clips", 1.0, ("--layers", 6, "--features", 8)),
     "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
-    "waiting": Phase("a film that takes long", 0.5, program=SLOW),
+    "waiting": Phase("a clip that takes long", 0.5, program=SLOW),
     "evaluating": Phase("compiled in", 2.0, ("--steps-per-epoch", 1, "--limit", 1500)),
     "saving": Phase(r"step \d+/", 0.3, ("--features", 256, "--checkpoint-every", 1)),
 }

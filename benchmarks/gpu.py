@@ -28,14 +28,14 @@ jax.config.update("jax_default_matmul_precision", "highest")
 worst = 0.0
 for options in ({}, {"peephole": "channel"}, {"remat": True}, {"kernel_size": (5, 5)}):
     layer = ConvLSTM(32, **options)
-    film = np.random.default_rng(0).normal(size=(2, 6, 24, 32, 16)).astype(np.float32)
-    variables = jax.device_get(layer.init(jax.random.key(0), film))
-    def loss(variables, film):
-        return jnp.mean(jnp.sin(layer.apply(variables, film)))
+    clip = np.random.default_rng(0).normal(size=(2, 6, 24, 32, 16)).astype(np.float32)
+    variables = jax.device_get(layer.init(jax.random.key(0), clip))
+    def loss(variables, clip):
+        return jnp.mean(jnp.sin(layer.apply(variables, clip)))
     results = []
     for device in jax.devices()[:1] + jax.devices("cpu")[:1]:
         with jax.default_device(device):
-            values = jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, film)
+            values = jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, clip)
             results.append(jax.device_get(values))
     for ours, theirs in zip(*map(jax.tree.leaves, results)):
         worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
@@ -45,13 +45,13 @@ assert worst < 1e-4
 EXCHANGE = """
 import sys, numpy as np, jaxconvlstm as jcl
 from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
-run, film = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
+run, clip = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
 if sys.argv[2] == "train":
     jcl.fit(Config(DataConfig(limit=8), ModelConfig(features=(8,)), TrainingConfig(epochs=1)), run)
-    np.save(run + ".npy", jcl.load(run).predict(film, steps=3))
+    np.save(run + ".npy", jcl.load(run).predict(clip, steps=3))
 else:
     print("largest difference of a prediction:",
-          np.abs(jcl.load(run).predict(film, steps=3) - np.load(run + ".npy")).max())
+          np.abs(jcl.load(run).predict(clip, steps=3) - np.load(run + ".npy")).max())
 """
 METRICS = """
 import sys, time
@@ -61,7 +61,7 @@ from peers import WORKS, ours
 from jaxconvlstm.training.step import init_state, make_train_step
 work = WORKS["seq2one"]
 module = ours.network("seq2one", "bfloat16")
-task, data, optimizer = ours.task_of(work, module), ours.films(work, 8), optax.adam(1e-3)
+task, data, optimizer = ours.task_of(work, module), ours.clips(work, 8), optax.adam(1e-3)
 state = init_state(module, optimizer, work.frame, seed=0)
 step = jax.jit(make_train_step(task, optimizer), donate_argnums=0)
 for fetch in (False, True, False, True):

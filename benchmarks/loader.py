@@ -184,7 +184,7 @@ def measure(
                 repeats,
             ),
         )
-    path = folder / "films.npy"
+    path = folder / "clips.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (2000, 20, 64, 64), np.uint8))
     arrays = ArrayFrames(path, Preparation(), axes="NTHW")
     ours = partial(loaded, arrays, 20, threads, seconds)

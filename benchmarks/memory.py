@@ -5,7 +5,7 @@
 
 `layer`: temporary memory of a ConvLSTM layer's gradients (in its weights and its inputs), in units
 of its output (time x batch x height x width x features floats), as XLA plans it; for one layer, and
-what another one on top of it adds. `growth`: the same and the seconds, for longer films, larger
+what another one on top of it adds. `growth`: the same and the seconds, for longer clips, larger
 batches and larger frames, and the exponent of a power law fitted to them. `compile`: seconds from
 Python to a program, for OpenSTL's ConvLSTM-S.
 """
@@ -91,7 +91,7 @@ def layers(features: int = 64, shape: Shape = (1, 20, 64, 64)) -> list[dict[str,
 
 
 def growth(features: int = 32) -> list[dict[str, Any]]:
-    """Exponents of time and memory in the length of films, the batch and the frame's area."""
+    """Exponents of time and memory in the length of clips, the batch and the frame's area."""
     series: dict[str, list[Shape]] = {
         "time": [(2, steps, 32, 32) for steps in (10, 20, 40, 80)],
         "batch": [(batch, 10, 32, 32) for batch in (2, 4, 8, 16)],
@@ -118,7 +118,7 @@ def compile_times() -> list[dict[str, Any]]:
     for given, predicted in ((10, 10), (100, 100)):
         work = WORKS["openstl"]
         work = type(work)(
-            work.name, work.text, work.batch, given, predicted, work.frame, work.every
+            work.name, work.text, work.batch, given, predicted, work.frame, work.dense_targets
         )
         peer = ours.build_with(ours.network("openstl"), work, work.batch, forecast=False)
         seconds = peer.facts["compile_seconds"]
@@ -146,7 +146,7 @@ def main() -> None:
         print("\n| grows | exponent of time | of memory |\n| --- | ---: | ---: |")
         results["growth"] = growth()
     if "compile" in arguments.only:
-        print("\n| frames of a film | seconds to compile |\n| ---: | ---: |")
+        print("\n| frames of a clip | seconds to compile |\n| ---: | ---: |")
         results["compile"] = compile_times()
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))

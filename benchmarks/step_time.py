@@ -123,7 +123,7 @@ def race(
     Args:
       peers: of `PEERS`.
       work: of `peers.WORKS`.
-      batch: films at once.
+      batch: clips at once.
       dtype: "float32" or "bfloat16".
       rounds: how often each has its turn.
       steps: steps in a turn.
@@ -198,12 +198,12 @@ def table(result: dict[str, Any]) -> str:
     flops = ours["flops"] if ours else None
     rate = result["matrix_flops_per_second"]
     verb = "forecast" if result["forecast"] else "step"
-    films = "sequences" if result["forecast"] else "films"
+    clips = "sequences" if result["forecast"] else "clips"
     lines = [
         f"{result['work']}, batch {result['batch_size']}, {result['dtype']}; {result['machine']}; "
         f"a matrix product reaches {rate / 1e9:.0f} GFLOP/s",
         "",
-        f"| implementation | {verb}, ms | {films}/s | times ours | GFLOP/s | "
+        f"| implementation | {verb}, ms | {clips}/s | times ours | GFLOP/s | "
         "of a matrix product's | parameters | first |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -232,7 +232,7 @@ def main() -> None:
     parser.epilog = f"works:\n{works}"
     parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--peers", nargs="+", choices=PEERS, help="by default, what suits the work")
-    parser.add_argument("--batch-size", type=int, nargs="+", help="films a step; several in turn")
+    parser.add_argument("--batch-size", type=int, nargs="+", help="clips a step; several in turn")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each implementation")
     parser.add_argument("--steps", type=int, default=1, help="steps in a turn")

@@ -7,18 +7,21 @@ import numpy as np
 
 from jaxconvlstm.errors import DataError
 
+# Names in a checkpoint that differ from those of the fields.
+_KEYS = {"mean": "shift", "std": "spread"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """The way from a data set's own values to the network's scale.
+    """The way from a data set's raw values to the network's scale.
 
-    Own values first become shares of the value range, so that `low` is 0 and `high` is 1; pictures
-    and scores are on this scale. Then each channel may be shifted and spread (`shift`, `spread`),
-    which gives the network's scale; without, the two are the same.
+    Raw values first become shares of the value range, so that `low` is 0 and `high` is 1; pictures
+    and scores are on this scale. Then each channel may be normalised (`mean`, `std`), which
+    gives the network's scale; without, the two are the same.
 
         share = (v - low) / (high - low), or, with log, L(v - low) / L(high - low),
                 L(x) = sign(x) log(1 + |x|)
-        scaled = (share - shift) / spread
+        scaled = (share - mean) / std
 
     It works alike on NumPy and JAX arrays: the loader ships integers, the device scales them.
 
@@ -28,7 +31,7 @@ class Values:
       missing: the value that stands for "no data", if there is one.
       nan: whether NaN and infinity mean "no data" too.
       log: whether shares are of the logarithm.
-      shift, spread: one number per channel, in shares of the value range; empty for none.
+      mean, std: one number per channel, in shares of the value range; empty for none.
       unit: name of the unit, e.g. "dBZ".
     """
 
@@ -38,8 +41,8 @@ class Values:
     missing: float | None = None
     nan: bool = False
     log: bool = False
-    shift: tuple[float, ...] = ()
-    spread: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     unit: str | None = None
 
     @classmethod
@@ -60,12 +63,12 @@ class Values:
         return cls(float(value_range[0]), float(value_range[1]), dtype.name, missing)
 
     def scale(self, values: Any) -> Any:
-        """The data's own values to float32 on the network's scale; missing ones to 0."""
+        """The data's raw values to float32 on the network's scale; missing ones to 0."""
         valid = self.valid(values) > 0 if self.missing is not None or self.nan else None
         scaled = self.share(values)
-        if self.shift:
-            shift, spread = self._per_channel(scaled)
-            scaled = (scaled - shift) * (1 / spread)
+        if self.mean:
+            mean, std = self._per_channel(scaled)
+            scaled = (scaled - mean) * (1 / std)
         if valid is None:
             return scaled
         # Chosen, not multiplied: 0 times NaN is NaN.
@@ -80,19 +83,19 @@ class Values:
             there = there & (abs(values) < np.inf)
         return there.astype("float32")
 
-    def display(self, scaled: Any) -> Any:
+    def to_unit(self, scaled: Any) -> Any:
         """From the network's scale to shares of the value range, for pictures and scores."""
-        if not self.shift:
+        if not self.mean:
             return scaled
-        shift, spread = self._per_channel(scaled)
-        return scaled * spread + shift
+        mean, std = self._per_channel(scaled)
+        return scaled * std + mean
 
-    def shown(self, values: np.ndarray) -> np.ndarray:
-        """Own values to shares of the value range, NaN where they are missing; for pictures."""
-        shares = self.display(self.scale(values))
+    def raw_to_unit(self, values: np.ndarray) -> np.ndarray:
+        """Raw values to shares of the value range, NaN where they are missing; for pictures."""
+        shares = self.to_unit(self.scale(values))
         return np.where(self.valid(values) > 0, shares, np.float32(np.nan))
 
-    def unscale(self, scaled: np.ndarray, dtype: Any = None) -> np.ndarray:
+    def inverse(self, scaled: np.ndarray, dtype: Any = None) -> np.ndarray:
         """The inverse of `scale`, on NumPy arrays: integers are rounded and clipped to their range.
 
         No integer of the result is the missing value's code: 255 for "no data" is no prediction,
@@ -103,7 +106,7 @@ class Values:
           dtype: dtype of the result; the files' own by default.
         """
         dtype = np.dtype(self.dtype if dtype is None else dtype)
-        values = np.asarray(self.display(np.asarray(scaled, np.float64)), np.float64)
+        values = np.asarray(self.to_unit(np.asarray(scaled, np.float64)), np.float64)
         if self.log:
             values = values * np.log1p(self.high - self.low)
             values = np.sign(values) * np.expm1(np.abs(values)) + self.low
@@ -119,22 +122,27 @@ class Values:
         return f"{text} {self.unit}" if self.unit else text
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary, for the checkpoint."""
-        return dataclasses.asdict(self)
+        """As a plain dictionary, for the checkpoint; its keys are those of format 4."""
+        settings = dataclasses.asdict(self)
+        return {_KEYS.get(name, name): value for name, value in settings.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Values":
         """The inverse of `to_json`; lists become tuples."""
-        settings: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        names = {key: name for name, key in _KEYS.items()}
+        settings: Any = {
+            names.get(key, key): tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+        }
         return cls(**settings)
 
     def _per_channel(self, array: Any) -> list[np.ndarray]:
-        """Shift and spread in the rank of an array whose last axis is channels."""
+        """Mean and standard deviation in the rank of an array whose last axis is channels."""
         shape = (*(1 for _ in array.shape[:-1]), -1)
-        return [np.array(pair, np.float32).reshape(shape) for pair in (self.shift, self.spread)]
+        return [np.array(pair, np.float32).reshape(shape) for pair in (self.mean, self.std)]
 
     def share(self, values: Any) -> Any:
-        """Own values to shares of the value range, float32; missing ones to anything."""
+        """Raw values to shares of the value range, float32; missing ones to anything."""
         above = values.astype("float32") - self.low
         if not self.log:
             return above * (1.0 / (self.high - self.low))

@@ -1,4 +1,4 @@
-"""What a model is trained for: to predict frames, or to name the class of a film.
+"""What a model is trained for: to predict frames, or to name the class of a clip.
 
 A task says what the loss of a batch is and how a batch is scored, as pure functions; training and
 evaluation do the rest, whatever the task.
@@ -38,7 +38,7 @@ class Task(Protocol):
 
         Args:
           variables: the module's variables.
-          batch: the files' own values.
+          batch: the files' raw values.
           step: number of steps taken, int32: what scheduled sampling follows.
           key: PRNG key of this step, for dropout and sampling.
         """
@@ -58,7 +58,7 @@ def make_task(
         module,
         values,
         training,
-        every=training.supervise == "all",
+        dense_targets=training.supervise == "all",
         horizon=data.horizon,
         tile=data.tile,
         sampling_steps=training.sampling_steps or max((total_steps or 1) // 2, 1),
@@ -73,7 +73,8 @@ class Forecasting:
       module: the model; see `models`.
       values: scale of the batch's values.
       training: its loss and sampling count.
-      every: whether the targets are all frames after the first, not only those after the inputs.
+      dense_targets: whether all frames after the first are targets, not only those after the
+        inputs.
       horizon: the first frame to score, counted from the last input.
       tile: height and width of overlapping tiles to evaluate in; None predicts whole frames.
       sampling_steps: steps after which no true frame is fed back any more.
@@ -82,7 +83,7 @@ class Forecasting:
     module: nn.Module
     values: Values
     training: TrainingConfig
-    every: bool = False
+    dense_targets: bool = False
     horizon: int = 1
     tile: tuple[int, int] | None = None
     sampling_steps: int = 1
@@ -110,8 +111,8 @@ class Forecasting:
             settings["teacher"] = jnp.concatenate([inputs[:, 1:], settings["teacher"]], axis=1)
             settings["steps"] = given - 1 + ahead
             inputs = inputs[:, :1]
-        elif self.every:
-            settings["every"] = True
+        elif self.dense_targets:
+            settings["dense_targets"] = True
         predictions, changed = self.module.apply(
             variables,
             inputs,
@@ -135,10 +136,10 @@ class Forecasting:
         inputs, targets, weight = self._scale(batch)
         before = self._before(batch)
         steps = self.horizon - 1 + targets.shape[1] - before
-        every: dict[str, Any] = {"every": True} if self.every else {}
+        dense_targets: dict[str, Any] = {"dense_targets": True} if self.dense_targets else {}
 
         def predict(frames: Array) -> Any:
-            return self.module.apply(variables, frames, steps=steps, **every)
+            return self.module.apply(variables, frames, steps=steps, **dense_targets)
 
         tile = self.tile
         predictions: Any = predict_tiled(predict, inputs, tile) if tile else predict(inputs)
@@ -151,7 +152,7 @@ class Forecasting:
         persistence = jnp.concatenate([last[:, :before], repeated], axis=1)
         weight = jnp.broadcast_to(weight, targets.shape)
         shown, truth, unmoved, seen = map(
-            self.values.display, (predictions, targets, persistence, inputs)
+            self.values.to_unit, (predictions, targets, persistence, inputs)
         )
         if self.values.missing is not None or self.values.nan:
             seen = jnp.where(self.values.valid(batch.inputs) > 0, seen, jnp.nan)
@@ -168,7 +169,7 @@ class Forecasting:
 
     def _before(self, batch: Batch) -> int:
         """Number of targets that are inputs too."""
-        return batch.inputs.shape[1] - 1 if self.every else 0
+        return batch.inputs.shape[1] - 1 if self.dense_targets else 0
 
     def _scale(self, batch: Batch) -> tuple[Any, Any, Any]:
         return scale_batch(batch, self.values)
@@ -176,7 +177,7 @@ class Forecasting:
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Naming the class of a film; the loss is the cross-entropy.
+    """Naming the class of a clip; the loss is the cross-entropy.
 
     Attributes:
       module: a classifier; see `models.classifiers`.

@@ -1,4 +1,4 @@
-"""Films to draw, and where their frames stand in what was drawn."""
+"""Clips to draw, and where their frames stand in what was drawn."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 Position = tuple[int, int]
 
 
-def film(frames: int, height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
+def clip(frames: int, height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
     """Coarse random frames: no two alike, and none of a uniform colour."""
     shape = (frames, height, width, channels)
     return np.random.default_rng(seed).random(shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The scripts as a user runs them, films for them, and what a traced function is lowered to."""
+"""The scripts as a user runs them, clips for them, and what a traced function is lowered to."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedP
     return result
 
 
-def make_films(
+def make_clips(
     folder: Path,
     sequences: int = 3,
     frames: int = 24,
@@ -52,7 +52,7 @@ def make_films(
 ) -> Path:
     """Folders of PNGs in which a bright bar moves one pixel a frame; names without zero padding."""
     for sequence in range(sequences):
-        place = folder / f"film{sequence}"
+        place = folder / f"clip{sequence}"
         place.mkdir(parents=True)
         for frame in range(frames):
             pixels = np.full(size, 20, np.uint8)

@@ -1,4 +1,4 @@
-"""Own values to the network's scale and back: without loss, per channel, around what is missing."""
+"""Raw values to the network's scale and back: without loss, per channel, around what is missing."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def test_every_integer_comes_back_exactly(dtype, log) -> None:
     every = np.arange(limits.min, limits.max + 1).astype(dtype)
     low = limits.min
     values = Values(low, limits.max, dtype, log=log)
-    back = values.unscale(values.scale(every))
+    back = values.inverse(values.scale(every))
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, every)
 
@@ -34,11 +34,11 @@ def test_every_integer_comes_back_exactly(dtype, log) -> None:
 )
 def test_floats_come_back(pixels, ends, log, normal) -> None:
     low, width = ends
-    shift, spread = (normal[0], 0.0), (normal[1], 1.0)
-    values = Values(low, low + width, "float32", log=log, shift=shift, spread=spread)
-    back = values.unscale(values.scale(pixels))
+    mean, std = (normal[0], 0.0), (normal[1], 1.0)
+    values = Values(low, low + width, "float32", log=log, mean=mean, std=std)
+    back = values.inverse(values.scale(pixels))
     size = np.abs(pixels).max() + abs(low) + width
-    share = abs(values.display(values.scale(pixels))).max()
+    share = abs(values.to_unit(values.scale(pixels))).max()
     # Float32 holds 24 bits of the largest number on the way; the exponential magnifies its own.
     tolerance = 2e-6 * size * (1 + 10 * normal[1]) * (1 + (share * 20 if log else 0))
     np.testing.assert_allclose(back, pixels, atol=float(tolerance))
@@ -54,19 +54,19 @@ def test_low_and_high_become_zero_and_one() -> None:
 
 def test_the_device_scales_like_numpy() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3)).astype(np.uint8)
-    values = Values(0, 255, "uint8", 255, log=True, shift=(0.1, 0.2, 0.3), spread=(1.0, 2.0, 3.0))
+    values = Values(0, 255, "uint8", 255, log=True, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
     expected = values.scale(pixels)
     found = jax.jit(values.scale)(pixels)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     np.testing.assert_array_equal(jax.jit(values.valid)(pixels), values.valid(pixels))
     np.testing.assert_allclose(
-        jax.jit(values.display)(jnp.asarray(expected)), values.display(expected), atol=1e-6
+        jax.jit(values.to_unit)(jnp.asarray(expected)), values.to_unit(expected), atol=1e-6
     )
 
 
 def test_missing_values_and_nan_become_zero_and_are_not_valid() -> None:
     pixels = np.array([[1.0, np.nan], [np.inf, -9999.0]], np.float32)[..., None]
-    values = Values(0, 2, "float32", -9999.0, nan=True, shift=(0.5,), spread=(0.1,))
+    values = Values(0, 2, "float32", -9999.0, nan=True, mean=(0.5,), std=(0.1,))
     for scale, valid in ((values.scale, values.valid), map(jax.jit, (values.scale, values.valid))):
         np.testing.assert_array_equal(valid(pixels)[..., 0], [[1, 0], [0, 0]])
         np.testing.assert_allclose(scale(pixels)[..., 0], [[0, 0], [0, 0]], atol=1e-6)
@@ -75,7 +75,7 @@ def test_missing_values_and_nan_become_zero_and_are_not_valid() -> None:
 
 def test_a_prediction_never_is_the_code_for_missing() -> None:
     values = Values(0, 255, "uint8", 255)
-    assert values.unscale(np.array([1.0, 2.0, 0.5])).tolist() == [254, 254, 128]
+    assert values.inverse(np.array([1.0, 2.0, 0.5])).tolist() == [254, 254, 128]
 
 
 def test_to_and_from_json() -> None:

@@ -21,10 +21,10 @@ def task(module: FramePredictor, values: Values = VALUES, **settings: object) ->
     return Forecasting(module, values, TrainingConfig(), **settings)
 
 
-def batch(seed: int = 0, every: bool = False) -> Batch:
+def batch(seed: int = 0, dense_targets: bool = False) -> Batch:
     frames = np.random.default_rng(seed).random((2, 5, 12, 12, 1), np.float32)
     return Batch(
-        frames[:, :3], frames[:, 1 if every else 3 :], np.ones((2, 1, 1, 1, 1), np.float32)
+        frames[:, :3], frames[:, 1 if dense_targets else 3 :], np.ones((2, 1, 1, 1, 1), np.float32)
     )
 
 
@@ -62,30 +62,30 @@ def test_a_missing_last_pixel_does_not_count_as_zero(missing, nan) -> None:
 
 def test_the_horizon_is_predicted_through_and_not_scored() -> None:
     values = Values(0.0, 1.0, "float32")
-    film = np.random.default_rng(0).random((2, 9, 8, 8, 1)).astype(np.float32)
+    clip = np.random.default_rng(0).random((2, 9, 8, 8, 1)).astype(np.float32)
     weight = np.ones((2, 1, 1, 1, 1), np.float32)
     module = FramePredictor(1, (4,), (3,), downsample=1)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
     whole = jax.jit(task(module, values).evaluate)(
-        variables, Batch(film[:, :4], film[:, 4:], weight)
+        variables, Batch(clip[:, :4], clip[:, 4:], weight)
     )
     later = jax.jit(task(module, values, horizon=4).evaluate)(
-        variables, Batch(film[:, :4], film[:, 7:], weight)
+        variables, Batch(clip[:, :4], clip[:, 7:], weight)
     )
     np.testing.assert_allclose(later["predictions"], whole["predictions"][:, 3:], atol=1e-6)
     np.testing.assert_allclose(later["model"]["mse"][0], whole["model"]["mse"][0][:, 3:], atol=1e-6)
 
 
 def test_scores_are_on_the_value_range_whatever_the_network_s_scale() -> None:
-    film = np.random.default_rng(0).random((2, 6, 8, 8, 1)).astype(np.float32)
-    batch = Batch(film[:, :4], film[:, 4:], np.ones((2, 1, 1, 1, 1), np.float32))
+    clip = np.random.default_rng(0).random((2, 6, 8, 8, 1)).astype(np.float32)
+    batch = Batch(clip[:, :4], clip[:, 4:], np.ones((2, 1, 1, 1, 1), np.float32))
     module = FramePredictor(1, (4,), (3,), downsample=1)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)))
     plain, shifted = (
         jax.jit(task(module, values).evaluate)(variables, batch)
         for values in (
             Values(0.0, 1.0, "float32"),
-            Values(0.0, 1.0, "float32", shift=(0.4,), spread=(0.2,)),
+            Values(0.0, 1.0, "float32", mean=(0.4,), std=(0.2,)),
         )
     )
     for key in ("mse", "mae", "psnr", "ssim"):
@@ -104,32 +104,32 @@ def predictor() -> tuple[FramePredictor, object]:
 
 def loss(predictor: tuple[FramePredictor, object], given: Batch, **settings: object) -> float:
     module, variables = predictor
-    every = settings.pop("every", False)
+    dense_targets = settings.pop("dense_targets", False)
     steps = settings.pop("sampling_steps", 10)
     step = jnp.int32(settings.pop("step", 0))
     training = TrainingConfig(**settings)
-    made = Forecasting(module, VALUES, training, every=every, sampling_steps=steps)
+    made = Forecasting(module, VALUES, training, dense_targets=dense_targets, sampling_steps=steps)
     return float(jax.jit(made.loss)(variables, given, step, jax.random.key(1))[0])
 
 
 def test_every_frame_after_the_first_can_be_supervised(predictor) -> None:
     """The loss is of one-step predictions while the input is read, then of free-running ones."""
     module, variables = predictor
-    given = batch(every=True)
+    given = batch(dense_targets=True)
     frames = jnp.concatenate([given.inputs[:, :1], given.targets], axis=1)
     first = [module.apply(variables, frames[:, :t], steps=1) for t in (1, 2)]
     rest = module.apply(variables, frames[:, :3], steps=2)
     predictions = jnp.concatenate([*first, rest], axis=1)
     expected = batch_loss("mse", predictions, frames[:, 1:], given.weight)
-    assert loss(predictor, given, supervise="all", every=True) == pytest.approx(
+    assert loss(predictor, given, supervise="all", dense_targets=True) == pytest.approx(
         float(expected), rel=1e-5
     )
 
 
 def test_persistence_of_every_frame_is_the_frame_before(predictor) -> None:
     module, variables = predictor
-    given = batch(every=True)
-    result = jax.jit(task(module, every=True).evaluate)(variables, given)
+    given = batch(dense_targets=True)
+    result = jax.jit(task(module, dense_targets=True).evaluate)(variables, given)
     frames = np.concatenate([given.inputs[:, :1], given.targets], axis=1)
     unmoved = np.concatenate([frames[:, :3], frames[:, 2:3]], axis=1)
     expected = np.mean((unmoved - frames[:, 1:]) ** 2)
@@ -151,10 +151,12 @@ def test_a_teacher_shows_the_true_frames(predictor) -> None:
     assert alone != pytest.approx(float(expected), rel=1e-4)
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_reverse_sampling_hides_inputs_at_first_and_ends_as_a_forecast(predictor, every) -> None:
-    given = batch(every=every)
-    settings = {"every": every, "supervise": "all" if every else "targets"}
+@pytest.mark.parametrize("dense_targets", [False, True])
+def test_reverse_sampling_hides_inputs_at_first_and_ends_as_a_forecast(
+    predictor, dense_targets
+) -> None:
+    given = batch(dense_targets=dense_targets)
+    settings = {"dense_targets": dense_targets, "supervise": "all" if dense_targets else "targets"}
     free = loss(predictor, given, **settings)
     ended = loss(predictor, given, sampling="reverse", step=10, **settings)
     assert ended == pytest.approx(free, rel=1e-5)

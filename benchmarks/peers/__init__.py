@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is timed: one training step, or one forecast, of a network on random films.
+    """What is timed: one training step, or one forecast, of a network on random clips.
 
     Attributes:
       name: one word.
       text: what it is.
-      batch: films at once, unless something else is asked for.
-      given, predicted: frames of a film that are read, and that are predicted.
+      batch: clips at once, unless something else is asked for.
+      given, predicted: frames of a clip that are read, and that are predicted.
       frame: height, width and channels.
-      every: whether what is predicted after each frame counts, not only after those given.
+      dense_targets: whether what is predicted after each frame counts, not only after those given.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Work:
     given: int
     predicted: int
     frame: tuple[int, int, int]
-    every: bool = False
+    dense_targets: bool = False
 
 
 WORKS = {

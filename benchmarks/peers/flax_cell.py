@@ -24,10 +24,10 @@ class KerasExample(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Any, steps: int = 1, train: bool = False, every: bool = False
+        self, inputs: Any, steps: int = 1, train: bool = False, dense_targets: bool = False
     ) -> Any:
         """`[batch, time, height, width, 1]` to the same."""
-        del steps, every
+        del steps, dense_targets
         hidden = inputs.astype(self.dtype)
         for index, size in enumerate((5, 3, 1)):
             _, hidden = _layer(64, size, f"layer_{index}", self.dtype)(hidden)
@@ -52,7 +52,7 @@ class OpenSTL(nn.Module):
         teacher: Any = None,
         teacher_mask: Any = None,
         train: bool = False,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> Any:
         """`[batch, time, height, width, 1]` to what follows each frame, or the last one."""
         del train
@@ -92,7 +92,7 @@ class OpenSTL(nn.Module):
             step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
         )
         _, outputs = scan(self, (states, jnp.zeros(shape)), (truth, mask))
-        return depth_to_space(outputs if every else outputs[:, given - 1 :], 4)
+        return depth_to_space(outputs if dense_targets else outputs[:, given - 1 :], 4)
 
 
 class Seq2One(nn.Module):

@@ -25,11 +25,11 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
     outputs = layers.Conv3D(1, (3, 3, 3), activation="sigmoid", padding="same")(hidden)
     model = keras.Model(inputs, outputs)
     model.compile(loss="binary_crossentropy", optimizer="adam")
-    films = np.random.default_rng(0).random((batch, WORKS[work].given, *shape[1:]), np.float32)
+    clips = np.random.default_rng(0).random((batch, WORKS[work].given, *shape[1:]), np.float32)
 
     def run(count: int) -> None:
         for _ in range(count):
-            model.train_on_batch(films, films)  # waits, as it returns the loss
+            model.train_on_batch(clips, clips)  # waits, as it returns the loss
 
     parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     return Peer(run, parameters, {"versions": {"keras": keras.__version__, **_backend(mode)}})

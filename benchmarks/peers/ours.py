@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxconvlstm import models
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.config.run import TrainingConfig
-from jaxconvlstm.models.autoregressive import FeedbackModel
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn import conv_lstm
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
@@ -26,7 +26,7 @@ from peers import WORKS, Peer, Work
 MODES = ("default", "remat", "before-loop", "in-loop")
 
 
-class OpenSTL(FeedbackModel):
+class OpenSTL(AutoregressiveModel):
     """OpenSTL's ConvLSTM-S: layers on patches, and a 1x1 convolution back to them."""
 
     features: Sequence[int] = (128, 128, 128, 128)
@@ -44,16 +44,16 @@ class OpenSTL(FeedbackModel):
         pixels = self.patch_size**2
         self.head = Conv(pixels, (1, 1), use_bias=False, dtype=self.dtype, name="head")
 
-    def observe(self, inputs: Any, train: bool = False, every: bool = False) -> Any:
-        """See `FeedbackModel.observe`."""
+    def observe(self, inputs: Any, train: bool = False, dense_targets: bool = False) -> Any:
+        """See `AutoregressiveModel.observe`."""
         hidden, carry = space_to_depth(inputs, self.patch_size), []
         for layer in self.layers:
             last, hidden = layer(hidden, return_carry=True, train=train)
             carry.append(last)
-        return tuple(carry), self._picture(hidden if every else hidden[:, -1])
+        return tuple(carry), self._picture(hidden if dense_targets else hidden[:, -1])
 
     def step(self, carry: Any, frame: Any, train: bool = False) -> Any:
-        """See `FeedbackModel.step`."""
+        """See `AutoregressiveModel.step`."""
         hidden, after = space_to_depth(frame, self.patch_size), []
         for layer, state in zip(self.layers, carry):
             state, hidden = layer.step(state, hidden, train)
@@ -93,14 +93,16 @@ def task_of(work: Work, module: nn.Module) -> Forecasting:
         sampling="scheduled" if work.name == "openstl" else "free",
     )
     values = Values(0.0, 1.0, "float32")
-    return Forecasting(module, values, settings, every=work.every, sampling_steps=10**9)
+    return Forecasting(
+        module, values, settings, dense_targets=work.dense_targets, sampling_steps=10**9
+    )
 
 
-def films(work: Work, batch: int) -> Batch:
-    """Random films, on the device."""
+def clips(work: Work, batch: int) -> Batch:
+    """Random clips, on the device."""
     shape = (batch, work.given + work.predicted, *work.frame)
     frames = jax.random.uniform(jax.random.key(0), shape)
-    first = 1 if work.every else work.given
+    first = 1 if work.dense_targets else work.given
     return Batch(frames[:, : work.given], frames[:, first:], jnp.ones((batch, 1, 1, 1, 1)))
 
 
@@ -118,7 +120,7 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
 
 def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Peer:
     """The same for any module that is called as the package's models are."""
-    task, data, optimizer = task_of(work, module), films(work, batch), optax.adam(1e-3)
+    task, data, optimizer = task_of(work, module), clips(work, batch), optax.adam(1e-3)
     state = init_state(module, optimizer, work.frame, seed=0)
     variables, parameters = state.variables, state.variables["params"]
 

@@ -181,12 +181,12 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
     length = settings.given + settings.predicted
     if work == "openstl":  # in patches of 4x4, as OpenSTL reads them, too, before its network
         height, width, channels = height // 4, width // 4, 16 * channels
-    films = torch.rand((batch, length, channels, height, width), device=device)
-    given = films[:, : settings.given]
-    targets = films[:, 1:] if settings.every else films[:, settings.given :]
+    clips = torch.rand((batch, length, channels, height, width), device=device)
+    given = clips[:, : settings.given]
+    targets = clips[:, 1:] if settings.dense_targets else clips[:, settings.given :]
     truth = None
     if work == "openstl" and not forecast:
-        truth = films[:, settings.given : -1], torch.rand((batch, 1, 1, 1), device=device).round()
+        truth = clips[:, settings.given : -1], torch.rand((batch, 1, 1, 1), device=device).round()
     criterion: Any = nn.BCELoss() if work == "keras-example" else nn.MSELoss()
     forward = torch.compile(model) if "compile" in mode else model
 

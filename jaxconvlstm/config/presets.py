@@ -39,7 +39,7 @@ def moving_squares() -> Config:
 
     python train.py --preset moving-squares --out RUN
 
-    3 minutes; mean squared error 0.06 of persistence's on test films.
+    3 minutes; mean squared error 0.06 of persistence's on test clips.
     """
     return Config(
         DataConfig(dataset="moving-squares"),
@@ -66,7 +66,7 @@ def folder() -> Config:
 
 @_named
 def folder_classes() -> Config:
-    """Your own films, sorted into folders named after their class.
+    """Your own clips, sorted into folders named after their class.
 
     python train.py --preset folder-classes --data DIR --out RUN
     """
@@ -131,7 +131,7 @@ def moving_squares_stack() -> Config:
 
     python train.py --preset moving-squares-stack --out RUN
 
-    29 minutes; cross-entropy 0.0064 a pixel one step ahead, on test films.
+    29 minutes; cross-entropy 0.0064 a pixel one step ahead, on test clips.
     """
     return Config(
         DataConfig(
@@ -212,7 +212,7 @@ def next_frame() -> Config:
     python train.py --preset next-frame --data digits.gz --out RUN
 
     9 minutes; fed back ten times, mean squared error 0.47 of persistence's and trail 0.30 (0.24
-    and 0.02 for the next frame) on test films.
+    and 0.02 for the next frame) on test clips.
     """
     return _copying(_digits(threshold=128.0, eval_input_frames=5, eval_steps=10))
 
@@ -230,7 +230,7 @@ def next_frame_ghosting() -> Config:
             threshold=128.0,
             input_frames=15,
             target_frames=1,
-            # No more in all than in training: on longer films its cells overflow, and all is white.
+            # No more in all than in training: on longer clips its cells overflow, and all is white.
             eval_input_frames=5,
             eval_steps=10,
         ),
@@ -253,7 +253,7 @@ def keras_moving_mnist() -> Config:
 
     python train.py --preset keras-moving-mnist --data digits.gz --out RUN
 
-    After 70 steps of 2 films, 5 minutes, mean squared error 0.58 of persistence's, cross-entropy
+    After 70 steps of 2 clips, 5 minutes, mean squared error 0.58 of persistence's, cross-entropy
     0.108 a pixel one step ahead (persistence 0.525).
     """
     return Config(
@@ -288,7 +288,7 @@ def encoder_forecaster() -> Config:
 
     python train.py --preset encoder-forecaster --data digits.gz --out RUN
 
-    After 130 steps of 4 films, 8 minutes, mean squared error 0.54 of persistence's: far more
+    After 130 steps of 4 clips, 8 minutes, mean squared error 0.54 of persistence's: far more
     training is needed, as predictions still fade within five frames.
     """
     return Config(
@@ -314,7 +314,7 @@ def encoder_forecaster_pyramid() -> Config:
 
     python train.py --preset encoder-forecaster-pyramid --data digits.gz --out RUN
 
-    After 25 steps of 2 films, 7 minutes, mean squared error 0.58 of persistence's, which is a haze:
+    After 25 steps of 2 clips, 7 minutes, mean squared error 0.58 of persistence's, which is a haze:
     far more training is needed.
     """
     return Config(

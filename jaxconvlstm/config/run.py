@@ -88,7 +88,7 @@ class DataConfig:
     """Where the frames come from and how windows are cut from them."""
 
     dataset: _DATASETS = "moving-squares"
-    """Kind of data: generated films of moving squares, of moving digits (from --data) or of growing
+    """Kind of data: generated clips of moving squares, of moving digits (from --data) or of growing
     lines; a folder of pictures (or a path list); arrays (.npy, .npz, HDF5, netCDF, Zarr); a video
     file or a folder of them."""
     data: str | None = None
@@ -96,7 +96,7 @@ class DataConfig:
     digits for moving-mnist: an IDX file or an array. Or the name of public data: mnist,
     moving-mnist-test."""
     digits: int = 2
-    """Digits in a film of moving-mnist."""
+    """Digits in a clip of moving-mnist."""
     labels: Literal["none", "folders"] = "none"
     """folders: predict the class of a sequence, which is the first folder that it lies in."""
     variable: str | None = None
@@ -332,7 +332,7 @@ class TrainingConfig:
     """How the network is trained."""
 
     seed: int = 0
-    """Seed of the weights, the order of the data and generated films."""
+    """Seed of the weights, the order of the data and generated clips."""
     epochs: int = 10
     """Passes over the training windows."""
     steps_per_epoch: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.errors import DataError
 
-# The second number of each seed sequence, so that changes, orders and generated films (which count
+# The second number of each seed sequence, so that changes, orders and generated clips (which count
 # splits from 0 there) never draw the same numbers.
 CHANGE_STREAM = 101
 
@@ -112,34 +112,35 @@ class Change(NamedTuple):
     quarter_turns: int = 0
     backwards: bool = False
 
-    def cut(self, film: np.ndarray) -> np.ndarray:
-        """The region of a film `[time, height, width, channels]`; a class as it is."""
-        if self.region is None or film.ndim == 0:
-            return film
-        return film[:, self.region[0], self.region[1]]
+    def cut(self, clip: np.ndarray) -> np.ndarray:
+        """The region of a clip `[time, height, width, channels]`; a class as it is."""
+        if self.region is None or clip.ndim == 0:
+            return clip
+        return clip[:, self.region[0], self.region[1]]
 
     def apply(
-        self, inputs: np.ndarray, targets: np.ndarray, every: bool = False
+        self, inputs: np.ndarray, targets: np.ndarray, dense_targets: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mirrors, turns and reverses a window `[time, height, width, channels]` of the region.
 
         Args:
           inputs: of the window.
           targets: of the window: frames, or a class `[]`, which stays what it is.
-          every: whether the targets are all frames after the first, most of which are inputs too.
+          dense_targets: whether the targets are all frames after the first, which overlap the
+            inputs.
         """
         if targets.ndim == 0:
             inputs = self._turn(inputs)
             return inputs[::-1] if self.backwards else inputs, targets
         inputs, targets = self._turn(inputs), self._turn(targets)
         if self.backwards:
-            film = np.concatenate([inputs[:1] if every else inputs, targets])[::-1]
-            inputs, targets = film[: len(inputs)], film[1 if every else len(inputs) :]
+            clip = np.concatenate([inputs[:1] if dense_targets else inputs, targets])[::-1]
+            inputs, targets = clip[: len(inputs)], clip[1 if dense_targets else len(inputs) :]
         return inputs, targets
 
-    def _turn(self, film: np.ndarray) -> np.ndarray:
-        film = film[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
-        return np.rot90(film, self.quarter_turns, axes=(1, 2)) if self.quarter_turns else film
+    def _turn(self, clip: np.ndarray) -> np.ndarray:
+        clip = clip[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+        return np.rot90(clip, self.quarter_turns, axes=(1, 2)) if self.quarter_turns else clip
 
 
 def _place(place: np.ndarray, frame_size: tuple[int, ...], crop: tuple[int, int]) -> Region:

@@ -16,7 +16,7 @@ from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
 from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
 from jaxconvlstm.data.synthetic.moving_squares import MovingSquaresDataset
-from jaxconvlstm.data.windows import SplitName
+from jaxconvlstm.data.windows import AnySplit
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
@@ -43,11 +43,11 @@ class Windows(Protocol):
 
     Attributes:
       frame_shape: `(height, width, channels)` of whole frames.
-      every: whether the targets are all frames after the first, most of which are inputs too.
+      dense_targets: whether the targets are all frames after the first, which overlap the inputs.
     """
 
     frame_shape: tuple[int, int, int]
-    every: bool
+    dense_targets: bool
 
     def __len__(self) -> int:
         """Number of windows, in each epoch."""
@@ -57,11 +57,12 @@ class Windows(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Inputs `[time, height, width, channels]`, and what is to be predicted from them.
 
-        Targets are frames `[steps, ...]`: those that follow the inputs or, with `every`, all
-        after the first, `[time - 1 + steps, ...]`. Or the number of the window's class, int32 `[]`.
+        Targets are frames `[steps, ...]`: those that follow the inputs or, with
+        `dense_targets`, all after the first, `[time - 1 + steps, ...]`. Or the number of the
+        window's class, int32 `[]`.
 
         Frames have the files' own dtype and values; of `region` alone, if given. `epoch` matters
-        for generated films only.
+        for generated clips only.
         """
 
     def name(self, index: int) -> str:
@@ -72,7 +73,7 @@ class Dataset(Protocol):
     """Data divided into splits.
 
     Attributes:
-      values: the scale between the data's own values and the network's.
+      values: the scale between the data's raw values and the network's.
       frame_shape: `(height, width, channels)`.
       dtype: of the frames.
       classes: names of the classes to be told apart; empty where frames are to be predicted.
@@ -87,10 +88,10 @@ class Dataset(Protocol):
 
     def windows(
         self,
-        split: SplitName,
+        split: AnySplit,
         input_frames: int | None = None,
         target_frames: int | None = None,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> Windows:
         """The windows of a split, or of all the data.
 
@@ -98,14 +99,15 @@ class Dataset(Protocol):
           split: "train", "val" or "test", divided as for the configured lengths; or "all".
           input_frames, target_frames: other lengths than the configured ones. Where there are
             classes, windows have no target frames.
-          every: make targets of all frames after the first; means nothing where there are classes.
+          dense_targets: make targets of all frames after the first; no effect where there are
+            classes.
 
         Raises:
           DataError: the split has no share, or not a single window.
         """
 
     def split_record(self) -> dict[str, Any] | None:
-        """Which frames belong to which part, for the run folder; None for generated films."""
+        """Which frames belong to which part, for the run folder; None for generated clips."""
 
 
 def open_dataset(
@@ -121,7 +123,7 @@ def open_dataset(
 
     Args:
       config: kind and place of the data, and how windows are cut from them.
-      seed: of generated films.
+      seed: of generated clips.
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
       split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
       values: the scale to use, instead of one that follows from the configuration.

@@ -45,7 +45,7 @@ FILES = {
         "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "moving-mnist",
     ),
-    # 10,000 films of 20 frames, 820 MB: what the field reports its scores on (Srivastava et al.
+    # 10,000 clips of 20 frames, 820 MB: what the field reports its scores on (Srivastava et al.
     # 2015).
     "moving-mnist-test": PublicFile(
         "http://www.cs.toronto.edu/~nitish/unsupervised_video/mnist_test_seq.npy",

@@ -15,7 +15,7 @@ WINDOWS = 4
 def fingerprint(windows: Windows, timeout: float, check: Check | None = None) -> str:
     """A digest of the number and shape of windows, and of the values of four, spread over all.
 
-    It is the same wherever the data lie, and for generated films, whose digits may have been
+    It is the same wherever the data lie, and for generated clips, whose digits may have been
     exchanged, as for files. A change within windows that are not looked at goes unnoticed.
 
     Args:
@@ -38,7 +38,7 @@ class _Few:
     """Some of the windows."""
 
     def __init__(self, windows: Windows, chosen: np.ndarray):
-        self.frame_shape, self.every = windows.frame_shape, windows.every
+        self.frame_shape, self.dense_targets = windows.frame_shape, windows.dense_targets
         self._windows, self._chosen = windows, chosen.tolist()
 
     def __len__(self) -> int:

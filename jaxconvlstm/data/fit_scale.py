@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.prefetch import map_in_threads
-from jaxconvlstm.data.sources.base import Frames, Stretch
+from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
@@ -35,14 +35,14 @@ class Statistics(NamedTuple):
 
 
 def scale_for(
-    config: DataConfig, frames: Frames, training: list[Stretch]
+    config: DataConfig, frames: Frames, training: list[Segment]
 ) -> tuple[Values, list[str]]:
     """The scale that a configuration asks for.
 
     Args:
       config: says which, see its `value_range`, `normalize`, `transform`, `missing_value`, `nan`.
       frames: the source.
-      training: stretches of the training part, to measure what has to be.
+      training: segments of the training part, to measure what has to be.
 
     Returns:
       The scale, and notes on what was measured.
@@ -73,28 +73,26 @@ def scale_for(
         values = dataclasses.replace(values, log=True)
         notes.append(f"values on a logarithmic scale above {values.low:g}")
     if config.normalize != "range":
-        shares = dataclasses.replace(values, shift=(), spread=())
-        found = measure(frames, training, shares)
+        fractions = dataclasses.replace(values, mean=(), std=())
+        found = measure(frames, training, fractions)
         if config.normalize == "min-max":
-            ends = (np.asarray(shares.share(end)) for end in (found.low, found.high))
-            shift, top = (end.astype(np.float64) for end in ends)
-            spread = top - shift
+            ends = (np.asarray(fractions.share(end)) for end in (found.low, found.high))
+            mean, top = (end.astype(np.float64) for end in ends)
+            std = top - mean
         else:
-            shift, spread = found.mean, found.deviation
-        spread = np.where(spread > 0, spread, 1)
-        values = dataclasses.replace(
-            values, shift=tuple(shift.tolist()), spread=tuple(spread.tolist())
-        )
+            mean, std = found.mean, found.deviation
+        std = np.where(std > 0, std, 1)
+        values = dataclasses.replace(values, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
         notes.append(f"{config.normalize} of each channel from {found.frames} training frames")
     return values, notes
 
 
-def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Statistics:
-    """Measures the frames of some stretches, at most `MOST_FRAMES` of them.
+def measure(frames: Frames, segments: Sequence[Segment], values: Values) -> Statistics:
+    """Measures the frames of some segments, at most `MOST_FRAMES` of them.
 
     Args:
       frames: the source.
-      stretches: of the training part alone.
+      segments: of the training part alone.
       values: says which values are missing, and what shares are.
 
     Raises:
@@ -104,7 +102,7 @@ def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Sta
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     count, total, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     measured = 0
-    jobs = list(_portions(stretches))
+    jobs = list(_portions(segments))
     parts = map_in_threads(
         lambda job: _measure_some(frames, values, *job),
         jobs,
@@ -121,12 +119,12 @@ def measure(frames: Frames, stretches: Sequence[Stretch], values: Values) -> Sta
     return Statistics(low, high, mean, deviation, measured)
 
 
-def _portions(stretches: Sequence[Stretch]) -> Iterator[tuple[int, list[int]]]:
+def _portions(segments: Sequence[Segment]) -> Iterator[tuple[int, list[int]]]:
     """Sequences and a few frames of each, evenly over all."""
-    total = sum(stretch.stop - stretch.start for stretch in stretches)
+    total = sum(segment.stop - segment.start for segment in segments)
     chosen = spread(total, MOST_FRAMES)
     before = 0
-    for sequence, start, stop in stretches:
+    for sequence, start, stop in segments:
         here = chosen[(chosen >= before) & (chosen < before + stop - start)] - before + start
         before += stop - start
         for first in range(0, len(here), _AT_ONCE):

@@ -14,13 +14,13 @@ from jaxconvlstm.config.run import DataConfig, Split, flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.fit_scale import scale_for
 from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class
-from jaxconvlstm.data.sources.base import Frames, PartName, Region, Stretch
+from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
+    AnySplit,
     Parts,
-    SplitName,
     WindowPositions,
-    split_stretches,
+    split_segments,
     window_span,
 )
 from jaxconvlstm.errors import ConfigError, DataError
@@ -35,7 +35,7 @@ class FramesDataset:
 
     Attributes:
       frames: the source.
-      parts: the stretches of each split.
+      parts: the segments of each split.
       labels: int32, the number of each sequence's class; None where frames are predicted.
     """
 
@@ -60,32 +60,32 @@ class FramesDataset:
         if config.labels == "folders":
             self.classes, self.labels, note = label_sequences(frames, classes, self._place)
             notes.append(note)
-        self._stretches = frames.stretches()
+        self._segments = frames.segments()
         self.values, value_notes = self._scale()
         self.notes = [*notes, *value_notes, *self._summary()]
 
     def windows(
         self,
-        split: SplitName,
+        split: AnySplit,
         input_frames: int | None = None,
         target_frames: int | None = None,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> "FrameWindows | LabelledWindows":
         """See `Dataset.windows`."""
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
         span = self._span_of(inputs, targets)
-        stretches = self._stretches if split == "all" else self.parts[split]
-        if not stretches:
+        segments = self._segments if split == "all" else self.parts[split]
+        if not segments:
             raise DataError(f"{self._place}: the {split} part has no windows (--split {split}=0)")
-        positions = WindowPositions(stretches, span, config.stride, config.limit)
+        positions = WindowPositions(segments, span, config.stride, config.limit)
         if not positions:
-            where = "stretch of frames" if split == "all" else f"stretch of frames for {split}"
-            raise DataError(self._too_short(stretches, where, inputs, targets))
+            where = "segment of frames" if split == "all" else f"segment of frames for {split}"
+            raise DataError(self._too_short(segments, where, inputs, targets))
         if self.labels is not None:
             step = config.frame_step
             return LabelledWindows(self.frames, positions, self.labels, inputs, step)
-        return FrameWindows(self.frames, positions, config, inputs, targets, every)
+        return FrameWindows(self.frames, positions, config, inputs, targets, dense_targets)
 
     def split_record(self) -> dict[str, Any]:
         """See `Dataset.split_record`."""
@@ -102,13 +102,13 @@ class FramesDataset:
             parts = split_file.from_json(record, self.frames, config.split_file)
             self._check_classes(parts)
             return parts
-        if max((s.stop - s.start for s in self._stretches), default=0) < self._span:
+        if max((s.stop - s.start for s in self._segments), default=0) < self._span:
             sizes = (config.input_frames, config.target_frames)
-            raise DataError(self._too_short(self._stretches, "stretch of frames", *sizes))
+            raise DataError(self._too_short(self._segments, "segment of frames", *sizes))
         if self.frames.parts is not None and config.split_by == "auto":
             parts = self._parts_of_folders(self.frames.parts)
         else:
-            parts = self._divide(self._stretches, config.split)
+            parts = self._divide(self._segments, config.split)
         self._check_classes(parts)
         return parts
 
@@ -120,11 +120,11 @@ class FramesDataset:
             if missing != int(missing) or not limits.min <= missing <= limits.max:
                 raise ConfigError(f"--missing-value {missing:g}: no {dtype} value is that")
 
-    def _parts_of_folders(self, given: Sequence[PartName]) -> Parts:
+    def _parts_of_folders(self, given: Sequence[SplitName]) -> Parts:
         """As the folders say; a part with a share and no folder is divided from training."""
         parts: Parts = {name: [] for name in SPLIT_NAMES}
-        for stretch in self._stretches:
-            parts[given[stretch.sequence]].append(stretch)
+        for segment in self._segments:
+            parts[given[segment.sequence]].append(segment)
         there = [name for name in ("val", "test") if parts[name]]
         shares = dataclasses.asdict(self._config.split)
         shares["train"] += sum(shares[name] for name in there)
@@ -136,29 +136,29 @@ class FramesDataset:
         """Refuses to train a model on classes of which it would see no example."""
         if self.labels is None or self._given_classes or not self._config.split.train:
             return
-        seen = {int(self.labels[stretch.sequence]) for stretch in parts["train"]}
+        seen = {int(self.labels[segment.sequence]) for segment in parts["train"]}
         for number, name in enumerate(self.classes):
             if number not in seen:
                 raise DataError(f"{self._place}: class {name}: none of it is for training")
 
-    def _divide(self, stretches: list[Stretch], split: Split) -> Parts:
+    def _divide(self, segments: list[Segment], split: Split) -> Parts:
         config, groups = self._config, self.frames.groups
         if self.labels is not None:
             by = config.split_by
             try:
-                return split_by_class(stretches, self.labels, self.classes, self._span, split, by)
+                return split_by_class(segments, self.labels, self.classes, self._span, split, by)
             except DataError as error:
                 raise DataError(f"{self._place}: {error}") from None
         # A model is evaluated on its own feedback further than it was trained for: where no
         # sequence is lost by it, each part gets room for a few steps.
         steps = max(config.target_frames, FREE_RUNNING_STEPS)
         roomy = window_span(config.input_frames, steps, config.frame_step, config.horizon)
-        lengths = [stretch.stop - stretch.start for stretch in stretches]
+        lengths = [segment.stop - segment.start for segment in segments]
         if all(length >= roomy for length in lengths if length >= self._span):
             with contextlib.suppress(DataError):
-                return split_stretches(stretches, roomy, split, config.split_by, groups)
+                return split_segments(segments, roomy, split, config.split_by, groups)
         try:
-            return split_stretches(stretches, self._span, split, config.split_by, groups)
+            return split_segments(segments, self._span, split, config.split_by, groups)
         except DataError as error:
             raise DataError(f"{self._place}: {error}") from None
 
@@ -166,10 +166,10 @@ class FramesDataset:
         if self._given_values is not None:
             return self._given_values, []
         try:
-            training = self.parts["train"] or self._stretches
+            training = self.parts["train"] or self._segments
         except DataError:
             # Data that are only evaluated need not be large enough to be divided.
-            training = self._stretches
+            training = self._segments
         return scale_for(self._config, self.frames, training)
 
     @property
@@ -190,15 +190,15 @@ class FramesDataset:
             notes.append(f"--nan mask: {self.dtype} values are never NaN")
         if (tile := self._config.tile) and all(map(operator.ge, tile, self.frame_shape)):
             notes.append(f"--tile {tile[0]} {tile[1]}: frames are no larger, and evaluated whole")
-        usable = {s.sequence for s in self._stretches if s.stop - s.start >= self._span}
+        usable = {s.sequence for s in self._segments if s.stop - s.start >= self._span}
         if short := len(lengths) - len(usable):
             notes.append(
                 f"sequences left out, without {self._span} frames in a row for a window: {short}"
             )
-        whole = [Stretch(index, 0, length) for index, length in enumerate(lengths)]
+        whole = [Segment(index, 0, length) for index, length in enumerate(lengths)]
         every, left = (
-            len(WindowPositions(stretches, self._span, self._config.stride))
-            for stretches in (whole, self._stretches)
+            len(WindowPositions(segments, self._span, self._config.stride))
+            for segments in (whole, self._segments)
         )
         if every > left:
             notes.append(
@@ -217,10 +217,10 @@ class FramesDataset:
         return [*notes, f"{summary}; windows: {', '.join(counts)}"]
 
     def _too_short(
-        self, stretches: list[Stretch], where: str, input_frames: int, target_frames: int
+        self, segments: list[Segment], where: str, input_frames: int, target_frames: int
     ) -> str:
         config = self._config
-        longest = max((s.stop - s.start for s in stretches), default=0)
+        longest = max((s.stop - s.start for s in segments), default=0)
         more = "".join(
             f" at {flag(name)} {getattr(config, name)}"
             for name in ("frame_step", "horizon")
@@ -245,13 +245,13 @@ class FrameWindows:
         config: DataConfig,
         input_frames: int,
         target_frames: int,
-        every: bool,
+        dense_targets: bool,
     ):
-        self.frame_shape, self.every = frames.frame_shape, every
+        self.frame_shape, self.dense_targets = frames.frame_shape, dense_targets
         self._frames = frames
         self._positions = positions
         self._input_frames = input_frames
-        self._first_target = 1 if every else input_frames
+        self._first_target = 1 if dense_targets else input_frames
         first = input_frames + config.horizon - 1
         step = config.frame_step
         self._given = range(0, input_frames * step, step)

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.sources.base import Frames, Region, Stretch
+from jaxconvlstm.data.sources.base import Frames, Region, Segment
 from jaxconvlstm.data.sources.split_folders import PART_NAMES
-from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_stretches
+from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_segments
 from jaxconvlstm.errors import DataError
 
 CLASSES_SHOWN = 20
@@ -85,25 +85,25 @@ def label_sequences(
 
 
 def split_by_class(
-    stretches: Sequence[Stretch],
+    segments: Sequence[Segment],
     labels: np.ndarray,
     classes: Sequence[str],
     span: int,
     split: Split,
     by: Literal["auto", "sequence", "time"],
 ) -> Parts:
-    """As `split_stretches`, but of each class by itself, so that every part has some of it.
+    """As `split_segments`, but of each class by itself, so that every part has some of it.
 
     "auto" holds out whole sequences of a class that has one for each part, and else divides each of
-    its sequences in time. A class without any stretch is in no part.
+    its sequences in time. A class without any segment is in no part.
 
     Raises:
       DataError: a class has too few sequences, or too short ones.
     """
     wanted = sum(getattr(split, name) > 0 for name in SPLIT_NAMES)
-    own: dict[int, list[Stretch]] = {}
-    for stretch in stretches:
-        own.setdefault(int(labels[stretch.sequence]), []).append(stretch)
+    own: dict[int, list[Segment]] = {}
+    for segment in segments:
+        own.setdefault(int(labels[segment.sequence]), []).append(segment)
     parts: Parts = {name: [] for name in SPLIT_NAMES}
     for number, mine in own.items():
         way = by
@@ -111,7 +111,7 @@ def split_by_class(
             usable = {s.sequence for s in mine if s.stop - s.start >= span}
             way = "sequence" if len(usable) >= wanted else "time"
         try:
-            divided = split_stretches(mine, span, split, way)
+            divided = split_segments(mine, span, split, way)
         except DataError as error:
             raise DataError(f"class {classes[number]}: {error}") from None
         for name, found in divided.items():
@@ -122,7 +122,7 @@ def split_by_class(
 class LabelledWindows:
     """Windows cut from sequences of frames, and the class of each; see `datasets.Windows`."""
 
-    every = False
+    dense_targets = False
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class LastFrames:
         check_applies(config)
         if config.dataset not in REAL:
             raise ConfigError(
-                f"--dataset {config.dataset}: generated films have no last frames to forecast "
+                f"--dataset {config.dataset}: generated clips have no last frames to forecast "
                 "from; --data names data that have"
             )
         # Only what is used gets decoded, unless asked otherwise.
@@ -45,7 +45,7 @@ class LastFrames:
         self._step = config.frame_step
         self._span = window_span(count, 0, self._step)
         self.dtype, self.frame_shape = frames.dtype, frames.frame_shape
-        ends = [s for s in frames.stretches() if s.stop == frames.lengths[s.sequence]]
+        ends = [s for s in frames.segments() if s.stop == frames.lengths[s.sequence]]
         found = [s for s in ends if s.stop - s.start >= self._span]
         if not found:
             longest = max((s.stop - s.start for s in ends), default=0)

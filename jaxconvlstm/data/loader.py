@@ -119,7 +119,7 @@ class TrainLoader:
             inputs, targets = windows.read(epoch, index, None)
             change = augmentation.draw(*place, frame=inputs[-1])
             inputs, targets = change.cut(inputs), change.cut(targets)
-        return change.apply(inputs, targets, windows.every)
+        return change.apply(inputs, targets, windows.dense_targets)
 
 
 @lru_cache(maxsize=4)

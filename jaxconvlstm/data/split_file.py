@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.data.sources.base import Frames, PartName, Stretch
+from jaxconvlstm.data.sources.base import Frames, Segment, SplitName
 from jaxconvlstm.data.windows import SPLIT_NAMES, Parts
 from jaxconvlstm.errors import DataError
 
@@ -15,21 +15,21 @@ FORMAT_VERSION = 1
 
 
 def to_json(parts: Parts, frames: Frames) -> dict[str, Any]:
-    """What a run folder keeps: each part's stretches, with the names of their outer frames."""
+    """What a run folder keeps: each part's segments, with the names of their outer frames."""
     return {
         "format_version": FORMAT_VERSION,
         **{
             name: [
                 {
-                    "sequence": frames.names[stretch.sequence],
-                    "start": stretch.start,
-                    "stop": stretch.stop,
-                    "first": frames.frame_name(stretch.sequence, stretch.start),
-                    "last": frames.frame_name(stretch.sequence, stretch.stop - 1),
+                    "sequence": frames.names[segment.sequence],
+                    "start": segment.start,
+                    "stop": segment.stop,
+                    "first": frames.frame_name(segment.sequence, segment.start),
+                    "last": frames.frame_name(segment.sequence, segment.stop - 1),
                 }
-                for stretch in stretches
+                for segment in segments
             ]
-            for name, stretches in parts.items()
+            for name, segments in parts.items()
         },
     }
 
@@ -66,18 +66,18 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
         parts.
     """
     index = {name: number for number, name in enumerate(frames.names)}
-    usable: dict[int, list[Stretch]] = {}
-    for stretch in frames.stretches():
-        usable.setdefault(stretch.sequence, []).append(stretch)
+    usable: dict[int, list[Segment]] = {}
+    for segment in frames.segments():
+        usable.setdefault(segment.sequence, []).append(segment)
     if unknown := values.keys() - {*SPLIT_NAMES, "format_version"}:
         raise DataError(f"{source}: unknown key {', '.join(sorted(unknown))}")
     if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise DataError(f"{source}: format version {values['format_version']!r} is not known")
-    named: dict[int, list[tuple[Stretch, PartName]]] = {}
+    named: dict[int, list[tuple[Segment, SplitName]]] = {}
     for name in SPLIT_NAMES:
         for item in values.get(name, []):
-            stretch = _stretch(item, index, frames, f"{source}: {name}")
-            named.setdefault(stretch.sequence, []).append((stretch, name))
+            segment = _segment(item, index, frames, f"{source}: {name}")
+            named.setdefault(segment.sequence, []).append((segment, name))
     parts: Parts = {name: [] for name in SPLIT_NAMES}
     for sequence, entries in named.items():
         entries.sort()
@@ -87,21 +87,21 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
                 raise DataError(f"{source}: {frames.names[sequence]}: frames in {where}")
         runs = usable.get(sequence, [])
         starts = [run.start for run in runs]
-        for stretch, name in entries:
-            first = max(bisect.bisect_right(starts, stretch.start) - 1, 0)
+        for segment, name in entries:
+            first = max(bisect.bisect_right(starts, segment.start) - 1, 0)
             for run in itertools.islice(runs, first, None):
-                if run.start >= stretch.stop:
+                if run.start >= segment.stop:
                     break
-                start, stop = max(run.start, stretch.start), min(run.stop, stretch.stop)
+                start, stop = max(run.start, segment.start), min(run.stop, segment.stop)
                 if start < stop:
-                    parts[name].append(Stretch(sequence, start, stop))
-    for stretches in parts.values():
-        stretches.sort()
+                    parts[name].append(Segment(sequence, start, stop))
+    for segments in parts.values():
+        segments.sort()
     _check_groups(parts, frames, source)
     return parts
 
 
-def _stretch(item: Any, index: Mapping[str, int], frames: Frames, source: str) -> Stretch:
+def _segment(item: Any, index: Mapping[str, int], frames: Frames, source: str) -> Segment:
     """One item of a part."""
     if isinstance(item, str):
         item = {"sequence": item}
@@ -113,7 +113,7 @@ def _stretch(item: Any, index: Mapping[str, int], frames: Frames, source: str) -
     length = frames.lengths[index[name]]
     start, stop = item.get("start", 0), item.get("stop", length)
     if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop):
-        raise DataError(f"{source}: {name}: frames {start!r} to {stop!r} are no stretch")
+        raise DataError(f"{source}: {name}: frames {start!r} to {stop!r} are no segment")
     if stop > length:
         raise DataError(f"{source}: {name}: had at least {stop} frames, now {length}")
     for key, frame in (("first", start), ("last", stop - 1)):
@@ -123,7 +123,7 @@ def _stretch(item: Any, index: Mapping[str, int], frames: Frames, source: str) -
                 f"{source}: {name}: frame {frame} was {item[key]}, now it is {found}: "
                 "the data have changed"
             )
-    return Stretch(index[name], start, stop)
+    return Segment(index[name], start, stop)
 
 
 def _check_groups(parts: Parts, frames: Frames, source: str) -> None:
@@ -131,11 +131,11 @@ def _check_groups(parts: Parts, frames: Frames, source: str) -> None:
     if frames.groups is None:
         return
     where: dict[int, str] = {}
-    for name, stretches in parts.items():
-        for stretch in stretches:
-            group = frames.groups[stretch.sequence]
+    for name, segments in parts.items():
+        for segment in segments:
+            group = frames.groups[segment.sequence]
             if where.setdefault(group, name) != name:
                 raise DataError(
-                    f"{source}: {frames.names[stretch.sequence]}, in {name}, shares frames with "
+                    f"{source}: {frames.names[segment.sequence]}, in {name}, shares frames with "
                     f"one in {where[group]}"
                 )

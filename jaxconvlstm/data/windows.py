@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.sources.base import PartName, Stretch
+from jaxconvlstm.data.sources.base import Segment, SplitName
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.spread import spread
 
-SplitName = PartName | Literal["all"]
-Parts = dict[PartName, list[Stretch]]
-SPLIT_NAMES: tuple[PartName, ...] = ("train", "val", "test")
+AnySplit = SplitName | Literal["all"]
+Parts = dict[SplitName, list[Segment]]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 SEQUENCES_TO_HOLD_OUT = 10
 """From so many sequences on, "auto" holds out whole sequences."""
 
@@ -27,22 +27,22 @@ def window_span(
 
 
 class WindowPositions:
-    """The positions `(sequence, first frame)` of all windows in some stretches, in order.
+    """The positions `(sequence, first frame)` of all windows in some segments, in order.
 
     Args:
-      stretches: where windows may lie; one that is shorter than `span` holds none.
+      segments: where windows may lie; one that is shorter than `span` holds none.
       span: frames from a window's first to its last; see `window_span`.
       stride: frames between the starts of two windows.
       limit: most windows; they are then spread evenly over all.
     """
 
     def __init__(
-        self, stretches: Sequence[Stretch], span: int, stride: int = 1, limit: int | None = None
+        self, segments: Sequence[Segment], span: int, stride: int = 1, limit: int | None = None
     ):
-        self._stretches = stretches
+        self._segments = segments
         self._stride = stride
-        counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in stretches]
-        # The number of each stretch's first window; one more for the end.
+        counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in segments]
+        # The number of each segment's first window; one more for the end.
         self._firsts = [0, *itertools.accumulate(counts)]
         total = self._firsts[-1]
         self._chosen: Sequence[int] | np.ndarray = range(total)
@@ -55,12 +55,12 @@ class WindowPositions:
     def __getitem__(self, index: int) -> tuple[int, int]:
         window = int(self._chosen[index])
         which = bisect.bisect_right(self._firsts, window) - 1
-        sequence, start, _ = self._stretches[which]
+        sequence, start, _ = self._segments[which]
         return sequence, start + (window - self._firsts[which]) * self._stride
 
 
-def split_stretches(
-    stretches: Sequence[Stretch],
+def split_segments(
+    segments: Sequence[Segment],
     span: int,
     split: Split,
     by: Literal["auto", "sequence", "time"] = "auto",
@@ -68,11 +68,11 @@ def split_stretches(
 ) -> Parts:
     """Divides sequences among training, validation and test so that no frame is in two of them.
 
-    Every split with a share gets room for at least one window. A stretch too short for a window is
+    Every split with a share gets room for at least one window. A segment too short for a window is
     in none.
 
     Args:
-      stretches: the runs of frames that windows may be cut from, in order.
+      segments: the runs of frames that windows may be cut from, in order.
       span: frames that a window takes; see `window_span`.
       split: the shares. What they leave over, up to 1, is unused.
       by: "sequence" gives whole sequences to a split: the first ones to training, the last ones to
@@ -82,16 +82,16 @@ def split_stretches(
         one group stay together, and none is divided.
 
     Returns:
-      The stretches of each split, none for a share of 0.
+      The segments of each split, none for a share of 0.
 
     Raises:
       DataError: a split with a share cannot get a window.
     """
     shares = {name: getattr(split, name) for name in SPLIT_NAMES if getattr(split, name) > 0}
-    pieces: dict[int, list[Stretch]] = {}
-    for stretch in stretches:
-        if _frames([stretch]) >= span:
-            pieces.setdefault(stretch.sequence, []).append(stretch)
+    pieces: dict[int, list[Segment]] = {}
+    for segment in segments:
+        if _frames([segment]) >= span:
+            pieces.setdefault(segment.sequence, []).append(segment)
     share_frames = groups is not None
     if by == "time" and share_frames:
         raise DataError(
@@ -114,7 +114,7 @@ def split_stretches(
             else f"a sequence of {len(shares) * span} frames would do"
         )
         raise DataError(
-            f"{_frames(stretches)} frames leave no window for {' and '.join(empty)} that "
+            f"{_frames(segments)} frames leave no window for {' and '.join(empty)} that "
             f"shares no frame with another split: a window takes {span} frames in a row "
             "(--input-frames + --target-frames, at --frame-step and --horizon); "
             f"{enough}, or shorter windows, or --split without {empty[-1]}"
@@ -122,13 +122,13 @@ def split_stretches(
     return parts
 
 
-def check_share(split: Split, name: PartName) -> None:
+def check_share(split: Split, name: SplitName) -> None:
     """Raises `DataError` if a split has no share of the data."""
     if getattr(split, name) == 0:
         raise DataError(f"--split {name}=0: the {name} part has no windows")
 
 
-def allot(total: int, shares: Mapping[PartName, float], least: int) -> dict[PartName, int]:
+def allot(total: int, shares: Mapping[SplitName, float], least: int) -> dict[SplitName, int]:
     """Shares of `total` frames or sequences, each at least `least`; `total` must hold these."""
     sizes = {name: max(round(total * share), least) for name, share in shares.items()}
     if sizes and sum(shares.values()) > 1 - 1e-9:
@@ -144,18 +144,18 @@ def allot(total: int, shares: Mapping[PartName, float], least: int) -> dict[Part
 
 
 def _by_sequence(
-    pieces: dict[int, list[Stretch]],
-    shares: dict[PartName, float],
+    pieces: dict[int, list[Segment]],
+    shares: dict[SplitName, float],
     groups: Sequence[int] | None,
 ) -> Parts:
     """Whole sequences, of which each holds a window; those of one group together."""
     parts: Parts = {name: [] for name in SPLIT_NAMES}
-    units: dict[int, list[Stretch]] = {}
-    for sequence, stretches in pieces.items():
-        units.setdefault(groups[sequence] if groups else sequence, []).extend(stretches)
+    units: dict[int, list[Segment]] = {}
+    for sequence, segments in pieces.items():
+        units.setdefault(groups[sequence] if groups else sequence, []).extend(segments)
     whole = list(units.values())
     if len(whole) < len(shares):
-        parts[next(iter(shares))] = [stretch for stretches in whole for stretch in stretches]
+        parts[next(iter(shares))] = [segment for segments in whole for segment in segments]
         return parts
     sizes = allot(len(whole), shares, 1)
     test = len(whole) - sizes.get("test", 0)
@@ -163,35 +163,35 @@ def _by_sequence(
     bounds["test"] = (test, len(whole))
     for name in sizes:
         start, stop = bounds[name]
-        parts[name] = [stretch for stretches in whole[start:stop] for stretch in stretches]
+        parts[name] = [segment for segments in whole[start:stop] for segment in segments]
     return parts
 
 
-def _by_time(pieces: dict[int, list[Stretch]], span: int, shares: dict[PartName, float]) -> Parts:
+def _by_time(pieces: dict[int, list[Segment]], span: int, shares: dict[SplitName, float]) -> Parts:
     """Parts of each sequence, of which each holds a window."""
     parts: Parts = {name: [] for name in SPLIT_NAMES}
     training_only = []
-    for sequence, stretches in pieces.items():
+    for sequence, segments in pieces.items():
         # Too short for a window of every split, a sequence serves training and test, or only
         # training.
         served = dict(shares)
-        divided = _divide(stretches, span, served)
+        divided = _divide(segments, span, served)
         for name in ("val", "test"):
             if name in served and len(served) > 1 and not all(divided.values()):
                 share = served.pop(name)
                 served[next(iter(served))] += share
-                divided = _divide(stretches, span, served)
+                divided = _divide(segments, span, served)
         if list(served) == ["train"]:
             training_only.append(sequence)
         for name, found in divided.items():
             parts[name] += found
-    tested = {stretch.sequence for stretch in parts["test"]}
+    tested = {segment.sequence for segment in parts["test"]}
     if "val" in shares and not parts["val"] and len(tested) > 1:
         moved = [s for s in parts["test"] if s.sequence == min(tested)]
         parts["val"] = moved
         parts["test"] = [s for s in parts["test"] if s.sequence != min(tested)]
     for name in ("test", "val"):
-        left = {stretch.sequence for stretch in parts["train"]}
+        left = {segment.sequence for segment in parts["train"]}
         if name in shares and not parts[name] and training_only and len(left) > 1:
             # No sequence is long enough to be divided: one serves this split as a whole.
             given = training_only.pop()
@@ -200,49 +200,49 @@ def _by_time(pieces: dict[int, list[Stretch]], span: int, shares: dict[PartName,
     return parts
 
 
-def _divide(stretches: list[Stretch], span: int, shares: dict[PartName, float]) -> Parts:
+def _divide(segments: list[Segment], span: int, shares: dict[SplitName, float]) -> Parts:
     """One sequence: its start to training, its end to test, validation before that.
 
     Each part is at least a window long, and empty only if there is no room for that.
     """
     parts: Parts = {}
     least = span * len(shares)
-    sizes = allot(max(_frames(stretches), least), shares, span)
+    sizes = allot(max(_frames(segments), least), shares, span)
     for name in ("test", "val"):
         if name in shares:
-            stretches, parts[name] = _take_end(stretches, sizes[name], span)
+            segments, parts[name] = _take_end(segments, sizes[name], span)
     if "train" not in shares:
         return parts
-    frames = sizes["train"] if sum(shares.values()) < 1 - 1e-9 else _frames(stretches)
-    _, taken = _take_end(_backwards(stretches), frames, span)
+    frames = sizes["train"] if sum(shares.values()) < 1 - 1e-9 else _frames(segments)
+    _, taken = _take_end(_backwards(segments), frames, span)
     parts["train"] = _backwards(taken)
     return parts
 
 
 def _take_end(
-    stretches: list[Stretch], frames: int, span: int
-) -> tuple[list[Stretch], list[Stretch]]:
-    """Cuts stretches in two: what comes before, and the last `frames` frames, or a window more.
+    segments: list[Segment], frames: int, span: int
+) -> tuple[list[Segment], list[Segment]]:
+    """Cuts segments in two: what comes before, and the last `frames` frames, or a window more.
 
-    Stretches shorter than `span` are left out of both.
+    Segments shorter than `span` are left out of both.
     """
-    rest = [s for s in stretches if s.stop - s.start >= span]
-    taken: list[Stretch] = []
+    rest = [s for s in segments if s.stop - s.start >= span]
+    taken: list[Segment] = []
     while rest and (not taken or frames >= span):
         last = rest.pop()
         cut = max(last.start, last.stop - max(frames, span))
-        taken.insert(0, Stretch(last.sequence, cut, last.stop))
+        taken.insert(0, Segment(last.sequence, cut, last.stop))
         frames -= last.stop - cut
         if cut - last.start >= span:
-            rest.append(Stretch(last.sequence, last.start, cut))
+            rest.append(Segment(last.sequence, last.start, cut))
     return rest, taken
 
 
-def _backwards(stretches: list[Stretch]) -> list[Stretch]:
+def _backwards(segments: list[Segment]) -> list[Segment]:
     """The same frames, counted from the end."""
-    return [Stretch(s.sequence, -s.stop, -s.start) for s in reversed(stretches)]
+    return [Segment(s.sequence, -s.stop, -s.start) for s in reversed(segments)]
 
 
-def _frames(stretches: Sequence[Stretch]) -> int:
-    """Number of frames in some stretches."""
-    return sum(stretch.stop - stretch.start for stretch in stretches)
+def _frames(segments: Sequence[Segment]) -> int:
+    """Number of frames in some segments."""
+    return sum(segment.stop - segment.start for segment in segments)

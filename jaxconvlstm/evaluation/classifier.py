@@ -1,4 +1,4 @@
-"""Classifying films with a checkpoint, for research code and the scripts."""
+"""Classifying clips with a checkpoint, for research code and the scripts."""
 
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ from jaxconvlstm.scale import Values
 
 
 class Prediction(NamedTuple):
-    """What a classifier says of a film, or of several.
+    """What a classifier says of a clip, or of several.
 
     Attributes:
-      name: the most probable class; of several films a list of them.
+      name: the most probable class; of several clips a list of them.
       probabilities: float32 `[classes]` or `[batch, classes]`, in the order of
         `Classifier.classes`; they add up to 1.
     """
@@ -25,13 +25,13 @@ class Prediction(NamedTuple):
 
 
 class Classifier:
-    """A trained classifier with its value scale: frames in the data's own values in, classes out.
+    """A trained classifier with its value scale: frames in the data's raw values in, classes out.
 
     Attributes:
       module: the Flax module.
       variables: its variables, `{"params": ...}`.
       config: the run's configuration.
-      values: the scale between the data's own values and the network's.
+      values: the scale between the data's raw values and the network's.
       channels: channels of the pictures.
       classes: names of the classes.
       step: the training step of the weights.
@@ -65,11 +65,11 @@ class Classifier:
         self._apply = jax.jit(apply)
 
     def predict(self, frames: Any) -> Prediction:
-        """The class of a film.
+        """The class of a clip.
 
         Args:
           frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`,
-            in the data's own values.
+            in the data's raw values.
 
         Raises:
           ConfigError: another number of axes or channels, an integer dtype that the model was not

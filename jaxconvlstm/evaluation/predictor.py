@@ -15,13 +15,13 @@ from jaxconvlstm.scale import Values
 
 
 class Predictor:
-    """A trained model with its value scale: frames in the data's own values in and out.
+    """A trained model with its value scale: frames in the data's raw values in and out.
 
     Attributes:
       module: the Flax module.
       variables: its variables, `{"params": ...}`.
       config: the run's configuration.
-      values: the scale between the data's own values and the network's.
+      values: the scale between the data's raw values and the network's.
       channels: channels of the pictures.
       step: the training step of the weights.
       frame_size: height and width of the only frames that it takes; None for any.
@@ -55,7 +55,7 @@ class Predictor:
 
         Args:
           frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`,
-            in the data's own values; any number of frames, any height and width.
+            in the data's raw values; any number of frames, any height and width.
           steps: number of frames to predict, at least 1.
           tile: height and width of overlapping tiles to predict in, for frames that need more
             memory than there is as a whole.
@@ -71,7 +71,7 @@ class Predictor:
         check_positive("steps", steps)
         frames, batched = check_frames(self, frames)
         scaled = self.predict_scaled(self.values.scale(frames), steps, tile)
-        predicted = self.values.unscale(scaled, frames.dtype)
+        predicted = self.values.inverse(scaled, frames.dtype)
         return predicted if batched else predicted[0]
 
     def predict_scaled(
@@ -100,7 +100,7 @@ class Predictor:
         frames, batched = check_frames(self, frames)
         state = self._observe(self.variables, self.values.scale(frames))
         while True:
-            predicted = self.values.unscale(np.asarray(state[1]), frames.dtype)
+            predicted = self.values.inverse(np.asarray(state[1]), frames.dtype)
             yield predicted if batched else predicted[0]
             state = self._advance(self.variables, *state)
 

@@ -1,4 +1,4 @@
-"""What an evaluation shows beside its numbers: tables, curves, strips, films, confusion."""
+"""What an evaluation shows beside its numbers: tables, curves, strips, clips, confusion."""
 
 import statistics
 import time
@@ -109,26 +109,26 @@ class FrameReport:
             return written
         chosen = spread(len(self._windows), samples).tolist()
         for number, index in enumerate(chosen):
-            film, name = self._film(index), self._windows.name(index)
-            written += _draw_film(*film, name, folder, number)
+            clip, name = self._clip(index), self._windows.name(index)
+            written += _draw_clip(*clip, name, folder, number)
             if number == 0:
-                plots.step_pictures(*film, folder / "steps", title=name)
+                plots.step_pictures(*clip, folder / "steps", title=name)
         several = spread(len(self._windows), _GRID_WINDOWS).tolist()
         plots.grid(
-            [self._film(index) for index in several],
+            [self._clip(index) for index in several],
             folder / "grid.png",
             names=[self._windows.name(index) for index in several],
         )
         return [*written, folder / "steps", folder / "grid.png"]
 
-    def _film(self, index: int) -> tuple[Any, Any, Any]:
+    def _clip(self, index: int) -> tuple[Any, Any, Any]:
         """A window's inputs, predictions and targets, as pictures show them."""
         inputs, targets = self._windows.read(0, index)
         predicted = self._predict(self._values.scale(inputs)[None])[0]
         return (
-            self._values.shown(inputs),
-            self._values.display(predicted),
-            self._values.shown(targets),
+            self._values.raw_to_unit(inputs),
+            self._values.to_unit(predicted),
+            self._values.raw_to_unit(targets),
         )
 
     def _predict(self, inputs: Any) -> Any:
@@ -150,7 +150,7 @@ class ClassReport:
         sums = self._scored.sums
         return {
             "model": sums.means(),
-            # What looks at no film stands where repeating the last frame does for forecasts.
+            # What looks at no clip stands where repeating the last frame does for forecasts.
             "persistence": sums.baseline(),
             "classes": list(self._model.classes),
             "confusion": sums.confusion.tolist(),
@@ -188,7 +188,7 @@ class ClassReport:
         chosen = spread(len(self._windows), samples).tolist()
         for number, index in enumerate(chosen):
             frames, label = self._windows.read(0, index)
-            shown = self._values.shown(frames)
+            shown = self._values.raw_to_unit(frames)
             strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
             probabilities = self._model.probabilities(self._values.scale(frames)[None])
             title = self._windows.name(index)
@@ -237,11 +237,11 @@ def describe_error(result: Mapping[str, Any], values: Values) -> str | None:
     ours, theirs = (
         result[name]["mae"] * (values.high - values.low) for name in ("model", "persistence")
     )
-    unit = values.unit or "in the data's own values"
+    unit = values.unit or "in the data's raw values"
     return f"mean absolute error {ours:.4g} {unit}, persistence {theirs:.4g}"
 
 
-def _draw_film(
+def _draw_clip(
     inputs: Any, predicted: Any, targets: Any, name: str, folder: Path, number: int
 ) -> list[Path]:
     """One window as a strip and as an animation, and as a video where PyAV is installed."""

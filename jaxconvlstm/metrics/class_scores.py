@@ -1,4 +1,4 @@
-"""Classes of films: their loss, and scores that are exact over padded batches."""
+"""Classes of clips: their loss, and scores that are exact over padded batches."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,19 @@ from jaxconvlstm.checks import check_rank
 
 CLASS_DEFINITIONS = {
     "cross_entropy": (
-        "Minus the logarithm of the probability of the true class, mean over films; nats, from 0, "
+        "Minus the logarithm of the probability of the true class, mean over clips; nats, from 0, "
         "lower is better."
     ),
     "accuracy": (
-        "Share of films whose most probable class is the true one; no unit, 0 to 1, higher is "
+        "Share of clips whose most probable class is the true one; no unit, 0 to 1, higher is "
         "better."
     ),
     "balanced_accuracy": (
-        "Accuracy among the films of each class, then the mean over the classes that there are "
-        "films of, so that a frequent class counts no more than a rare one; no unit, 0 to 1, "
+        "Accuracy among the clips of each class, then the mean over the classes that there are "
+        "clips of, so that a frequent class counts no more than a rare one; no unit, 0 to 1, "
         "higher is better."
     ),
-    "confusion": "Number of films by true class (rows) and most probable class (columns).",
+    "confusion": "Number of clips by true class (rows) and most probable class (columns).",
 }
 
 AnyArray = Array | np.ndarray
@@ -99,27 +99,27 @@ class ClassSums:
 
     def means(self) -> dict[str, float]:
         """Scores over all examples, as `CLASS_DEFINITIONS` says; NaN if there were none."""
-        films = self.confusion.sum(axis=1)
+        clips = self.confusion.sum(axis=1)
         right = self.confusion.diagonal()
-        if not films.any():
+        if not clips.any():
             return dict.fromkeys(("cross_entropy", "accuracy", "balanced_accuracy"), float("nan"))
-        occurs = films > 0
+        occurs = clips > 0
         return {
-            "cross_entropy": self._cross_entropy / int(films.sum()),
-            "accuracy": float(right.sum() / films.sum()),
-            "balanced_accuracy": float((right[occurs] / films[occurs]).mean()),
+            "cross_entropy": self._cross_entropy / int(clips.sum()),
+            "accuracy": float(right.sum() / clips.sum()),
+            "balanced_accuracy": float((right[occurs] / clips[occurs]).mean()),
         }
 
     def baseline(self) -> dict[str, float]:
-        """The same scores of always naming the most frequent class, which looks at no film.
+        """The same scores of always naming the most frequent class, which looks at no clip.
 
         Its probabilities are the classes' frequencies among these very examples, so that nothing
-        that does not look at the films can score better.
+        that does not look at the clips can score better.
         """
-        films = self.confusion.sum(axis=1)
-        if not films.any():
+        clips = self.confusion.sum(axis=1)
+        if not clips.any():
             return self.means()
-        frequency = films[films > 0] / films.sum()
+        frequency = clips[clips > 0] / clips.sum()
         return {
             "cross_entropy": float((frequency * np.log(1 / frequency)).sum()),
             "accuracy": float(frequency.max()),

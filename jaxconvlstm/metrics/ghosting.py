@@ -60,8 +60,8 @@ def trail(
     """
     objects, background = _objects(targets, valid)
     given, _ = _objects(inputs, jnp.isfinite(inputs))
-    film = jnp.concatenate([given, objects], axis=1).astype(jnp.uint8)
-    been = jax.lax.cummax(film, axis=1)[:, inputs.shape[1] :] > 0
+    clip = jnp.concatenate([given, objects], axis=1).astype(jnp.uint8)
+    been = jax.lax.cummax(clip, axis=1)[:, inputs.shape[1] :] > 0
     left = been & ~_widened(objects)
 
     deviation = predictions - background

@@ -10,7 +10,7 @@ from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
 
 
-class FeedbackModel(nn.Module):
+class AutoregressiveModel(nn.Module):
     """A model with `observe` and `step`, unrolled into the future by `__call__`.
 
     The frames given are read by `observe`, all time steps at once where that can be; what is
@@ -33,7 +33,7 @@ class FeedbackModel(nn.Module):
         teacher: Float[Array, "batch steps height width channels"] | None = None,
         teacher_mask: Array | None = None,
         train: bool = False,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> Float[Array, "batch frames height width channels"]:
         """Predicts the `steps` frames that follow `inputs`.
 
@@ -47,12 +47,12 @@ class FeedbackModel(nn.Module):
             step 0 reads the inputs alone.
           train: whether this is training, with dropout (which takes the PRNG "dropout") and the
             batch's own statistics (which takes a mutable collection "batch_stats").
-          every: whether to return what is predicted after each frame given, too.
+          dense_targets: whether to return what is predicted after each frame given, too.
 
         Returns:
           `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
-          clipped; with `every`, `[batch, time - 1 + steps, ...]`: frame j is what is predicted for
-          the frame after input j.
+          clipped. With `dense_targets`, `[batch, time - 1 + steps, ...]`: frame j is the prediction
+          of the frame after input j.
 
         Raises:
           ConfigError: if the arrays do not fit together or have other channels than the model.
@@ -67,8 +67,10 @@ class FeedbackModel(nn.Module):
                 )
         elif teacher_mask is not None:
             raise ConfigError("teacher_mask: expected a teacher to go with it, got none")
-        carry, observed = self.observe(inputs, train, every)
-        frame, predictions = (observed[:, -1], observed) if every else (observed, observed[:, None])
+        carry, observed = self.observe(inputs, train, dense_targets)
+        frame, predictions = (
+            (observed[:, -1], observed) if dense_targets else (observed, observed[:, None])
+        )
         if steps == 1:
             return predictions
         # Teacher frames for the steps after the first, time first for the scan.
@@ -81,7 +83,7 @@ class FeedbackModel(nn.Module):
             truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)
             mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)[..., None, None, None]
 
-        def feed_back(model: FeedbackModel, state: Any, given: Any) -> Any:
+        def feed_back(model: AutoregressiveModel, state: Any, given: Any) -> Any:
             carry, frame = state
             true_frame, use_truth = given
             if teacher is not None:
@@ -100,12 +102,12 @@ class FeedbackModel(nn.Module):
         return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)
 
     def observe(
-        self, inputs: Array, train: bool = False, every: bool = False
+        self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
         """Reads `[batch, time, height, width, channels]`: state after them and the next frame.
 
-        With `every`, what is predicted after each of them: `[batch, time, height, width, channels]`
-        in place of `[batch, height, width, channels]`.
+        With `dense_targets`, the prediction after each of them:
+        `[batch, time, height, width, channels]` in place of `[batch, height, width, channels]`.
         """
         raise NotImplementedError
 

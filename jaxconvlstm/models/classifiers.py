@@ -1,4 +1,4 @@
-"""Classifiers of films: many frames to one class."""
+"""Classifiers of clips: many frames to one class."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ class CNNLSTMClassifier(nn.Module):
           train: changes nothing here.
         """
         del train
-        _check_films(inputs)
+        _check_clips(inputs)
         glorot = nn.initializers.glorot_uniform()
         frames = inputs.reshape((-1, *inputs.shape[2:]))
         maps = nn.relu(
@@ -102,7 +102,7 @@ class ConvLSTMClassifier(nn.Module):
           inputs: `[batch, time, height, width, channels]`, scaled to [0, 1].
           train: whether to drop; that takes the PRNG "dropout".
         """
-        _check_films(inputs)
+        _check_clips(inputs)
         hidden = self.encoder(pad_to_multiple(inputs, self.downsample))[-1]
         for layer in self.layers:
             hidden = layer(hidden, train=train)
@@ -110,6 +110,6 @@ class ConvLSTMClassifier(nn.Module):
         return self.head(jnp.concatenate([state.mean((1, 2)), state.max((1, 2))], axis=-1))
 
 
-def _check_films(inputs: Array) -> None:
+def _check_clips(inputs: Array) -> None:
     check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
     check_positive("inputs: number of frames", inputs.shape[1])

@@ -52,7 +52,7 @@ class Forecaster(nn.Module):
         teacher: Array | None = None,
         teacher_mask: Array | None = None,
         train: bool = False,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> Float[Array, "batch steps height width channels"]:
         """Predicts the `steps` frames that follow `inputs`.
 
@@ -61,29 +61,29 @@ class Forecaster(nn.Module):
           steps: number of frames to predict.
           teacher, teacher_mask: None; there is nothing that could read them.
           train: whether this is training, with dropout (which takes the PRNG "dropout").
-          every: False; nothing is predicted before the last frame given is read.
+          dense_targets: False; nothing is predicted before the last frame given is read.
 
         Returns:
           `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
           clipped.
 
         Raises:
-          ConfigError: if the inputs do not fit the model, or a teacher or `every` are given.
+          ConfigError: the inputs do not fit the model, or a teacher or `dense_targets` is given.
         """
         check_positive("steps", steps)
         if teacher is not None or teacher_mask is not None:
             raise ConfigError("teacher: the forecaster reads no frames, so none can be taught")
-        states = self._read(inputs, train, every)
+        states = self._read(inputs, train, dense_targets)
         return self._predict(states, steps, inputs.shape[2:4], train)[1]
 
     def observe(
-        self, inputs: Array, train: bool = False, every: bool = False
+        self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[States, Array]:
         """Reads `[batch, time, height, width, channels]`: the next frame, and the state after it.
 
         The state is the forecaster's, one `(c, h)` per level; what `step` goes on from.
         """
-        states = self._read(inputs, train, every)
+        states = self._read(inputs, train, dense_targets)
         states, frames = self._predict(states, 1, inputs.shape[2:4], train)
         return states, frames[:, 0]
 
@@ -93,10 +93,11 @@ class Forecaster(nn.Module):
         carry, frames = self._predict(carry, 1, frame.shape[1:3], train)
         return carry, frames[:, 0]
 
-    def _read(self, inputs: Array, train: bool, every: bool) -> States:
-        if every:
+    def _read(self, inputs: Array, train: bool, dense_targets: bool) -> States:
+        if dense_targets:
             raise ConfigError(
-                "every: the forecaster reads no frames; it predicts only after the last one given"
+                "dense_targets: the forecaster reads no frames; it predicts only after the last "
+                "one given"
             )
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
 from jaxconvlstm.nn.conv_lstm import (
     Decoder,
     Encoder,
@@ -22,7 +22,7 @@ from jaxconvlstm.nn.motion import match, warp
 OUTPUTS = ("frame", "change", "motion", "sigmoid")
 
 
-class FramePredictor(FeedbackModel):
+class FramePredictor(AutoregressiveModel):
     """Predicts any number of frames from any number of frames.
 
         frame -> strided convolutions -> ConvLSTM layers -> transposed convolutions -> next frame
@@ -78,9 +78,9 @@ class FramePredictor(FeedbackModel):
         )
 
     def observe(
-        self, inputs: Array, train: bool = False, every: bool = False
+        self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """See `FeedbackModel.observe`."""
+        """See `AutoregressiveModel.observe`."""
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])
         check_channels("inputs", inputs, self.channels)
@@ -96,7 +96,7 @@ class FramePredictor(FeedbackModel):
             carry.append(last)
         if self.output == "motion":
             carry.append((inputs[:, -1], jnp.ones((len(inputs), 1, 1, 1), bool)))
-        if every:
+        if dense_targets:
             return tuple(carry), self._decode(hidden, maps, base)
         skips = [stage[:, -1] for stage in maps]
         return tuple(carry), self._decode(hidden[:, -1], skips, base[:, -1])
@@ -104,7 +104,7 @@ class FramePredictor(FeedbackModel):
     def step(
         self, carry: tuple[Any, ...], frame: Array, train: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """See `FeedbackModel.step`."""
+        """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         check_channels("frame", frame, self.channels)
         after: list[Any] = []

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxconvlstm.checks import check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
 from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid
@@ -20,7 +20,7 @@ SIDE = 128
 _STRIDES = (1, 2, 1, 2, 1, 2, 2)
 
 
-class Seq2OneLSTM(FeedbackModel):
+class Seq2OneLSTM(AutoregressiveModel):
     """Predicts the next frame of 128x128 pictures from one vector per frame.
 
         frame -> seven strided convolutions -> linear -> LSTM -> linear -> seven transposed ones
@@ -85,9 +85,9 @@ class Seq2OneLSTM(FeedbackModel):
         ]
 
     def observe(
-        self, inputs: Array, train: bool = False, every: bool = False
+        self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[Carry, Array]:
-        """See `FeedbackModel.observe`; frames of 128x128."""
+        """See `AutoregressiveModel.observe`; frames of 128x128."""
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])
         batch, time = inputs.shape[:2]
@@ -95,13 +95,13 @@ class Seq2OneLSTM(FeedbackModel):
         encoded = self._encode(inputs.reshape((-1, *inputs.shape[2:])), train)
         encoded = encoded.reshape((batch, time, *encoded.shape[1:]))
         carry, hidden = self.lstm(encoded, return_carry=True, train=train)
-        if not every:
+        if not dense_targets:
             return carry, self._decode(hidden[:, -1], train)
         frames = self._decode(hidden.reshape((-1, *hidden.shape[2:])), train)
         return carry, frames.reshape((batch, time, *frames.shape[1:]))
 
     def step(self, carry: Carry, frame: Array, train: bool = False) -> tuple[Carry, Array]:
-        """See `FeedbackModel.step`."""
+        """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         carry, hidden = self.lstm.step(carry, self._encode(frame, train), train)
         return carry, self._decode(hidden, train)

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import FeedbackModel, check_channels
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
 from jaxconvlstm.nn.conv_lstm import limited_sigmoid, pad_to_multiple, recurrent_layers
@@ -18,7 +18,7 @@ OUTPUTS = ("sigmoid", "frame", "change", "filter")
 NORMS = ("none", "batch", "batch-between")
 
 
-class StackedConvLSTM(FeedbackModel):
+class StackedConvLSTM(AutoregressiveModel):
     """Predicts any number of frames with ConvLSTM layers that work on the frames themselves.
 
         frame -> ConvLSTM (-> batch norm) -> ... -> ConvLSTM (-> batch norm) -> 3x3x3 -> next frame
@@ -101,9 +101,9 @@ class StackedConvLSTM(FeedbackModel):
         )
 
     def observe(
-        self, inputs: Array, train: bool = False, every: bool = False
+        self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """See `FeedbackModel.observe`."""
+        """See `AutoregressiveModel.observe`."""
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         check_positive("inputs: number of frames", inputs.shape[1])
         check_channels("inputs", inputs, self.channels)
@@ -112,16 +112,16 @@ class StackedConvLSTM(FeedbackModel):
             last, hidden = layer(hidden, return_carry=True, train=train)
             carry.append(last)
             hidden = self._normalise(index, hidden, train)
-        if not every:
+        if not dense_targets:
             hidden, inputs = hidden[:, -3:], inputs[:, -1:]  # no more is seen by the last output
         shares, decoded = self.head(hidden)
         frames = self._picture(decoded[:, -inputs.shape[1] :], inputs)
-        return (*carry, shares), frames if every else frames[:, 0]
+        return (*carry, shares), frames if dense_targets else frames[:, 0]
 
     def step(
         self, carry: tuple[Any, ...], frame: Array, train: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """See `FeedbackModel.step`."""
+        """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         check_channels("frame", frame, self.channels)
         hidden, after = self._patches(frame), []

@@ -50,8 +50,8 @@ class ConvLSTM(nn.Module):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> layer = ConvLSTM(features=64, kernel_size=(3, 3))
-      >>> film = jnp.zeros((2, 5, 16, 16, 1))
-      >>> outputs, variables = layer.init_with_output(jax.random.key(0), film)
+      >>> clip = jnp.zeros((2, 5, 16, 16, 1))
+      >>> outputs, variables = layer.init_with_output(jax.random.key(0), clip)
       >>> outputs.shape
       (2, 5, 16, 16, 64)
     """

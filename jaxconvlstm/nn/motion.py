@@ -1,7 +1,7 @@
 """Motion between two frames by block matching, and moving a frame along; no parameters.
 
 What radar extrapolation and video coding have long done, and what a network learns only slowly
-from few films: to look where each part of the picture came from.
+from few clips: to look where each part of the picture came from.
 
 References:
   Woo & Wong 2017, "Operational Application of Optical Flow Techniques to Radar-Based Rainfall

@@ -1,4 +1,4 @@
-"""Predictions as films: the input and then the prediction, beside what came; GIF, MP4, PNGs."""
+"""Predictions as clips: the input and then the prediction, beside what came; GIF, MP4, PNGs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ LAYOUT = "time, height, width, channels"
 INITIAL = "initial trajectory"
 PREDICTION = "prediction"
 _MARK_COLOURS = {INITIAL: (33, 102, 172), PREDICTION: (178, 24, 43)}
-_MOST_STEP_PANEL = 800  # pixels: a picture of its own may be larger than a page of a film.
+_MOST_STEP_PANEL = 800  # pixels: a picture of its own may be larger than a page of a clip.
 
 
 def animation(
@@ -44,7 +44,7 @@ def animation(
     frames_per_second: float = 5,
     title: str = "",
 ) -> None:
-    """Writes a film that plays the input and then the prediction, beside truth and difference.
+    """Writes a clip that plays the input and then the prediction, beside truth and difference.
 
     Every frame is labelled, "input t-3" or "prediction +2"; while the input plays, it is shown in
     the place of the truth too. A GIF starts again when it is over.
@@ -61,10 +61,10 @@ def animation(
       MissingLibraryError: an MP4 is wanted, and PyAV is not installed.
     """
     check_positive("frames_per_second", frames_per_second)
-    inputs, predictions, targets = check_film(inputs, predictions, targets)
+    inputs, predictions, targets = check_clip(inputs, predictions, targets)
     in_colour = 3 in (inputs.shape[-1], predictions.shape[-1])
     pages = _pages(inputs, predictions, targets, title)
-    save_film(pages, path, frames_per_second, in_colour)
+    save_clip(pages, path, frames_per_second, in_colour)
 
 
 def _pages(
@@ -105,7 +105,7 @@ def step_pictures(
     *,
     title: str = "",
 ) -> list[Path]:
-    """Writes a PNG for each step of the film: what the network has, beside the ground truth.
+    """Writes a PNG for each step of the clip: what the network has, beside the ground truth.
 
     While the given frames play, a picture is marked "initial trajectory" and shows them; after
     them it is marked "prediction". The files are `step-000.png`, `step-001.png` and so on, all of
@@ -157,7 +157,7 @@ def step_pictures(
     return written
 
 
-def save_film(
+def save_clip(
     pages: Iterator[Image.Image], path: str | Path, frames_per_second: float, in_colour: bool
 ) -> None:
     """Writes pages as an MP4 if the file's name ends so, as a GIF if it ends so or has no ending.
@@ -170,7 +170,7 @@ def save_film(
     """
     kind = Path(path).suffix.lower()
     if kind not in ("", ".gif", ".mp4"):
-        raise ConfigError(f"{path}: expected a film's name to end in .gif or .mp4")
+        raise ConfigError(f"{path}: expected a clip's name to end in .gif or .mp4")
     if kind == ".mp4":
         save_mp4(pages, path, frames_per_second)
     else:
@@ -182,7 +182,7 @@ def with_palettes(pages: Iterator[Image.Image], in_colour: bool) -> Iterator[Ima
     return map(adaptive_palette if in_colour else grey_palette, pages)
 
 
-def check_film(
+def check_clip(
     inputs: Any, predictions: Any, targets: Any | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The three as float32 `[time, height, width, channels]`, or a `ConfigError`."""

@@ -1,4 +1,4 @@
-"""Pictures of classified films: a few frames of each, and how probable each class is."""
+"""Pictures of classified clips: a few frames of each, and how probable each class is."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ _MOST_BARS = 5
 
 
 class _Verdict(NamedTuple):
-    """What is written beside one film.
+    """What is written beside one clip.
 
     Attributes:
       lines: what it was taken for, and what it is.
@@ -62,7 +62,7 @@ class _Verdict(NamedTuple):
 
 
 def classified(
-    films: Sequence[Any],
+    clips: Sequence[Any],
     classes: Sequence[str],
     probabilities: Any,
     labels: Sequence[int] | None,
@@ -70,28 +70,28 @@ def classified(
     *,
     title: str = "",
 ) -> None:
-    """Writes a PNG with a row for each film: some of its frames, evenly spread, and the classes
+    """Writes a PNG with a row for each clip: some of its frames, evenly spread, and the classes
     that are most probable. What is right is green, what is wrong red; the true class is marked.
 
     Args:
-      films: each `[time, height, width, channels]`, float, [0, 1]; all frames of one
+      clips: each `[time, height, width, channels]`, float, [0, 1]; all frames of one
         size.
       classes: the names of the classes.
-      probabilities: `[films, classes]`, [0, 1].
-      labels: the true class of each film, as its index; or None where it is not known.
+      probabilities: `[clips, classes]`, [0, 1].
+      labels: the true class of each clip, as its index; or None where it is not known.
       path: the file; its folder is made.
       title: a line above.
 
     Raises:
       ConfigError: a shape or dtype that is not of this kind, or a label that is no class.
     """
-    checked = [check_frames("films", film) for film in films]
+    checked = [check_frames("clips", clip) for clip in clips]
     probabilities = np.asarray(probabilities, np.float64)
-    check_rank("probabilities", probabilities, 2, "films, classes")
+    check_rank("probabilities", probabilities, 2, "clips, classes")
     expected = len(checked), len(classes)
     if probabilities.shape != expected or 0 in expected:
         raise ConfigError(
-            f"probabilities: expected {expected[0]} films of {expected[1]} classes, "
+            f"probabilities: expected {expected[0]} clips of {expected[1]} classes, "
             f"got shape {probabilities.shape}"
         )
     if labels is not None:
@@ -108,7 +108,7 @@ def classified(
     font, strong = text_font(), text_font(bold=True)
     name = min(_MOST_NAME, int(max(map(strong.getlength, classes))) + 1)
     side_width = name + _BAR + _NUMBER + 2 * GAP
-    columns = min(_MOST_FRAMES, max(len(film) for film in checked))
+    columns = min(_MOST_FRAMES, max(len(clip) for clip in checked))
     room = (MOST_WIDTH - 2 * MARGIN - side_width) // columns - GAP
     size = shown_size(checked[0].shape[1:3], min(room, _CELL), _CELL)
     cell = max(size[1], LEAST_CELL)
@@ -127,9 +127,9 @@ def classified(
         draw.text((MARGIN, top), line, INK, strong)
         top += LINE
     top += GAP if title_lines else 0
-    for film, verdict, row_height in zip(checked, verdicts, heights):
-        shown = spread(len(film), columns)
-        for column, (number, frame) in enumerate(zip(shown, colours(film[shown]))):
+    for clip, verdict, row_height in zip(checked, verdicts, heights):
+        shown = spread(len(clip), columns)
+        for column, (number, frame) in enumerate(zip(shown, colours(clip[shown]))):
             left = MARGIN + column * (cell + GAP)
             label = f"{number + 1}" if column else f"frame {number + 1}"
             draw.text((left + cell // 2, top + LINE - 2), label, INK, font, anchor="md")

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxconvlstm.atomic import replacing
 from jaxconvlstm.errors import JaxConvLSTMError
 
 # All in pixels. A cell is what one frame is drawn in.
@@ -50,9 +50,9 @@ def clip(frames: np.ndarray) -> np.ndarray:
     return np.clip(frames, 0, 1)
 
 
-def has_missing(*films: np.ndarray | None) -> bool:
+def has_missing(*clips: np.ndarray | None) -> bool:
     """Whether any value is not a number."""
-    return any(film is not None and bool(np.isnan(film).any()) for film in films)
+    return any(clip is not None and bool(np.isnan(clip).any()) for clip in clips)
 
 
 def colours(frames: np.ndarray) -> np.ndarray:
@@ -215,7 +215,7 @@ def adaptive_palette(page: Image.Image) -> Image.Image:
 
 def save_gif(pages: Iterable[Image.Image], path: str | Path, frames_per_second: float) -> None:
     """Writes pages with palettes as a GIF that starts again when it is over; at least one."""
-    with replacing(path) as file:
+    with new_file(path) as file:
         write_gif(pages, file, frames_per_second)
 
 
@@ -242,19 +242,13 @@ def page_hundredths(frames_per_second: float) -> int:
 
 
 def save_png(picture: Image.Image, path: str | Path) -> None:
-    with replacing(path) as file:
+    with new_file(path) as file:
         picture.save(file, format="PNG")
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name that takes its place at `path` once it is whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def new_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place at `path` once it is whole; its folder is made if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        yield file

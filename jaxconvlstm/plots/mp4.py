@@ -7,12 +7,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from jaxconvlstm.plots.drawing import (
-    WHITE,
-    MissingLibraryError,
-    page_hundredths,
-    replacing,
-)
+from jaxconvlstm.plots.drawing import WHITE, MissingLibraryError, new_file, page_hundredths
 
 # The first that this PyAV can write. Few pages a second of large even areas: they stay small at
 # any quality.
@@ -38,7 +33,7 @@ def save_mp4(pages: Iterable[Image.Image], path: str | Path, frames_per_second: 
       MissingLibraryError: PyAV is not installed.
     """
     av = _import_av()
-    with replacing(path) as file:
+    with new_file(path) as file:
         _encode(av, pages, file, page_hundredths(frames_per_second))
 
 

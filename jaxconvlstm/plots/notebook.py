@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.animations import save_film, with_palettes
+from jaxconvlstm.plots.animations import save_clip, with_palettes
 from jaxconvlstm.plots.drawing import (
     USUAL_PANEL,
     colours,
@@ -32,7 +32,7 @@ _PAGE_HEIGHT = 640
 _SHEET_CELL = 128
 
 
-class _Film(NamedTuple):
+class _Clip(NamedTuple):
     """Frames as they are shown.
 
     Attributes:
@@ -62,22 +62,22 @@ class _Film(NamedTuple):
 class Picture:
     """What `show` returns: a notebook displays it, `save` writes it."""
 
-    def __init__(self, films: Sequence[_Film], frames_per_second: float, title: str):
-        self._films = films
+    def __init__(self, clips: Sequence[_Clip], frames_per_second: float, title: str):
+        self._clips = clips
         self._frames_per_second = frames_per_second
         self._title = title
-        self._still = all(film.still for film in films)
-        self._in_colour = any(film.frames.shape[-1] == 3 for film in films)
+        self._still = all(clip.still for clip in clips)
+        self._in_colour = any(clip.frames.shape[-1] == 3 for clip in clips)
 
     def __repr__(self) -> str:
-        name = "picture.png" if self._still else "film.gif"
-        return f"<{', '.join(map(str, self._films))}; save('{name}') writes it>"
+        name = "picture.png" if self._still else "clip.gif"
+        return f"<{', '.join(map(str, self._clips))}; save('{name}') writes it>"
 
     def save(self, path: str | Path) -> None:
         """Writes what is shown.
 
         Args:
-          path: `.gif`, `.mp4` (which needs PyAV), or `.png`: of films a sheet with time running to
+          path: `.gif`, `.mp4` (which needs PyAV), or `.png`: of clips a sheet with time running to
             the right, some frames of long ones. Its folder is made.
 
         Raises:
@@ -85,7 +85,7 @@ class Picture:
           MissingLibraryError: an MP4 is wanted, and PyAV is not installed.
         """
         if Path(path).suffix.lower() != ".png":
-            save_film(self._pages(), path, self._frames_per_second, self._in_colour)
+            save_clip(self._pages(), path, self._frames_per_second, self._in_colour)
         elif self._still:
             save_png(next(self._pages()), path)
         else:
@@ -111,62 +111,62 @@ class Picture:
         return file.getvalue()
 
     def _scales(self) -> list[str]:
-        """Every scale once, with the names of the films that it is of."""
+        """Every scale once, with the names of the clips that it is of."""
         lines = []
-        for scale in dict.fromkeys(film.scale for film in self._films if film.scale):
-            names = [film.name for film in self._films if film.scale == scale]
-            shared = len(names) == len(self._films)
+        for scale in dict.fromkeys(clip.scale for clip in self._clips if clip.scale):
+            names = [clip.name for clip in self._clips if clip.scale == scale]
+            shared = len(names) == len(self._clips)
             lines.append(scale if shared else f"{', '.join(names)}: {scale}")
         return lines
 
     def _pages(self) -> Iterator[Image.Image]:
-        most = _PAGE_WIDTH // len(self._films)
+        most = _PAGE_WIDTH // len(self._clips)
         sizes = [
-            shown_size(film.frames.shape[1:3], most, min(most, USUAL_PANEL), _PAGE_HEIGHT)
-            for film in self._films
+            shown_size(clip.frames.shape[1:3], most, min(most, USUAL_PANEL), _PAGE_HEIGHT)
+            for clip in self._clips
         ]
-        painted = [colours(film.frames) for film in self._films]
+        painted = [colours(clip.frames) for clip in self._clips]
         panels = Panels(
             sizes,
-            [[film.label(number) for number in range(len(film.frames))] for film in self._films],
+            [[clip.label(number) for number in range(len(clip.frames))] for clip in self._clips],
             title=self._title,
             foot=self._scales(),
-            missing=has_missing(*(film.frames for film in self._films)),
+            missing=has_missing(*(clip.frames for clip in self._clips)),
         )
         for number in range(max(map(len, painted))):
             yield panels.page(
                 [
-                    (film.label(number), _frame(film, frames, number))
-                    for film, frames in zip(self._films, painted)
+                    (clip.label(number), _frame(clip, frames, number))
+                    for clip, frames in zip(self._clips, painted)
                 ]
             )
 
     def _sheet(self) -> Image.Image:
-        count = max(len(film.frames) for film in self._films)
+        count = max(len(clip.frames) for clip in self._clips)
         shown = spread(count, MOST_COLUMNS)
         rows = []
-        for film in self._films:
-            painted = colours(film.frames)
-            size = cell_size(film.frames.shape[1:3], len(shown), _SHEET_CELL)
-            frames = [_frame(film, painted, number) for number in shown]
-            rows.append(Row(film.name, frames, size))
+        for clip in self._clips:
+            painted = colours(clip.frames)
+            size = cell_size(clip.frames.shape[1:3], len(shown), _SHEET_CELL)
+            frames = [_frame(clip, painted, number) for number in shown]
+            rows.append(Row(clip.name, frames, size))
         title = "; ".join(filter(None, [self._title, *self._scales()]))
         return draw_sheet(
             [Block("", [f"{number + 1}" for number in shown], rows)],
             title=title,
-            missing=has_missing(*(film.frames for film in self._films)),
+            missing=has_missing(*(clip.frames for clip in self._clips)),
         )
 
 
-def show(*films: Any, frames_per_second: float = 5, title: str = "") -> Picture:
+def show(*clips: Any, frames_per_second: float = 5, title: str = "") -> Picture:
     """Frames to look at: a notebook plays them in place, and `save` writes them.
 
-    Several films play side by side. Bytes, and floats from 0 to 1, are shown as they are; any other
-    values from the least (black) to the greatest (white) in all films of their dtype, as a line
+    Several clips play side by side. Bytes, and floats from 0 to 1, are shown as they are; any other
+    values from the least (black) to the greatest (white) in all clips of their dtype, as a line
     below says. A value that is not a number gets a colour of its own.
 
     Args:
-      films: arrays of NumPy or JAX, `[time, height, width]`, `[time, height, width, channels]`,
+      clips: arrays of NumPy or JAX, `[time, height, width]`, `[time, height, width, channels]`,
         `[height, width]` or `[height, width, channels]`, or mappings from names to arrays. Of three
         axes, a last one of length 1 or 3 is taken for channels. Three channels are colours; of any
         other number the first is shown as grey.
@@ -183,13 +183,13 @@ def show(*films: Any, frames_per_second: float = 5, title: str = "") -> Picture:
     """
     check_positive("frames_per_second", frames_per_second)
     given: list[tuple[str, Any]] = []
-    for film in films:
-        given += film.items() if isinstance(film, Mapping) else [("", film)]
+    for clip in clips:
+        given += clip.items() if isinstance(clip, Mapping) else [("", clip)]
     if not given:
-        raise ConfigError("films: expected at least one array, got none")
+        raise ConfigError("clips: expected at least one array, got none")
     if len(given) > 1:
-        given = [(str(name) or str(number), film) for number, (name, film) in enumerate(given, 1)]
-    arrays = [_check(f"films[{name!r}]" if name else "films", film) for name, film in given]
+        given = [(str(name) or str(number), clip) for number, (name, clip) in enumerate(given, 1)]
+    arrays = [_check(f"clips[{name!r}]" if name else "clips", clip) for name, clip in given]
     ranges = _ranges(arrays)
     shown = []
     for (name, _), array in zip(given, arrays):
@@ -197,16 +197,16 @@ def show(*films: Any, frames_per_second: float = 5, title: str = "") -> Picture:
         low, high, scale = ranges[array.dtype.name]
         # In float64: the range of two float32 may be more than the greatest float32.
         shares = (frames.astype(np.float64) - low) / (high - low)
-        shown.append(_Film(str(name), shares.astype(np.float32), still, scale))
+        shown.append(_Clip(str(name), shares.astype(np.float32), still, scale))
     return Picture(shown, frames_per_second, title)
 
 
-def _check(name: str, film: Any) -> np.ndarray:
+def _check(name: str, clip: Any) -> np.ndarray:
     """As an array of real numbers with pixels; or a `ConfigError`."""
     try:
-        array = np.asarray(film)
+        array = np.asarray(clip)
     except ValueError:
-        raise ConfigError(f"{name}: expected an array, got a {type(film).__name__}") from None
+        raise ConfigError(f"{name}: expected an array, got a {type(clip).__name__}") from None
     if array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     if array.dtype.kind not in "buif":
@@ -251,8 +251,8 @@ def _ranges(arrays: Sequence[np.ndarray]) -> dict[str, tuple[float, float, str]]
     return ranges
 
 
-def _frame(film: _Film, painted: np.ndarray, number: int) -> np.ndarray | None:
-    """What is shown at a time; nothing after the film's end."""
-    if film.still:
+def _frame(clip: _Clip, painted: np.ndarray, number: int) -> np.ndarray | None:
+    """What is shown at a time; nothing after the clip's end."""
+    if clip.still:
         return painted[0]
     return painted[number] if number < len(painted) else None

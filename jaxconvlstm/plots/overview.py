@@ -19,8 +19,8 @@ from jaxconvlstm.plots.drawing import (
     WHITE,
     adaptive_palette,
     colours,
+    new_file,
     paste_frame,
-    replacing,
     save_gif,
     text_font,
     wrap_text,
@@ -78,11 +78,11 @@ def contact_sheet(scenes: Sequence[Scene], path: str | Path, legend: Sequence[st
             shown = _shortened(label, small, cell)
             page.draw.text((x, top + LINE), shown, INK, small)
             paste_frame(page.canvas, page.draw, frame, (x + 1, top + LINE + LABEL_LINE), size)
-    with replacing(path) as file:
+    with new_file(path) as file:
         page.canvas.save(file, format="PNG")
 
 
-def film(
+def clip(
     scene: Scene, path: str | Path, legend: Sequence[str] = (), *, frames_per_second: float = 8
 ) -> None:
     """Writes a GIF that plays a scene, at most 320 pixels wide and high, with its labels.

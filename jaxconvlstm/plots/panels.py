@@ -1,4 +1,4 @@
-"""Pages of one size with frames side by side, as a film turns them over."""
+"""Pages of one size with frames side by side, as a clip turns them over."""
 
 from collections.abc import Sequence
 

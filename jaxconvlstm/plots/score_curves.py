@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.drawing import MissingLibraryError, replacing, text_font, wrap_text
+from jaxconvlstm.plots.drawing import MissingLibraryError, new_file, text_font, wrap_text
 
 CURVE_TITLES = {
     "mse": "MSE (lower is better)",
@@ -165,7 +165,7 @@ def new_figure(what: str, width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: str | Path, **options: Any) -> None:
     """Writes a figure as PNG."""
-    with replacing(path) as file, warnings.catch_warnings():
+    with new_file(path) as file, warnings.catch_warnings():
         # A letter that the font lacks becomes a box; there is nothing to be done about it.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(file, format="png", **options)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxconvlstm.checks import check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.animations import check_film
+from jaxconvlstm.plots.animations import check_clip
 from jaxconvlstm.plots.drawing import (
     USUAL_CELL,
     clip,
@@ -27,7 +27,7 @@ from jaxconvlstm.spread import spread
 GRID_CELL = 128  # pixels
 GRID_INPUTS = 4
 
-Film = tuple[Any, Any, Any | None]
+Clip = tuple[Any, Any, Any | None]
 """Inputs, predictions and targets of one window, as `strip` takes them."""
 
 
@@ -52,7 +52,7 @@ def strip(
     Raises:
       ConfigError: a shape or dtype that is not of this kind.
     """
-    inputs, predictions, targets = check_film(inputs, predictions, targets)
+    inputs, predictions, targets = check_clip(inputs, predictions, targets)
     leads = spread(len(predictions), MOST_COLUMNS)
     given = np.arange(len(inputs))[-min(MOST_COLUMNS, max(len(leads), 6)) :]
     size = cell_size(predictions.shape[1:3], max(len(leads), len(given)), USUAL_CELL)
@@ -74,7 +74,7 @@ def strip(
 
 
 def grid(
-    films: Sequence[Film], path: str | Path, *, title: str = "", names: Sequence[str] = ()
+    clips: Sequence[Clip], path: str | Path, *, title: str = "", names: Sequence[str] = ()
 ) -> None:
     """Writes a PNG that shows several windows at once: for each a row of what came and below it one
     of what was predicted, with time running to the right; at most 2000 pixels wide.
@@ -83,7 +83,7 @@ def grid(
     spread.
 
     Args:
-      films: `(inputs, predictions, targets)` of each window, see `strip`; all predictions of one
+      clips: `(inputs, predictions, targets)` of each window, see `strip`; all predictions of one
         shape. About eight windows fit on a screen.
       path: the file; its folder is made.
       title: a line above.
@@ -92,9 +92,9 @@ def grid(
     Raises:
       ConfigError: a shape or dtype that is not of this kind; there is no window.
     """
-    checked = [check_film(*film) for film in films]
+    checked = [check_clip(*clip) for clip in clips]
     if not checked:
-        raise ConfigError("films: expected at least one window, got none")
+        raise ConfigError("clips: expected at least one window, got none")
     if names and len(names) != len(checked):
         raise ConfigError(f"names: expected {len(checked)}, one for each window, got {len(names)}")
     shape = checked[0][1].shape

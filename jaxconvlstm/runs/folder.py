@@ -14,7 +14,7 @@ from jaxconvlstm.runs import manifest
 from jaxconvlstm import plots
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.data import split_file
-from jaxconvlstm.runs.atomic import naming, replace_text
+from jaxconvlstm.atomic import naming, replace_text
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
 from jaxconvlstm.runs.tensorboard import Events
 

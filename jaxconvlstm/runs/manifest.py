@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.runs.atomic import replace_text, sync_folder
+from jaxconvlstm.atomic import replace_text, sync_folder
 
 NAME = "manifest.json"
 REPLACED = ".replaced"

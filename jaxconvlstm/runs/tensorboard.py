@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxconvlstm.runs.atomic import naming
+from jaxconvlstm.atomic import naming
 
 
 class Events:

@@ -112,7 +112,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     check_asked(parsed, own, config)
     changed = data.target_frames if data.target_frames != own.target_frames else None
     steps = parsed.steps or changed or data.eval_steps or data.target_frames
-    # Of generated films there is no end: the test part is as good as all.
+    # Of generated clips there is no end: the test part is as good as all.
     own_or_made = is_same_data(data, own) or data.dataset.startswith("moving-")
     part = parsed.part or ("test" if own_or_made else "all")
     dataset, values = open_data(parsed, own, model, part)
@@ -123,8 +123,8 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     task = make_task(model.module, values, dataclasses.replace(config, data=data))
     sums: Classes | Forecasts = Classes(len(dataset.classes))
     if isinstance(task, Forecasting):
-        task, sums = dataclasses.replace(task, every=parsed.every), Forecasts()
-    windows = dataset.windows(part, data.input_frames, steps, every=parsed.every)
+        task, sums = dataclasses.replace(task, dense_targets=parsed.every), Forecasts()
+    windows = dataset.windows(part, data.input_frames, steps, dense_targets=parsed.every)
     out = output_folder(parsed, "eval")
     batch_size = parsed.batch_size or fitting_batch(8, data.tile or dataset.frame_shape)
     with memory_advice("try a smaller --batch-size, or --tile"):
@@ -231,7 +231,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
             folder = out / f"{safe_name(name)}-{number}"
         folders.add(make_folder(folder))
         np.save(folder / "forecast.npy", future)
-        given, shown = (values.display(np.asarray(values.scale(part))) for part in (frames, future))
+        given, shown = (values.to_unit(np.asarray(values.scale(part))) for part in (frames, future))
         # Bytes as they are; black and white, or other values, as a picture shows them.
         whole = future.dtype in (np.uint8, np.uint16) and parsed.data.threshold is None
         saved = future if whole else np.rint(shown.clip(0, 1) * 255).astype(np.uint8)

@@ -107,7 +107,7 @@ def _with_model(default: Arguments, model: str) -> Arguments:
 
 
 def _preset_for(flags: dict[str, str | None]) -> str:
-    """Generated films have presets of their own; every kind of real data has one in common."""
+    """Generated clips have presets of their own; every kind of real data has one in common."""
     dataset, data = flags["--dataset"], flags["--data"]
     if flags["--labels"] == "folders":
         return "folder-classes"

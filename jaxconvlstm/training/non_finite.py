@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.models.autoregressive import FeedbackModel
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import ConvLSTMCell
 from jaxconvlstm.task import Task
 
@@ -70,7 +70,7 @@ class _Watch:
         # What takes no array hands out weights; and Flax traces a loop before it runs it.
         if not arrays or any(isinstance(array, jax.core.Tracer) for array in arrays):
             return method(*arguments, **keywords)
-        if isinstance(module, FeedbackModel) and name == "step":
+        if isinstance(module, AutoregressiveModel) and name == "step":
             self._ahead += not self._feeding_back
             self._feeding_back = True
         if isinstance(module, ConvLSTMCell) and name in ("__call__", "turn"):

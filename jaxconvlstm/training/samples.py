@@ -12,7 +12,7 @@ from jaxconvlstm import plots
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.dataset import Dataset, Windows
 from jaxconvlstm.data.loader import stack
-from jaxconvlstm.data.windows import PartName
+from jaxconvlstm.data.windows import SplitName
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.runs.folder import RunFolder
 from jaxconvlstm.spread import spread
@@ -29,7 +29,7 @@ class Samples:
         folder: RunFolder,
         dataset: Dataset,
         data: DataConfig,
-        part: PartName,
+        part: SplitName,
         task: Task,
         eval_step: Callable[[Any, Any], dict[str, Any]],
         batch_size: int,
@@ -48,49 +48,49 @@ class Samples:
         self._windows, self._step = dataset.windows(part), eval_step
         if isinstance(task, Forecasting):
             lengths = sample_lengths(data)
-            if task.every or lengths != (data.input_frames, data.target_frames):
+            if task.dense_targets or lengths != (data.input_frames, data.target_frames):
                 self._windows = _windows_of(dataset, part, lengths, self._windows)
-                self._step = jax.jit(dataclasses.replace(task, every=False).evaluate)
+                self._step = jax.jit(dataclasses.replace(task, dense_targets=False).evaluate)
         self._rows = min(batch_size, len(self._windows))
 
     def write(self, variables: Any, step: int, epoch: int) -> list[Path]:
         """The pictures of an epoch: strips of frames, or classes with their probabilities."""
         chosen = spread(len(self._windows), SAMPLES).tolist()
-        films = [self._windows.read(0, index) for index in chosen]
+        clips = [self._windows.read(0, index) for index in chosen]
         predictions = np.concatenate(
             [
                 # The same shapes each time, so that nothing is compiled again.
                 np.asarray(self._step(variables, stack(part, self._rows))["predictions"])
                 for part in (
-                    films[first : first + self._rows] for first in range(0, len(films), self._rows)
+                    clips[first : first + self._rows] for first in range(0, len(clips), self._rows)
                 )
             ]
         )
         names = [f"{self._windows.name(index)}, epoch {epoch}" for index in chosen]
         stem = self._folder.samples / f"epoch-{epoch:04}"
         if self._dataset.classes:
-            written = self._write_classes(films, predictions, stem)
+            written = self._write_classes(clips, predictions, stem)
         else:
-            written = self._write_frames(films, predictions, names, stem)
+            written = self._write_frames(clips, predictions, names, stem)
         for number, path in enumerate(written):
             self._folder.log_picture(f"samples/{number}", path, step)
         return written
 
-    def _write_classes(self, films: list[Any], probabilities: Any, stem: Path) -> list[Path]:
-        shown = [self._dataset.values.shown(frames) for frames, _ in films]
-        labels = [int(label) for _, label in films]
+    def _write_classes(self, clips: list[Any], probabilities: Any, stem: Path) -> list[Path]:
+        shown = [self._dataset.values.raw_to_unit(frames) for frames, _ in clips]
+        labels = [int(label) for _, label in clips]
         path = stem.with_name(f"{stem.name}.png")
-        plots.classified(shown, self._dataset.classes, probabilities[: len(films)], labels, path)
+        plots.classified(shown, self._dataset.classes, probabilities[: len(clips)], labels, path)
         return [path]
 
     def _write_frames(
-        self, films: list[Any], predictions: Any, titles: list[str], stem: Path
+        self, clips: list[Any], predictions: Any, titles: list[str], stem: Path
     ) -> list[Path]:
         values = self._dataset.values
         written = []
-        for number, (film, scaled, title) in enumerate(zip(films, predictions, titles)):
-            inputs, targets = map(values.shown, film)
-            predicted = values.display(scaled)
+        for number, (clip, scaled, title) in enumerate(zip(clips, predictions, titles)):
+            inputs, targets = map(values.raw_to_unit, clip)
+            predicted = values.to_unit(scaled)
             path = stem.with_name(f"{stem.name}-{number}.png")
             plots.strip(inputs, predicted, targets, path, title=title)
             if len(predicted) == 1:
@@ -106,7 +106,7 @@ def sample_lengths(data: DataConfig) -> tuple[int, int]:
 
 
 def _windows_of(
-    dataset: Dataset, part: PartName, lengths: tuple[int, int], otherwise: Windows
+    dataset: Dataset, part: SplitName, lengths: tuple[int, int], otherwise: Windows
 ) -> Windows:
     """Windows of other lengths than in training, where the part has any."""
     try:

@@ -132,10 +132,10 @@ class _Training:
         self.config, self.settings = config, config.training
         self.folder, self.stop, self.dataset = run, stop, dataset
         self.began = began
-        every = self.settings.supervise == "all"
-        self.windows = dataset.windows("train", every=every)
+        dense_targets = self.settings.supervise == "all"
+        self.windows = dataset.windows("train", dense_targets=dense_targets)
         validates = config.data.split.val > 0
-        self.held_out = dataset.windows("val", every=every) if validates else None
+        self.held_out = dataset.windows("val", dense_targets=dense_targets) if validates else None
         height, width, self.channels = dataset.frame_shape
         # The size that weights are made for matters to spatial peepholes alone.
         self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
@@ -453,8 +453,8 @@ class _Training:
 
     def _warn(self, batch: Batch, progress: Progress) -> None:
         """Says, before the first step, what these settings are known to end in."""
-        films = np.asarray(self.dataset.values.scale(np.asarray(batch.inputs)))
-        for warning in warnings_for(self.config, films):
+        clips = np.asarray(self.dataset.values.scale(np.asarray(batch.inputs)))
+        for warning in warnings_for(self.config, clips):
             progress.say(f"warning: {warning}")
 
     def _begin_from(self, run: Path, state: TrainState) -> TrainState:

@@ -31,7 +31,7 @@ MOST_MOTION = 24
 FEWEST_FOUND = 4
 """Blocks of which motion must be known for it to say something about the data."""
 # A block is found again if no more than so much is left of its change at rest. Noise never is: of
-# a thousand places the best still leaves two thirds. Matches by chance in smooth films leave a
+# a thousand places the best still leaves two thirds. Matches by chance in smooth clips leave a
 # fifth.
 _LEFT = 0.1
 # Of places that fit equally well within this share, along an edge for instance, the nearest counts.
@@ -116,22 +116,22 @@ def largest_motion(inputs: np.ndarray) -> float:
     found, the larger of down and across, it is the 90th percentile.
 
     Args:
-      inputs: films `[n, time, height, width, channels]`, on any scale.
+      inputs: clips `[n, time, height, width, channels]`, on any scale.
 
     Returns:
       Pixels a frame, at least 1; or 0 where nothing is seen to move: in still scenes, in noise,
       where things change but cannot be found again, or in frames of less than 16 pixels.
     """
-    films, time, height, width, _ = inputs.shape
+    clips, time, height, width, _ = inputs.shape
     side = min(height, width)
-    pairs = films * (time - 1)
+    pairs = clips * (time - 1)
     if side < 16 or pairs == 0:
         return 0.0
     block, most = (16 if side >= 32 else 8), min(side // 4, MOST_MOTION)
     found: list[int] = []
     for pair in spread(pairs, MOST_PAIRS).tolist():
-        film, frame = divmod(pair, time - 1)
-        before, after = inputs[film, frame : frame + 2].astype(np.float64)
+        clip, frame = divmod(pair, time - 1)
+        before, after = inputs[clip, frame : frame + 2].astype(np.float64)
         found += _displacements(before, after, block, most)
     return float(np.percentile(found, 90)) if len(found) >= FEWEST_FOUND else 0.0
 
@@ -200,17 +200,17 @@ def _variances(frame: np.ndarray, block: int) -> np.ndarray:
     return variances
 
 
-def warnings_for(config: Config, films: np.ndarray) -> list[str]:
+def warnings_for(config: Config, clips: np.ndarray) -> list[str]:
     """What a configuration is known to end in on such data, a line each, with the flags to change.
 
     Args:
       config: of the run.
-      films: some training inputs, `[n, time, height, width, channels]`, on the network's scale.
+      clips: some training inputs, `[n, time, height, width, channels]`, on the network's scale.
     """
     if config.classifies:
         return []
     found = []
-    reach, motion = receptive_reach(config.model), largest_motion(films)
+    reach, motion = receptive_reach(config.model), largest_motion(clips)
     if reach < motion:
         found.append(
             f"in one step the network sees {reach:g} px around each pixel, but things in these "

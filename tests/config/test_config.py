@@ -33,11 +33,11 @@ def test_json_round_trip(name: str) -> None:
 
 def test_a_file_may_name_flags_flat(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text('{"epochs": 3, "features": [4, 5], "data": "films"}')
+    path.write_text('{"epochs": 3, "features": [4, 5], "data": "clips"}')
     config = Config.load(path)
     assert config.training.epochs == 3
     assert config.model.features == (4, 5)
-    assert config.data.data == "films"
+    assert config.data.data == "clips"
 
 
 @pytest.mark.parametrize(

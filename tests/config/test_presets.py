@@ -23,7 +23,7 @@ FRAMES = [name for name in presets.PRESETS if name not in CLASSES]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What the presets need: digits, films, and films by class."""
+    """What the presets need: digits, clips, and clips by class."""
     base = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     digits = generator.integers(0, 256, (40, 12, 12), np.uint8)
@@ -31,15 +31,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with gzip.open(base / "digits.gz", "wb") as file:
         file.write(header + digits.tobytes())
     for number in range(6):
-        for folder in (base / "films", base / "classes" / ("dark", "light")[number % 2]):
-            place = folder / f"film{number}"
+        for folder in (base / "clips", base / "classes" / ("dark", "light")[number % 2]):
+            place = folder / f"clip{number}"
             place.mkdir(parents=True)
             for frame in range(16):
                 pixels = generator.integers(0, 100, (20, 20, 3), np.uint8) + 150 * (number % 2)
                 Image.fromarray(np.uint8(pixels)).save(place / f"{frame}.png")
     return {
         "moving-mnist": base / "digits.gz",
-        "folder": base / "films",
+        "folder": base / "clips",
         "folder-classes": base / "classes",
     }
 
@@ -92,11 +92,11 @@ def test_a_classifier_trains_evaluates_and_loads(
     assert (tmp_path / "run" / "eval" / "confusion.png").is_file()
     model = jcl.load(tmp_path / "run")
     shape = (2, 16, 50, 50, model.channels)
-    films = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    found = model.predict(films)
+    clips = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    found = model.predict(clips)
     assert set(found.name) <= set(model.classes) == set(scores["classes"])
     np.testing.assert_allclose(found.probabilities.sum(axis=-1), 1, atol=1e-5)
-    alone = model.predict(films[0])
+    alone = model.predict(clips[0])
     assert alone.name == found.name[0]
 
 
@@ -106,9 +106,9 @@ def saved_as_it_was(run_folder: Path) -> None:
     size = json.loads((run_folder / "config.json").read_text())["data"]["size"] or (64, 64)
     if model.config.data.dataset == "moving-squares":
         size = (40, 40)
-    films = np.random.default_rng(0).random((1, 3, *size, model.channels), np.float32)
+    clips = np.random.default_rng(0).random((1, 3, *size, model.channels), np.float32)
     again = jcl.load(run_folder, "last")
-    scaled = model.values.scale(films)
+    scaled = model.values.scale(clips)
     expected = jax.jit(lambda v, x: model.module.apply(v, x, steps=2))(model.variables, scaled)
     np.testing.assert_array_equal(again.predict_scaled(scaled, 2), expected)
 

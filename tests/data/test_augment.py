@@ -24,26 +24,26 @@ numbers = st.integers(0, 2**40)
 
 
 def coordinates(frames: int, height: int = 5, width: int = 7) -> np.ndarray:
-    """A film `[frames, height, width, 3]` whose pixels say their frame, row and column."""
+    """A clip `[frames, height, width, 3]` whose pixels say their frame, row and column."""
     return np.stack(np.indices((frames, height, width)), axis=-1)
 
 
-def augmented(augmentation: Augmentation, film: np.ndarray, index: int = 0) -> np.ndarray:
-    """A film of 3 input frames and the rest targets, as the loader changes it."""
-    change = augmentation.draw(1, 0, index, film.shape[1:3], film[2])
+def augmented(augmentation: Augmentation, clip: np.ndarray, index: int = 0) -> np.ndarray:
+    """A clip of 3 input frames and the rest targets, as the loader changes it."""
+    change = augmentation.draw(1, 0, index, clip.shape[1:3], clip[2])
     rows, columns = change.region or (slice(None), slice(None))
-    inputs, targets = change.apply(film[:3, rows, columns], film[3:, rows, columns])
+    inputs, targets = change.apply(clip[:3, rows, columns], clip[3:, rows, columns])
     assert len(inputs) == 3
     return np.concatenate([inputs, targets])
 
 
 @given(augmentations, numbers)
 def test_all_frames_of_a_window_are_changed_alike(augmentation: Augmentation, index: int) -> None:
-    film = augmented(augmentation, coordinates(5), index)
-    order = film[:, 0, 0, 0].tolist()
+    clip = augmented(augmentation, coordinates(5), index)
+    order = clip[:, 0, 0, 0].tolist()
     assert order == [0, 1, 2, 3, 4] or (augmentation.reverse and order == [4, 3, 2, 1, 0])
-    places = film[..., 1:]
-    assert (places == places[0]).all() and (film[..., 0] == film[:, :1, :1, 0]).all()
+    places = clip[..., 1:]
+    assert (places == places[0]).all() and (clip[..., 0] == clip[:, :1, :1, 0]).all()
     # Neighbours stay neighbours, and no pixel is there twice.
     for axis in (0, 1):
         steps = np.abs(np.diff(places[0], axis=axis)).sum(axis=-1)
@@ -51,7 +51,7 @@ def test_all_frames_of_a_window_are_changed_alike(augmentation: Augmentation, in
     size = augmentation.crop or (5, 7)
     assert len(np.unique(places[0].reshape(-1, 2), axis=0)) == size[0] * size[1]
     turned = augmentation.rotate and size[0] == size[1]
-    assert film.shape[1:3] == size or (turned and film.shape[2:0:-1] == size)
+    assert clip.shape[1:3] == size or (turned and clip.shape[2:0:-1] == size)
 
 
 @given(augmentations, numbers, numbers, numbers)
@@ -124,9 +124,9 @@ def test_each_way_is_drawn_about_as_often() -> None:
     assert counts.min() > 32 and counts.max() < 95
 
 
-def test_a_film_played_backwards_begins_with_its_targets() -> None:
-    film = coordinates(5)
-    inputs, targets = Change(backwards=True).apply(film[:3], film[3:])
+def test_a_clip_played_backwards_begins_with_its_targets() -> None:
+    clip = coordinates(5)
+    inputs, targets = Change(backwards=True).apply(clip[:3], clip[3:])
     assert (inputs[:, 0, 0, 0].tolist(), targets[:, 0, 0, 0].tolist()) == ([4, 3, 2], [1, 0])
 
 

@@ -38,8 +38,8 @@ def dataset(frames, **settings) -> FramesDataset:
 
 def numbers(windows) -> list[list[float]]:
     """The frames of each window, by the value of their first pixel."""
-    films = (np.concatenate(windows.read(0, index)) for index in range(len(windows)))
-    return [film[:, 0, 0, 0].tolist() for film in films]
+    clips = (np.concatenate(windows.read(0, index)) for index in range(len(windows)))
+    return [clip[:, 0, 0, 0].tolist() for clip in clips]
 
 
 def used(windows) -> set[float]:
@@ -57,13 +57,13 @@ def test_horizon_and_frame_step_say_which_frames_a_window_has() -> None:
 
 def test_targets_may_be_all_frames_after_the_first() -> None:
     data = dataset(MemoryFrames([60]), frame_step=2)
-    windows = data.windows("all", every=True)
+    windows = data.windows("all", dense_targets=True)
     inputs, targets = windows.read(0, 1)
     assert inputs[:, 0, 0, 0].tolist() == [1, 3, 5]
     assert targets[:, 0, 0, 0].tolist() == [3, 5, 7, 9]
     assert len(windows) == len(data.windows("all"))
-    assert [windows.every, data.windows("all").every] == [True, False]
-    inputs, targets = data.windows("all", 1, 1, every=True).read(0, 0)
+    assert [windows.dense_targets, data.windows("all").dense_targets] == [True, False]
+    inputs, targets = data.windows("all", 1, 1, dense_targets=True).read(0, 0)
     assert [inputs[:, 0, 0, 0].tolist(), targets[:, 0, 0, 0].tolist()] == [[0], [2]]
 
 
@@ -126,7 +126,7 @@ def test_a_recorded_split_stays_where_it_was() -> None:
         ({"train": ["sequence9"]}, "no sequence 'sequence9'"),
         ({"train": ["sequence0"], "test": [{"sequence": "sequence0", "start": 5}]}, "in both"),
         ({"training": []}, "unknown key training"),
-        ({"train": [{"sequence": "sequence0", "start": 9, "stop": 3}]}, "are no stretch"),
+        ({"train": [{"sequence": "sequence0", "start": 9, "stop": 3}]}, "are no segment"),
         ({"train": [7]}, "expected a sequence's name"),
         ({"format_version": 9}, "format version 9"),
     ],
@@ -141,8 +141,8 @@ def test_what_a_split_file_must_not_say(tmp_path, values, message) -> None:
 
 def test_a_split_file_may_name_whole_sequences(tmp_path) -> None:
     path = tmp_path / "split.json"
-    stretch = {"sequence": "sequence2", "start": 10, "stop": 20}
-    path.write_text(json.dumps({"train": ["sequence0", "sequence1"], "test": [stretch]}))
+    segment = {"sequence": "sequence2", "start": 10, "stop": 20}
+    path.write_text(json.dumps({"train": ["sequence0", "sequence1"], "test": [segment]}))
     data = dataset(MemoryFrames([30, 30, 30]), split_file=str(path))
     assert used(data.windows("train")) == {*range(30), *range(100, 130)}
     assert used(data.windows("test")) == set(range(210, 220))
@@ -167,8 +167,8 @@ def test_the_scale_follows_from_the_training_part_alone(normalize, transform) ->
         "mean-std": (shares - shares.mean()) / shares.std(),
     }[normalize]
     np.testing.assert_allclose(scaled, np.repeat(expected[:, None], 2, axis=1), atol=1e-5)
-    np.testing.assert_allclose(data.values.display(scaled)[:, 0], shares, atol=1e-5)
-    np.testing.assert_allclose(data.values.unscale(scaled)[:, 1], training, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(data.values.to_unit(scaled)[:, 0], shares, atol=1e-5)
+    np.testing.assert_allclose(data.values.inverse(scaled)[:, 1], training, rtol=1e-4, atol=1e-3)
 
 
 def test_floats_from_zero_to_one_and_unsigned_integers_keep_their_range() -> None:
@@ -202,8 +202,8 @@ def test_a_setting_without_effect_is_refused() -> None:
     )
 
 
-def test_a_forecast_needs_films_that_end() -> None:
-    with pytest.raises(ConfigError, match="moving-squares: generated films have no last frames"):
+def test_a_forecast_needs_clips_that_end() -> None:
+    with pytest.raises(ConfigError, match="moving-squares: generated clips have no last frames"):
         LastFrames(DataConfig(), 3)
 
 

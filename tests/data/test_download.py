@@ -21,7 +21,7 @@ from jaxconvlstm.errors import ConfigError, DataError
 
 pytest.importorskip("pooch")
 
-FILMS = np.random.default_rng(0).integers(0, 256, (20, 30, 64, 64), dtype=np.uint8)
+CLIPS = np.random.default_rng(0).integers(0, 256, (20, 30, 64, 64), dtype=np.uint8)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -66,15 +66,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of films, which are the public data "films" for the test."""
-    path = tmp_path / "films.npy"
-    np.save(path, FILMS)
+    """A server of clips, which are the public data "clips" for the test."""
+    path = tmp_path / "clips.npy"
+    np.save(path, CLIPS)
     with Server() as server:
         server.content = path.read_bytes()
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         md5 = hashlib.md5(server.content).hexdigest()
         url = f"{server.url}/data/mnist_test_seq.npy"
-        monkeypatch.setitem(download.FILES, "films", download.PublicFile(url, md5, "array"))
+        monkeypatch.setitem(download.FILES, "clips", download.PublicFile(url, md5, "array"))
         monkeypatch.setenv(download.FOLDER_VARIABLE, str(tmp_path / "kept"))
         yield server
         server.goes_on.set()
@@ -105,42 +105,42 @@ def test_places_and_checksums_are_those_of_torchvision() -> None:
 
 
 def test_a_file_is_fetched_once_and_checked(server, tmp_path, capsys) -> None:
-    path = Path(download.resolve("films"))
+    path = Path(download.resolve("clips"))
     assert path == tmp_path / "kept" / "mnist_test_seq.npy"
     assert path.read_bytes() == server.content
     output = capsys.readouterr()
-    assert output.out == f"films: downloading {server.url}/data/mnist_test_seq.npy\n"
+    assert output.out == f"clips: downloading {server.url}/data/mnist_test_seq.npy\n"
     assert output.err == ""
-    assert download.resolve("films") == str(path)
+    assert download.resolve("clips") == str(path)
     assert server.asked == 1 and capsys.readouterr().out == ""
     # One that was damaged since is fetched anew.
     path.write_bytes(b"something else")
-    assert Path(download.resolve("films")).read_bytes() == server.content
+    assert Path(download.resolve("clips")).read_bytes() == server.content
     assert server.asked == 2
     assert kept(tmp_path) == ["mnist_test_seq.npy"]
 
 
 def test_progress_is_a_line_every_few_seconds(server, monkeypatch, capsys) -> None:
     monkeypatch.setattr(download, "REPORT_EVERY", 0.0)
-    download.resolve("films")
+    download.resolve("clips")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "films: 0 of 2 MB" and lines[-1] == "films: 2 of 2 MB"
+    assert lines[1] == "clips: 0 of 2 MB" and lines[-1] == "clips: 2 of 2 MB"
     assert len(lines) == 1 + -(-len(server.content) // 2**16)  # One for each piece.
 
 
 def test_a_path_that_is_there_wins(server, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "films").mkdir()
-    assert download.resolve("films") == "films"
-    assert guess_dataset("films") == "folder"
-    assert download.resolve("elsewhere/films.npy") == "elsewhere/films.npy"
+    (tmp_path / "clips").mkdir()
+    assert download.resolve("clips") == "clips"
+    assert guess_dataset("clips") == "folder"
+    assert download.resolve("elsewhere/clips.npy") == "elsewhere/clips.npy"
     assert server.asked == 0
 
 
 def test_another_file_than_the_known_one_is_not_kept(server, tmp_path) -> None:
     server.content = server.content[:-1] + b"x"
     with pytest.raises(DataError, match="is not the file with the checksum") as caught:
-        download.resolve("films")
+        download.resolve("clips")
     assert str(tmp_path / "kept" / "mnist_test_seq.npy") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert kept(tmp_path) == []
@@ -156,8 +156,8 @@ def test_what_to_do_without_the_internet(server, tmp_path, fault) -> None:
     else:
         server.said_length = 2 * len(server.content)
     wanted = "no connection to 127.0.0.1" if fault == "refused" else "cannot be downloaded: "
-    with pytest.raises(DataError, match=f"--data films: {wanted}") as caught:
-        download.resolve("films")
+    with pytest.raises(DataError, match=f"--data clips: {wanted}") as caught:
+        download.resolve("clips")
     url, place = f"{server.url}/data/mnist_test_seq.npy", tmp_path / "kept" / "mnist_test_seq.npy"
     assert f"download {url} by hand to {place}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -172,20 +172,20 @@ def test_put_there_by_hand_it_needs_no_internet(server, tmp_path) -> None:
     path.write_bytes(server.content)
     path.parent.chmod(0o500)
     try:
-        assert download.resolve("films") == str(path)
+        assert download.resolve("clips") == str(path)
     finally:
         path.parent.chmod(0o700)
 
 
 def test_no_room_names_the_folder(server, tmp_path, monkeypatch) -> None:
     (tmp_path / "kept").write_text("a file, where a folder should be")
-    with pytest.raises(DataError, match=r"films: cannot be kept in .*kept: .*JAXCONVLSTM_DATA"):
-        download.resolve("films")
+    with pytest.raises(DataError, match=r"clips: cannot be kept in .*kept: .*JAXCONVLSTM_DATA"):
+        download.resolve("clips")
     # A file system that is always full.
     monkeypatch.setenv(download.FOLDER_VARIABLE, str(tmp_path / "other"))
     monkeypatch.setattr("tempfile.NamedTemporaryFile", full_disk)
     with pytest.raises(DataError, match=r"cannot be kept in .*other: No space left on device"):
-        download.resolve("films")
+        download.resolve("clips")
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -194,11 +194,11 @@ def full_disk(*_: object, **__: object) -> None:
 
 def test_a_killed_download_never_counts_as_whole(server, tmp_path) -> None:
     server.goes_on.clear()
-    file = download.FILES["films"]
+    file = download.FILES["clips"]
     program = (
         "from jaxconvlstm.data import public\n"
-        f"download.FILES['films'] = download.PublicFile({file.url!r}, {file.md5!r}, 'array')\n"
-        "download.resolve('films')\n"
+        f"download.FILES['clips'] = download.PublicFile({file.url!r}, {file.md5!r}, 'array')\n"
+        "download.resolve('clips')\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL) as child:
         while not any(path.stat().st_size for path in tmp_path.glob("kept/*")):
@@ -207,21 +207,21 @@ def test_a_killed_download_never_counts_as_whole(server, tmp_path) -> None:
         os.kill(child.pid, signal.SIGKILL)
     assert kept(tmp_path) and "mnist_test_seq.npy" not in kept(tmp_path)
     server.goes_on.set()
-    assert Path(download.resolve("films")).read_bytes() == server.content
+    assert Path(download.resolve("clips")).read_bytes() == server.content
 
 
 def test_without_pooch_it_is_named(server, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(DataError, match="pip install pooch"):
-        download.resolve("films")
+        download.resolve("clips")
 
 
-def test_the_test_films_by_name(server) -> None:
-    data = open_dataset(DataConfig("array", data="films", input_frames=10, target_frames=10), 0)
-    assert f"{FILMS.shape[1]} sequences, 600 frames of 64x64x1 uint8" in data.notes[-1]
+def test_the_test_clips_by_name(server) -> None:
+    data = open_dataset(DataConfig("array", data="clips", input_frames=10, target_frames=10), 0)
+    assert f"{CLIPS.shape[1]} sequences, 600 frames of 64x64x1 uint8" in data.notes[-1]
     assert any("[20, 30, 64, 64] read as TNHW" in note for note in data.notes)
     inputs, targets = data.windows("all").read(0, 7)
-    np.testing.assert_array_equal(np.concatenate([inputs, targets])[..., 0], FILMS[:, 7])
+    np.testing.assert_array_equal(np.concatenate([inputs, targets])[..., 0], CLIPS[:, 7])
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_only_the_well_known_file_has_known_axes(tmp_path, name, shape, dtype) -
         open_dataset(DataConfig("array", data=str(tmp_path / name)), 0)
 
 
-def test_films_are_no_digits(tmp_path) -> None:
+def test_clips_are_no_digits(tmp_path) -> None:
     path = tmp_path / "mnist_test_seq.npy"
-    np.save(path, FILMS)
-    with pytest.raises(DataError, match="which may be films: --dataset array reads those"):
+    np.save(path, CLIPS)
+    with pytest.raises(DataError, match="which may be clips: --dataset array reads those"):
         open_dataset(DataConfig("moving-mnist", data=str(path)), 0)
     # What the user says counts.
     asked = DataConfig("array", data=str(path), axes="NTHW", input_frames=10, target_frames=10)
@@ -250,6 +250,6 @@ def test_films_are_no_digits(tmp_path) -> None:
 
 
 def test_another_kind_of_data_than_asked_for(server) -> None:
-    with pytest.raises(ConfigError, match=r"--data films: these .* read as --dataset array"):
-        open_dataset(DataConfig("moving-mnist", data="films"), 0)
+    with pytest.raises(ConfigError, match=r"--data clips: these .* read as --dataset array"):
+        open_dataset(DataConfig("moving-mnist", data="clips"), 0)
     assert server.asked == 0

@@ -45,15 +45,15 @@ class NumberedWindows:
         if index == self.slow:
             self.released.wait()
         self.regions.append(region)
-        film = np.indices((5, 6, 8, 1))[:3].transpose(1, 2, 3, 4, 0)[..., 0, :]
-        numbers = np.broadcast_to([epoch, index], (*film.shape[:3], 2))
-        film = np.concatenate([numbers, film], axis=-1).astype(np.int32)
+        clip = np.indices((5, 6, 8, 1))[:3].transpose(1, 2, 3, 4, 0)[..., 0, :]
+        numbers = np.broadcast_to([epoch, index], (*clip.shape[:3], 2))
+        clip = np.concatenate([numbers, clip], axis=-1).astype(np.int32)
         if region is not None:
-            film = film[:, region[0], region[1]]
-        return film[:3], film[3:]
+            clip = clip[:, region[0], region[1]]
+        return clip[:3], clip[3:]
 
     def name(self, index: int) -> str:
-        return f"film {index}"
+        return f"clip {index}"
 
 
 def take(count: int, *, windows: Any = None, **options: Any) -> list[Batch]:
@@ -112,9 +112,9 @@ def test_changes_are_the_same_in_all_frames_of_a_window(crop_by: Any) -> None:
     for batch in take(200, augmentation=changes):
         assert batch.inputs.shape[2:4] == (4, 5)
         for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
-            film = np.concatenate([inputs, targets])
-            np.testing.assert_array_equal(film[:, 0, 0, 2], np.arange(5))
-            rows, columns = film[..., 3], film[..., 4]
+            clip = np.concatenate([inputs, targets])
+            np.testing.assert_array_equal(clip[:, 0, 0, 2], np.arange(5))
+            rows, columns = clip[..., 3], clip[..., 4]
             assert (rows == rows[:1, :, :1]).all() and (columns == columns[:1, :1]).all()
             steps = {*np.diff(rows[0, :, 0])}, {*np.diff(columns[0, 0])}
             assert steps[0] in ({1}, {-1}) and steps[1] in ({1}, {-1})
@@ -151,7 +151,7 @@ def test_a_class_stays_what_it_is(crop_by: Any) -> None:
         assert (batch.targets.shape, batch.targets.dtype) == ((3,), np.int32)
         np.testing.assert_array_equal(batch.inputs[:, 0, 0, 0, 1], batch.targets)
         assert (batch.weight.shape, batch.weight.dtype) == ((3,), np.float32)
-        orders |= {tuple(film[:, 0, 0, 2].tolist()) for film in batch.inputs}
+        orders |= {tuple(clip[:, 0, 0, 2].tolist()) for clip in batch.inputs}
     # The input frames alone, forwards and backwards.
     assert orders == {(0, 1, 2), (2, 1, 0)}
     batches = list(evaluation_batches(LabelledWindows(5), 3, threads=1))
@@ -165,8 +165,8 @@ class EveryWindows(NumberedWindows):
     every = True
 
     def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
-        film = np.concatenate(super().read(epoch, index, region))
-        return film[:3], film[1:]
+        clip = np.concatenate(super().read(epoch, index, region))
+        return clip[:3], clip[1:]
 
 
 def test_targets_that_are_inputs_too_are_changed_with_them() -> None:
@@ -175,9 +175,9 @@ def test_targets_that_are_inputs_too_are_changed_with_them() -> None:
     for batch in take(30, windows=EveryWindows(10), augmentation=changes):
         np.testing.assert_array_equal(batch.inputs[:, 1:], batch.targets[:, :2])
         for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
-            film = np.concatenate([inputs[:1], targets])
-            orders.add(tuple(film[:, 0, 0, 2].tolist()))
-            assert (film[..., 3:] == film[:1, ..., 3:]).all()
+            clip = np.concatenate([inputs[:1], targets])
+            orders.add(tuple(clip[:, 0, 0, 2].tolist()))
+            assert (clip[..., 3:] == clip[:1, ..., 3:]).all()
     assert orders == {(0, 1, 2, 3, 4), (4, 3, 2, 1, 0)}
 
 
@@ -200,8 +200,8 @@ def test_an_error_in_a_thread_names_the_sample(threads: int) -> None:
     windows = NumberedWindows(10, bad=4)
     with pytest.raises(DataError) as caught:
         take(9, windows=windows, threads=threads)
-    assert str(caught.value) == "film 4: the disk is gone"
-    with pytest.raises(DataError, match="film 4"):
+    assert str(caught.value) == "clip 4: the disk is gone"
+    with pytest.raises(DataError, match="clip 4"):
         list(evaluation_batches(windows, 4, threads=threads))
 
 
@@ -225,9 +225,9 @@ def test_running_out_of_memory_is_not_blamed_on_the_data() -> None:
 def test_a_reader_that_hangs_is_named(threads: int) -> None:
     windows = NumberedWindows(10, slow=4)
     began = time.monotonic()
-    with pytest.raises(StuckReaderError, match=r"film 4: not read after 0\.3 seconds"):
+    with pytest.raises(StuckReaderError, match=r"clip 4: not read after 0\.3 seconds"):
         take(9, windows=windows, threads=threads, timeout=0.3)
-    with pytest.raises(StuckReaderError, match="film 4"):
+    with pytest.raises(StuckReaderError, match="clip 4"):
         list(evaluation_batches(windows, 4, threads=threads, timeout=0.3))
     assert time.monotonic() - began < 4
     windows.released.set()
@@ -305,7 +305,7 @@ class Windows:
             time.sleep(1000)
         return np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1))
     def name(self, index):
-        return f"film {index}"
+        return f"clip {index}"
 
 def main(arguments):
     with TrainLoader(Windows(), 1, 0, threads=2, timeout=float(arguments[0])) as loader:
@@ -337,7 +337,7 @@ def test_a_program_ends_although_a_reader_hangs() -> None:
     with waiting_program(timeout=0.5) as program:
         _, complaint = program.communicate(timeout=6)
     assert program.returncode == 3
-    assert complaint.startswith("error: film ") and complaint.count("\n") == 1
+    assert complaint.startswith("error: clip ") and complaint.count("\n") == 1
 
 
 def test_a_program_that_waits_can_be_interrupted_and_leaves_no_child() -> None:

@@ -17,12 +17,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> jcl.Predictor:
     """Trained on uint8 colour pictures for two steps."""
     base = tmp_path_factory.mktemp("rollout")
     generator = np.random.default_rng(0)
-    (base / "films").mkdir()
+    (base / "clips").mkdir()
     for frame in range(24):
         pixels = generator.integers(0, 255, (12, 16, 3), np.uint8)
-        Image.fromarray(pixels).save(base / "films" / f"{frame}.png")
+        Image.fromarray(pixels).save(base / "clips" / f"{frame}.png")
     config = Config(
-        DataConfig(dataset="folder", data=str(base / "films"), input_frames=3, target_frames=2),
+        DataConfig(dataset="folder", data=str(base / "clips"), input_frames=3, target_frames=2),
         ModelConfig(features=(4, 5), downsample=4, output="change"),
         TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2),
     )
@@ -30,12 +30,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> jcl.Predictor:
     return jcl.load(base / "run")
 
 
-def film(*shape: int) -> np.ndarray:
+def clip(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 255, (*shape, 3), np.uint8)
 
 
 def test_prediction_is_the_modules_own(model: jcl.Predictor) -> None:
-    frames = film(3, 12, 16)
+    frames = clip(3, 12, 16)
     scaled = model.module.apply(
         model.variables, jnp.asarray(frames[None], jnp.float32) / 255, steps=4
     )
@@ -48,12 +48,12 @@ def test_prediction_is_the_modules_own(model: jcl.Predictor) -> None:
 def test_any_size_any_length(
     model: jcl.Predictor, size: tuple[int, int], time: int, steps: int
 ) -> None:
-    future = model.predict(film(time, *size), steps=steps)
+    future = model.predict(clip(time, *size), steps=steps)
     assert future.shape == (steps, *size, 3) and future.dtype == np.uint8
 
 
 def test_a_batch_is_predicted_row_by_row(model: jcl.Predictor) -> None:
-    frames = film(2, 3, 12, 16)
+    frames = clip(2, 3, 12, 16)
     together = model.predict(frames.astype(np.float32), steps=3)
     for row in range(2):
         alone = model.predict(frames[row].astype(np.float32), steps=3)
@@ -61,7 +61,7 @@ def test_a_batch_is_predicted_row_by_row(model: jcl.Predictor) -> None:
 
 
 def test_floats_are_in_the_data_s_own_units(model: jcl.Predictor) -> None:
-    frames = film(3, 12, 16)
+    frames = clip(3, 12, 16)
     floats = model.predict(frames.astype(np.float64), steps=2)
     assert floats.dtype == np.float64
     whole = model.predict(frames, steps=2)
@@ -69,7 +69,7 @@ def test_floats_are_in_the_data_s_own_units(model: jcl.Predictor) -> None:
 
 
 def test_a_stream_is_the_prediction_frame_by_frame(model: jcl.Predictor) -> None:
-    frames = film(3, 13, 16)
+    frames = clip(3, 13, 16)
     stream = model.stream(frames)
     streamed = np.stack([next(stream) for _ in range(5)])
     np.testing.assert_allclose(
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_said(model: jcl.Predictor, frames: np.ndarray, mes
 
 def test_steps_start_at_one(model: jcl.Predictor) -> None:
     with pytest.raises(jcl.ConfigError, match="steps"):
-        model.predict(film(3, 12, 16), steps=0)
+        model.predict(clip(3, 12, 16), steps=0)
 
 
 def test_the_flax_parts_are_there(model: jcl.Predictor) -> None:
@@ -113,7 +113,7 @@ def test_black_and_white_is_asked_for_where_that_was_learned(model: jcl.Predicto
     config = dataclasses.replace(model.config, data=data)
     values = dataclasses.replace(model.values, high=1.0)
     strict = jcl.Predictor(model.module, model.variables, config, values, model.channels)
-    frames = film(3, 12, 16)
+    frames = clip(3, 12, 16)
     with pytest.raises(jcl.ConfigError, match=r"trained on 0 and 1 \(--threshold 128\)"):
         strict.predict(frames)
     future = strict.predict((frames >= 128).astype(frames.dtype))

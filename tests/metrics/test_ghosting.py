@@ -12,7 +12,7 @@ GIVEN = 4
 SCORES = jax.jit(lambda *arguments: frame_scores(*arguments)["trail"])
 
 
-def film(length: int = 8, size: int = 24, speed: int = 2) -> np.ndarray:
+def clip(length: int = 8, size: int = 24, speed: int = 2) -> np.ndarray:
     """A bright square of 4 x 4 with soft edges, moving to the right: `[length, size, size, 1]`."""
     frames = np.zeros((length, size, size, 1), np.float32)
     for time in range(length):
@@ -30,8 +30,8 @@ def trail_of(predictions, targets, inputs, weight=ONES) -> tuple[np.ndarray, np.
 
 
 def parts() -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of the film."""
-    frames = film()
+    """Inputs and targets of the clip."""
+    frames = clip()
     return frames[:GIVEN], frames[GIVEN:]
 
 

@@ -132,7 +132,7 @@ def test_gradient(name: str, float64: None) -> None:
     check_grads(loss, (predictions,), 1, ("rev",), rtol=1e-6)
 
 
-# scikit-image 0.26.0 on `pictures`, as float64, picture by picture, mean over both of a film:
+# scikit-image 0.26.0 on `pictures`, as float64, picture by picture, mean over both of a clip:
 # structural_similarity(targets, predictions, gaussian_weights=True, sigma=1.5,
 # use_sample_covariance=False, data_range=1, channel_axis=-1).
 SIMILARITY = [0.7994244969322898, 0.8281734303706123]

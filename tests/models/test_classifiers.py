@@ -16,7 +16,7 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models.classifiers import CNNLSTMClassifier, ConvLSTMClassifier
 
 Tree = Any
-FILMS = jnp.zeros((2, 3, 8, 8, 1))
+CLIPS = jnp.zeros((2, 3, 8, 8, 1))
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
@@ -38,7 +38,7 @@ def random_variables(model: nn.Module, inputs: jax.Array) -> Tree:
 
 
 def loss_and_gradients(run: Any, *arguments: Any) -> Any:
-    """A loss that depends on every logit, and its gradients in the weights and the films."""
+    """A loss that depends on every logit, and its gradients in the weights and the clips."""
 
     def loss(*arguments: Any) -> Any:
         logits = run(*arguments)
@@ -131,11 +131,11 @@ def test_conv_lstm_classifier_is_its_numpy_loop(downsample: int, float64: None) 
 
 @pytest.mark.parametrize("size", [(7, 9), (16, 8), (1, 5)], ids=str)
 @pytest.mark.parametrize("downsample", [1, 4])
-def test_films_of_any_size_have_a_logit_for_each_class(
+def test_clips_of_any_size_have_a_logit_for_each_class(
     size: tuple[int, int], downsample: int
 ) -> None:
     model = small(classes=5, downsample=downsample, peephole="channel")
-    variables = jax.eval_shape(model.init, jax.random.key(0), FILMS)
+    variables = jax.eval_shape(model.init, jax.random.key(0), CLIPS)
     for time in 1, 4:
         logits = jax.eval_shape(model.apply, variables, jnp.zeros((2, time, *size, 1)))
         assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
@@ -187,16 +187,16 @@ def test_the_layers_options_are_passed_on() -> None:
     assert five["params"]["layer_0"]["cell"]["input"]["kernel"].shape[:2] == (5, 5)
 
 
-def growing_lines(seed: int, films: int, side: int) -> tuple[jax.Array, jax.Array]:
+def growing_lines(seed: int, clips: int, side: int) -> tuple[jax.Array, jax.Array]:
     """Straight lines that grow a pixel a frame, and which of four directions in."""
     generator = np.random.default_rng(seed)
-    classes = generator.integers(0, 4, films)
-    places = generator.integers(0, side, films)
-    frames = np.zeros((films, side, side, side, 1), np.float32)
-    for film, place, direction in zip(frames, places, classes):
+    classes = generator.integers(0, 4, clips)
+    places = generator.integers(0, side, clips)
+    frames = np.zeros((clips, side, side, side, 1), np.float32)
+    for clip, place, direction in zip(frames, places, classes):
         for time in range(side):
-            film[time:, place, time] = 1  # left to right
-        film[:] = np.rot90(film, direction, axes=(1, 2))
+            clip[time:, place, time] = 1  # left to right
+        clip[:] = np.rot90(clip, direction, axes=(1, 2))
     return jnp.asarray(frames), jnp.asarray(classes)
 
 
@@ -227,20 +227,20 @@ def test_it_learns_where_a_line_grows_to() -> None:
 
 def test_a_cpu_gets_products_in_place_of_convolutions() -> None:
     model = small()
-    variables = random_variables(model, FILMS)
-    found = convolutions(jax.grad(lambda v: model.apply(v, FILMS).sum()), variables)
+    variables = random_variables(model, CLIPS)
+    found = convolutions(jax.grad(lambda v: model.apply(v, CLIPS).sum()), variables)
     assert found == []
 
 
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
-        (small(downsample=3), FILMS, "downsample: expected a power of 2, got 3"),
-        (small(kernel_size=(3, 5)), FILMS, r"kernel_size: expected 1 or 1 values .*, got 2"),
-        (small(), FILMS[0], r"inputs: expected 5 axes .*, got shape \(3, 8, 8, 1\)"),
-        (small(), FILMS[:, :0], "number of frames: expected a value above 0"),
-        (CNNLSTMClassifier(4), FILMS[0], r"inputs: expected 5 axes .*, got shape \(3, 8, 8, 1\)"),
-        (CNNLSTMClassifier(4), FILMS[:, :0], "number of frames: expected a value above 0"),
+        (small(downsample=3), CLIPS, "downsample: expected a power of 2, got 3"),
+        (small(kernel_size=(3, 5)), CLIPS, r"kernel_size: expected 1 or 1 values .*, got 2"),
+        (small(), CLIPS[0], r"inputs: expected 5 axes .*, got shape \(3, 8, 8, 1\)"),
+        (small(), CLIPS[:, :0], "number of frames: expected a value above 0"),
+        (CNNLSTMClassifier(4), CLIPS[0], r"inputs: expected 5 axes .*, got shape \(3, 8, 8, 1\)"),
+        (CNNLSTMClassifier(4), CLIPS[:, :0], "number of frames: expected a value above 0"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )

@@ -66,8 +66,8 @@ def unroll(
     return reference.conv_lstm(params, np.zeros((batch, steps, height, width, 1)), carry)
 
 
-def each_frame(function: Callable[[np.ndarray], np.ndarray], films: np.ndarray) -> np.ndarray:
-    return np.stack([function(films[:, time]) for time in range(films.shape[1])], axis=1)
+def each_frame(function: Callable[[np.ndarray], np.ndarray], clips: np.ndarray) -> np.ndarray:
+    return np.stack([function(clips[:, time]) for time in range(clips.shape[1])], axis=1)
 
 
 def numpy_encoder_forecaster(params: Tree, inputs: np.ndarray, steps: int) -> np.ndarray:
@@ -331,7 +331,7 @@ INPUTS = jnp.zeros((2, 3, 8, 8, 1))
         ({}, dict(steps=0), "steps: expected a value above 0, got 0"),
         ({}, dict(teacher=INPUTS[:, :1]), "teacher: the forecaster reads no frames"),
         ({}, dict(teacher_mask=jnp.ones((2, 1), bool)), "the forecaster reads no frames"),
-        ({}, dict(every=True), "every: the forecaster reads no frames"),
+        ({}, dict(dense_targets=True), "dense_targets: the forecaster reads no frames"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:24],
 )

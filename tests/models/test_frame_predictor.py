@@ -35,7 +35,7 @@ def random_variables(model: FramePredictor, inputs: jax.Array) -> Tree:
 
 def predict(model: FramePredictor, variables: Tree, *arguments: Any, **options: Any) -> jax.Array:
     """Jitted: one compilation for the model instead of one for each of its operations."""
-    fixed = {name: options.pop(name) for name in ("steps", "every") if name in options}
+    fixed = {name: options.pop(name) for name in ("steps", "dense_targets") if name in options}
     return jax.jit(partial(model.apply, **fixed))(variables, *arguments, **options)
 
 
@@ -112,12 +112,12 @@ def test_reading_all_frames_at_once_is_reading_them_one_by_one(
 
 def test_a_teacher_that_always_speaks_is_feeding_the_true_frames() -> None:
     model = small()
-    film = normal(0, 2, 6, 5, 6, 1)
-    inputs, truth = film[:, :2], film[:, 2:]
+    clip = normal(0, 2, 6, 5, 6, 1)
+    inputs, truth = clip[:, :2], clip[:, 2:]
     variables = random_variables(model, inputs)
     taught = predict(model, variables, inputs, steps=4, teacher=truth)
     expected = [
-        predict(model, variables, film[:, : 2 + step])[:, 0]  # one step after all true frames
+        predict(model, variables, clip[:, : 2 + step])[:, 0]  # one step after all true frames
         for step in range(4)
     ]
     np.testing.assert_allclose(taught, jnp.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
@@ -142,7 +142,7 @@ def test_every_gives_what_is_predicted_after_each_frame(output: str) -> None:
             prefixes = [model.apply(variables, inputs[:, :time]) for time in (1, 2)]
             return jnp.concatenate(prefixes, axis=1)
 
-        actual = results(lambda v: model.apply(v, inputs, every=True))
+        actual = results(lambda v: model.apply(v, inputs, dense_targets=True))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
             actual,
@@ -154,7 +154,7 @@ def test_with_every_the_last_is_what_is_predicted_without() -> None:
     model = small()
     inputs = normal(0, 2, 3, 5, 6, 1)
     variables = random_variables(model, inputs)
-    every = predict(model, variables, inputs, steps=3, every=True)
+    every = predict(model, variables, inputs, steps=3, dense_targets=True)
     assert every.shape == (2, 3 - 1 + 3, 5, 6, 1)
     expected = predict(model, variables, inputs, steps=3)
     np.testing.assert_allclose(every[:, 2:], expected, rtol=1e-5, atol=1e-6)
@@ -162,10 +162,10 @@ def test_with_every_the_last_is_what_is_predicted_without() -> None:
 
 def test_reading_is_being_taught() -> None:
     model = small(output="change")
-    film = normal(0, 2, 6, 5, 6, 1)
-    variables = random_variables(model, film)
-    taught = predict(model, variables, film[:, :1], steps=5, teacher=film[:, 1:])
-    read = predict(model, variables, film[:, :3], steps=3, teacher=film[:, 3:], every=True)
+    clip = normal(0, 2, 6, 5, 6, 1)
+    variables = random_variables(model, clip)
+    taught = predict(model, variables, clip[:, :1], steps=5, teacher=clip[:, 1:])
+    read = predict(model, variables, clip[:, :3], steps=3, teacher=clip[:, 3:], dense_targets=True)
     np.testing.assert_allclose(taught, read, rtol=1e-5, atol=1e-6)
 
 
@@ -191,9 +191,9 @@ def test_the_teacher_mask_is_per_example() -> None:
     np.testing.assert_allclose(mixed[1], free[1], rtol=1e-5, atol=1e-6)
 
 
-def dependence(function: Any, film: jax.Array) -> np.ndarray:
-    """Whether each predicted frame depends on each frame of `film`: bool `[steps, time]`."""
-    slopes = jax.jit(jax.jacrev(lambda x: function(x).sum((0, 2, 3, 4))))(film)
+def dependence(function: Any, clip: jax.Array) -> np.ndarray:
+    """Whether each predicted frame depends on each frame of `clip`: bool `[steps, time]`."""
+    slopes = jax.jit(jax.jacrev(lambda x: function(x).sum((0, 2, 3, 4))))(clip)
     return np.asarray(jnp.abs(slopes).max((1, 3, 4, 5)) > 0)
 
 
@@ -214,22 +214,22 @@ def test_a_free_prediction_depends_on_every_input() -> None:
 
 def test_what_was_observed_depends_on_no_later_frame() -> None:
     model = small()
-    film = normal(0, 1, 3, 4, 4, 1)
-    variables = random_variables(model, film)
+    clip = normal(0, 1, 3, 4, 4, 1)
+    variables = random_variables(model, clip)
 
-    def after_each_frame(film: jax.Array) -> jax.Array:
-        read = [model.apply(variables, film[:, :time], method="observe")[1] for time in (1, 2, 3)]
+    def after_each_frame(clip: jax.Array) -> jax.Array:
+        read = [model.apply(variables, clip[:, :time], method="observe")[1] for time in (1, 2, 3)]
         return jnp.stack(read, axis=1)
 
-    depends = dependence(after_each_frame, film)
+    depends = dependence(after_each_frame, clip)
     np.testing.assert_array_equal(depends, np.tril(np.ones((3, 3), bool)))
 
 
 def test_with_every_no_prediction_depends_on_a_later_frame() -> None:
     model = small(features=(3, 2), output="change")
-    film = normal(0, 1, 3, 4, 4, 1)
-    variables = random_variables(model, film)
-    depends = dependence(lambda x: model.apply(variables, x, 2, every=True), film)
+    clip = normal(0, 1, 3, 4, 4, 1)
+    variables = random_variables(model, clip)
+    depends = dependence(lambda x: model.apply(variables, x, 2, dense_targets=True), clip)
     np.testing.assert_array_equal(depends, np.tril(np.ones((4, 3), bool)))
 
 
@@ -320,20 +320,20 @@ def test_remat_changes_no_prediction() -> None:
 
 
 @pytest.mark.parametrize(("down", "right"), [(2, 0), (0, -4), (-2, 2)])
-def test_a_shifted_film_has_a_shifted_forecast(down: int, right: int) -> None:
+def test_a_shifted_clip_has_a_shifted_forecast(down: int, right: int) -> None:
     # By whole cells of the feature map, and away from borders, which the prediction can see.
     model = small(downsample=2)
-    film = normal(0, 1, 2, 40, 40, 1)
-    variables = random_variables(model, film)
+    clip = normal(0, 1, 2, 40, 40, 1)
+    variables = random_variables(model, clip)
     shift = partial(jnp.roll, shift=(down, right), axis=(2, 3))
-    forecast = shift(predict(model, variables, film))
-    of_shifted = predict(model, variables, shift(film))
+    forecast = shift(predict(model, variables, clip))
+    of_shifted = predict(model, variables, shift(clip))
     inside = (slice(None), slice(None), slice(14, -14), slice(14, -14))
     assert jnp.ptp(forecast[inside]) > 0.1
     np.testing.assert_allclose(of_shifted[inside], forecast[inside], rtol=1e-5, atol=1e-5)
 
 
-def test_one_compilation_serves_all_films_of_a_shape() -> None:
+def test_one_compilation_serves_all_clips_of_a_shape() -> None:
     traces = []
 
     @partial(jax.jit, static_argnums=0)
@@ -427,12 +427,12 @@ def test_a_trained_model_says_what_it_was_trained_on() -> None:
         small().apply(variables, jnp.zeros((2, 3, 8, 8, 3)))
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_a_cpu_gets_products_in_place_of_convolutions(every: bool) -> None:
+@pytest.mark.parametrize("dense_targets", [False, True])
+def test_a_cpu_gets_products_in_place_of_convolutions(dense_targets: bool) -> None:
     # The encoder's and the decoder's stand inside the feedback loop too; see conv.py.
     model = small(features=(3, 2), downsample=4)
     variables = random_variables(model, INPUTS)
     found = convolutions(
-        jax.grad(lambda v: model.apply(v, INPUTS, 4, every=every).sum()), variables
+        jax.grad(lambda v: model.apply(v, INPUTS, 4, dense_targets=dense_targets).sum()), variables
     )
     assert found == []

@@ -30,7 +30,7 @@ def small(**options: Any) -> Seq2OneLSTM:
     return Seq2OneLSTM(**(dict(channels=3) | narrow | options))
 
 
-def films(seed: int, batch: int, time: int) -> jax.Array:
+def clips(seed: int, batch: int, time: int) -> jax.Array:
     values = np.random.default_rng(seed).uniform(size=(batch, time, *FRAME))
     return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
 
@@ -79,7 +79,7 @@ def test_its_maps_are_those_of_the_original() -> None:
         assert shape(f"up_{index}") == (2, side, side, features)
 
 
-def numpy_predict(variables: Tree, films: np.ndarray) -> np.ndarray:
+def numpy_predict(variables: Tree, clips: np.ndarray) -> np.ndarray:
     """One frame from `[batch, time, 128, 128, 3]`, frame by frame."""
     params, statistics = variables["params"], variables["batch_stats"]
 
@@ -91,9 +91,9 @@ def numpy_predict(variables: Tree, films: np.ndarray) -> np.ndarray:
         scaled = centred / np.sqrt(statistics[name]["var"] + 1e-5)
         return scaled * params[name]["scale"] + params[name]["bias"]
 
-    c = h = np.zeros((len(films), 5))
-    for time in range(films.shape[1]):
-        maps = films[:, time]
+    c = h = np.zeros((len(clips), 5))
+    for time in range(clips.shape[1]):
+        maps = clips[:, time]
         for index in range(7):
             layer = params[f"down_{index}"]
             maps = reference.convolve_strided(maps, layer["kernel"], 2) + layer["bias"]
@@ -123,7 +123,7 @@ def numpy_predict(variables: Tree, films: np.ndarray) -> np.ndarray:
 
 def test_the_model_is_its_numpy_loop(float64: None) -> None:
     model = small(dtype=jnp.float64)
-    inputs = films(0, 2, 2)
+    inputs = clips(0, 2, 2)
     variables = random_variables(model, inputs)
     expected = numpy_predict(jax.tree.map(np.asarray, variables), np.asarray(inputs))
     assert expected.shape == (2, *FRAME)
@@ -166,13 +166,13 @@ def test_a_conv_lstm_on_one_pixel_is_flaxs_lstm(foreign_code: None) -> None:
 
 def test_the_forget_gate_starts_as_pytorchs() -> None:
     model = small()
-    lstm = jax.jit(lambda x: model.init(jax.random.key(0), x)["params"]["lstm"])(films(0, 1, 2))
+    lstm = jax.jit(lambda x: model.init(jax.random.key(0), x)["params"]["lstm"])(clips(0, 1, 2))
     assert not jnp.any(lstm["cell"]["input"]["bias"])
 
 
 def test_all_frames_at_once_are_one_after_the_other() -> None:
     model = small()
-    inputs = films(0, 2, 3)
+    inputs = clips(0, 2, 3)
     variables = random_variables(model, inputs)
     step = jax.jit(partial(model.apply, method="step"))
     carry = model.apply(variables, (2, *FRAME), method="initialize_carry")
@@ -182,7 +182,7 @@ def test_all_frames_at_once_are_one_after_the_other() -> None:
         frames.append(frame)
     _, frame = step(variables, carry, frame)  # reads its own prediction
     expected = jnp.stack([*frames, frame], axis=1)
-    predict = jax.jit(partial(model.apply, steps=2, every=True))
+    predict = jax.jit(partial(model.apply, steps=2, dense_targets=True))
     np.testing.assert_allclose(predict(variables, inputs), expected, rtol=1e-5, atol=1e-6)
     few = jax.jit(partial(model.apply, steps=2))(variables, inputs)
     np.testing.assert_allclose(few, expected[:, 2:], rtol=1e-5, atol=1e-6)
@@ -190,7 +190,7 @@ def test_all_frames_at_once_are_one_after_the_other() -> None:
 
 def test_training_normalises_with_the_batch_and_keeps_its_statistics() -> None:
     model = small()
-    inputs = films(0, 2, 2)
+    inputs = clips(0, 2, 2)
     variables = random_variables(model, inputs)
     train = jax.jit(partial(model.apply, steps=2, train=True, mutable=["batch_stats"]))
     frames, after = train(variables, inputs)
@@ -209,7 +209,7 @@ def test_training_normalises_with_the_batch_and_keeps_its_statistics() -> None:
 @pytest.mark.parametrize("rates", [dict(dropout=0.5), dict(recurrent_dropout=0.5)], ids=str)
 def test_dropout_changes_the_state_in_training(rates: dict[str, float]) -> None:
     model = small(**rates)
-    inputs = films(0, 1, 2)
+    inputs = clips(0, 1, 2)
     variables = random_variables(model, inputs)
 
     @jax.jit
@@ -225,14 +225,14 @@ def test_dropout_changes_the_state_in_training(rates: dict[str, float]) -> None:
 
 def test_a_cpu_gets_products_in_place_of_convolutions() -> None:
     model = small()
-    inputs = films(0, 1, 2)
+    inputs = clips(0, 1, 2)
     variables = random_variables(model, inputs)
     found = convolutions(jax.grad(lambda v: model.apply(v, inputs, 3).sum()), variables)
     assert found == []
 
 
 def test_bfloat16_predicts_float32_pictures_near_the_float32_ones() -> None:
-    inputs = films(0, 1, 2)
+    inputs = clips(0, 1, 2)
     variables = random_variables(small(), inputs)
     frames = jax.jit(small(dtype=jnp.bfloat16).apply)(variables, inputs)
     assert frames.dtype == jnp.float32

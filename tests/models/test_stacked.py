@@ -44,13 +44,13 @@ def random_variables(model: Any, inputs: jax.Array) -> Tree:
 
 def predict(model: StackedConvLSTM, variables: Tree, *arguments: Any, **options: Any) -> jax.Array:
     """Jitted: one compilation for the model instead of one for each of its operations."""
-    fixed = {name: options.pop(name) for name in ("steps", "every") if name in options}
+    fixed = {name: options.pop(name) for name in ("steps", "dense_targets") if name in options}
     return jax.jit(partial(model.apply, **fixed))(variables, *arguments, **options)
 
 
-def dependence(function: Any, film: jax.Array) -> np.ndarray:
-    """Whether each predicted frame depends on each frame of `film`: bool `[frames, time]`."""
-    slopes = jax.jit(jax.jacrev(lambda x: function(x).sum((0, 2, 3, 4))))(film)
+def dependence(function: Any, clip: jax.Array) -> np.ndarray:
+    """Whether each predicted frame depends on each frame of `clip`: bool `[frames, time]`."""
+    slopes = jax.jit(jax.jacrev(lambda x: function(x).sum((0, 2, 3, 4))))(clip)
     return np.asarray(jnp.abs(slopes).max((1, 3, 4, 5)) > 0)
 
 
@@ -79,7 +79,7 @@ def test_reading_all_frames_at_once_is_reading_them_one_by_one(variant: dict[str
             gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)
             return jax.jit(gradient)(variables["params"], inputs)
 
-        actual = results(lambda v, x: model.apply(v, x, 3, every=True))
+        actual = results(lambda v, x: model.apply(v, x, 3, dense_targets=True))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10),
             actual,
@@ -134,16 +134,16 @@ def test_network_is_kerass_with_its_weights_as_they_are(foreign_code: None) -> N
         moments = statistics[f"norm_{index}"]
         norm.set_weights([scale["scale"], scale["bias"], moments["mean"], moments["var"]])
     theirs.layers[-1].set_weights([params["head"]["kernel"], params["head"]["bias"]])
-    actual = predict(ours, variables, inputs, every=True)
+    actual = predict(ours, variables, inputs, dense_targets=True)
     assert jnp.ptp(actual) > 0.1
     np.testing.assert_allclose(actual, theirs(inputs, training=False), rtol=1e-5, atol=1e-5)
 
 
 def test_no_prediction_depends_on_a_later_frame() -> None:
     model = small(norm="batch", kernel_size=(2,))
-    film = normal(0, 1, 4, 4, 4, 1)
-    variables = random_variables(model, film)
-    depends = dependence(lambda x: model.apply(variables, x, 2, every=True), film)
+    clip = normal(0, 1, 4, 4, 4, 1)
+    variables = random_variables(model, clip)
+    depends = dependence(lambda x: model.apply(variables, x, 2, dense_targets=True), clip)
     np.testing.assert_array_equal(depends, np.tril(np.ones((5, 4), bool)))
 
 
@@ -151,7 +151,7 @@ def test_with_every_the_last_is_what_is_predicted_without() -> None:
     model = small(norm="batch")
     inputs = normal(0, 2, 4, 5, 6, 1)
     variables = random_variables(model, inputs)
-    every = predict(model, variables, inputs, steps=3, every=True)
+    every = predict(model, variables, inputs, steps=3, dense_targets=True)
     assert every.shape == (2, 4 - 1 + 3, 5, 6, 1)
     expected = predict(model, variables, inputs, steps=3)
     np.testing.assert_allclose(every[:, 3:], expected, rtol=1e-5, atol=1e-6)
@@ -159,10 +159,10 @@ def test_with_every_the_last_is_what_is_predicted_without() -> None:
 
 def test_reading_is_being_taught() -> None:
     model = small(norm="batch")
-    film = normal(0, 2, 6, 5, 6, 1)
-    variables = random_variables(model, film)
-    taught = predict(model, variables, film[:, :1], steps=5, teacher=film[:, 1:])
-    read = predict(model, variables, film[:, :3], steps=3, teacher=film[:, 3:], every=True)
+    clip = normal(0, 2, 6, 5, 6, 1)
+    variables = random_variables(model, clip)
+    taught = predict(model, variables, clip[:, :1], steps=5, teacher=clip[:, 1:])
+    read = predict(model, variables, clip[:, :3], steps=3, teacher=clip[:, 3:], dense_targets=True)
     np.testing.assert_allclose(taught, read, rtol=1e-5, atol=1e-6)
 
 
@@ -348,9 +348,9 @@ def test_bfloat16_forecasts_float32_pictures_near_the_float32_ones() -> None:
     inputs = normal(0, 2, 3, 5, 6, 1)
     half = small(dtype=jnp.bfloat16, norm="batch")
     variables = random_variables(half, inputs)
-    predictions = predict(half, variables, inputs, steps=3, every=True)
+    predictions = predict(half, variables, inputs, steps=3, dense_targets=True)
     assert predictions.dtype == jnp.float32
-    expected = predict(small(norm="batch"), variables, inputs, steps=3, every=True)
+    expected = predict(small(norm="batch"), variables, inputs, steps=3, dense_targets=True)
     np.testing.assert_allclose(predictions, expected, atol=0.05)
 
 

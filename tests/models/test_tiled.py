@@ -38,14 +38,14 @@ def test_a_model_predicts_in_tiles_nearly_as_on_whole_frames() -> None:
     config = ModelConfig(features=(4,), layers=1, downsample=2, output="frame")
     module = build(config, 1)
     rows, columns = jnp.meshgrid(jnp.arange(64.0), jnp.arange(64.0), indexing="ij")
-    film = jnp.stack([jnp.sin((rows + columns + time) / 6) for time in range(4)])[None, ..., None]
-    variables = module.init(jax.random.key(1), film)
+    clip = jnp.stack([jnp.sin((rows + columns + time) / 6) for time in range(4)])[None, ..., None]
+    variables = module.init(jax.random.key(1), clip)
 
     def predict(inputs):
         return module.apply(variables, inputs, steps=2)
 
-    whole = predict(film)
-    tiled = predict_tiled(predict, film, (48, 48))
+    whole = predict(clip)
+    tiled = predict_tiled(predict, clip, (48, 48))
     assert tiled.shape == whole.shape
     spread = float(jnp.std(whole))
     assert float(jnp.abs(tiled - whole)[:, :, 8:-8, 8:-8].max()) < spread

@@ -170,9 +170,9 @@ def test_transposed_is_the_adjoint_of_strided(size: int, stride: int, float64: N
 
 @pytest.mark.parametrize("function", [convolve_strided, convolve_transposed])
 def test_strided_and_transposed_take_a_time_axis(function: Any, float64: None) -> None:
-    films, kernel = normal(0, 3, 2, 4, 4, 2), normal(1, 4, 4, 2, 3)
-    each = jnp.stack([function(film, kernel, 2) for film in films])
-    np.testing.assert_allclose(function(films, kernel, 2), each, atol=1e-12)
+    clips, kernel = normal(0, 3, 2, 4, 4, 2), normal(1, 4, 4, 2, 3)
+    each = jnp.stack([function(clip, kernel, 2) for clip in clips])
+    np.testing.assert_allclose(function(clips, kernel, 2), each, atol=1e-12)
 
 
 def test_space_to_depth_keeps_a_block_together() -> None:

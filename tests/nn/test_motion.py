@@ -86,7 +86,7 @@ def test_sizes_that_blocks_do_not_divide(size: tuple[int, int]) -> None:
     assert flow.shape == (1, *size, 2) and np.isfinite(flow).all()
 
 
-def moving_film(steps: int) -> jax.Array:
+def moving_clip(steps: int) -> jax.Array:
     """A texture that moves 3 pixels down and 2 to the left each frame."""
     picture = texture(64, 64)
     return jnp.stack([jnp.roll(picture[0], (3 * t, -2 * t), (0, 1)) for t in range(steps)])[None]
@@ -94,27 +94,27 @@ def moving_film(steps: int) -> jax.Array:
 
 def test_an_untrained_model_of_motion_goes_on_moving() -> None:
     """Its change starts at zero, so it beats persistence before any training."""
-    film = moving_film(7)
+    clip = moving_clip(7)
     model = FramePredictor(channels=1, features=(4,), output="motion")
-    variables = jax.jit(model.init)(jax.random.key(0), film[:, :3])
+    variables = jax.jit(model.init)(jax.random.key(0), clip[:, :3])
     apply = jax.jit(model.apply, static_argnames="steps")
-    predicted = apply(variables, film[:, :4], steps=3)
+    predicted = apply(variables, clip[:, :4], steps=3)
     inner = (slice(None), slice(None), slice(16, -16), slice(16, -16))
-    error = np.mean((predicted - film[:, 4:])[inner] ** 2)
-    persistence = np.mean((film[:, 3:4] - film[:, 4:])[inner] ** 2)
+    error = np.mean((predicted - clip[:, 4:])[inner] ** 2)
+    persistence = np.mean((clip[:, 3:4] - clip[:, 4:])[inner] ** 2)
     assert error < 0.3 * persistence
 
 
 def test_a_stream_of_motion_is_the_same_as_reading_at_once() -> None:
-    film = moving_film(4)[:, :, :22, :18]
+    clip = moving_clip(4)[:, :, :22, :18]
     model = FramePredictor(channels=1, features=(4,), downsample=4, output="motion")
-    variables = jax.jit(model.init)(jax.random.key(0), film)
+    variables = jax.jit(model.init)(jax.random.key(0), clip)
     variables["params"]["decoder"]["head"]["kernel"] += 0.1
-    together = jax.jit(model.apply, static_argnames="steps")(variables, film, steps=3)
+    together = jax.jit(model.apply, static_argnames="steps")(variables, clip, steps=3)
     step = jax.jit(lambda *arguments: model.apply(*arguments, method="step"))
-    carry = model.apply(variables, film[:, 0].shape, method="initialize_carry")
-    for t in range(film.shape[1]):
-        carry, frame = step(variables, carry, film[:, t])
+    carry = model.apply(variables, clip[:, 0].shape, method="initialize_carry")
+    for t in range(clip.shape[1]):
+        carry, frame = step(variables, carry, clip[:, t])
     streamed = [frame]
     for _ in range(2):
         carry, frame = step(variables, carry, frame)
@@ -125,23 +125,23 @@ def test_a_stream_of_motion_is_the_same_as_reading_at_once() -> None:
 
 def test_motion_is_causal() -> None:
     """Changing a later frame changes nothing that was predicted before it."""
-    film = moving_film(5)
-    other = film.at[:, 4].set(1 - film[:, 4])
+    clip = moving_clip(5)
+    other = clip.at[:, 4].set(1 - clip[:, 4])
     model = FramePredictor(channels=1, features=(4,), output="motion")
-    variables = jax.jit(model.init)(jax.random.key(0), film)
+    variables = jax.jit(model.init)(jax.random.key(0), clip)
     variables["params"]["decoder"]["head"]["kernel"] += 0.1
 
     step = jax.jit(lambda *arguments: model.apply(*arguments, method="step"))
 
-    def all_predictions(film: jax.Array) -> list[np.ndarray]:
-        carry = model.apply(variables, film[:, 0].shape, method="initialize_carry")
+    def all_predictions(clip: jax.Array) -> list[np.ndarray]:
+        carry = model.apply(variables, clip[:, 0].shape, method="initialize_carry")
         frames = []
-        for t in range(film.shape[1]):
-            carry, frame = step(variables, carry, film[:, t])
+        for t in range(clip.shape[1]):
+            carry, frame = step(variables, carry, clip[:, t])
             frames.append(np.asarray(frame))
         return frames
 
-    first, second = all_predictions(film), all_predictions(other)
+    first, second = all_predictions(clip), all_predictions(other)
     np.testing.assert_array_equal(first[:4], second[:4])
     assert np.abs(first[4] - second[4]).max() > 0.01
 

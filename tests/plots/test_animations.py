@@ -1,4 +1,4 @@
-"""Films play every frame in order, as long as they should, as GIF, MP4 and PNGs."""
+"""Clips play every frame in order, as long as they should, as GIF, MP4 and PNGs."""
 
 import sys
 from fractions import Fraction
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_search import film, pages, pixels, places, rim_is_white
+from picture_search import clip, pages, pixels, places, rim_is_white
 from PIL import Image
 
 from jaxconvlstm.errors import ConfigError
@@ -24,9 +24,9 @@ from jaxconvlstm.plots import (
 @pytest.mark.parametrize("horizon", [1, 6])
 @pytest.mark.parametrize("truth", [True, False])
 def test_animation(tmp_path: Path, channels: int, horizon: int, truth: bool) -> None:
-    inputs = film(3, 5, 7, channels, seed=1)
-    predictions, targets = (film(horizon, 5, 7, channels, seed) for seed in (2, 3))
-    path = tmp_path / "film.gif"
+    inputs = clip(3, 5, 7, channels, seed=1)
+    predictions, targets = (clip(horizon, 5, 7, channels, seed) for seed in (2, 3))
+    path = tmp_path / "clip.gif"
     animation(inputs, predictions, targets if truth else None, path, frames_per_second=8)
     with Image.open(path) as picture:
         assert picture.n_frames == 3 + horizon and picture.info["loop"] == 0
@@ -45,18 +45,18 @@ def test_animation(tmp_path: Path, channels: int, horizon: int, truth: bool) -> 
 
 def test_animation_keeps_frames_that_do_not_change(tmp_path: Path) -> None:
     still = np.full((6, 8, 8, 3), 0.5, np.float32)
-    animation(still, still, still, tmp_path / "film.gif")
-    assert len(pages(tmp_path / "film.gif")) == 12
+    animation(still, still, still, tmp_path / "clip.gif")
+    assert len(pages(tmp_path / "clip.gif")) == 12
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_paper_is_white_and_missing_pixels_are_marked(tmp_path: Path, channels: int) -> None:
     """Also where colours are dithered to the 256 of a GIF."""
-    frames = film(1, 40, 40, channels)
+    frames = clip(1, 40, 40, channels)
     holed = frames.copy()
     holed[0, 10:20, 10:20] = np.nan
-    animation(frames, frames, holed, tmp_path / "film.gif", title="a film " * 40)
-    given, predicted = pages(tmp_path / "film.gif")
+    animation(frames, frames, holed, tmp_path / "clip.gif", title="a clip " * 40)
+    given, predicted = pages(tmp_path / "clip.gif")
     for page in (given, predicted):
         assert rim_is_white(page)
     marked = (predicted == drawing.MISSING).all(axis=-1)
@@ -66,16 +66,16 @@ def test_paper_is_white_and_missing_pixels_are_marked(tmp_path: Path, channels: 
 
 
 def test_large_animation_is_reduced(tmp_path: Path) -> None:
-    frames = film(1, 300, 500, 1)
-    animation(frames, frames, frames, tmp_path / "film.gif")
-    assert pages(tmp_path / "film.gif")[0].shape[1] <= 1600
+    frames = clip(1, 300, 500, 1)
+    animation(frames, frames, frames, tmp_path / "clip.gif")
+    assert pages(tmp_path / "clip.gif")[0].shape[1] <= 1600
 
 
 def test_long_labels_do_not_overlap(tmp_path: Path) -> None:
     """Of frames far narrower than their labels every panel is as wide as the widest."""
-    frames = film(1, 200, 1, 1)
-    animation(frames, frames, frames, tmp_path / "film.gif")
-    page = pages(tmp_path / "film.gif")[1]
+    frames = clip(1, 200, 1, 1)
+    animation(frames, frames, frames, tmp_path / "clip.gif")
+    page = pages(tmp_path / "clip.gif")[1]
     ink = (page[:34] < 128).any(axis=(0, 2))
     gaps = np.diff(np.flatnonzero(ink))
     # Letters are a few pixels apart; the labels of three panels much more.
@@ -101,9 +101,9 @@ def test_mp4_shows_the_same_pages(
     predictions = np.full((5, *size, 3), (0.1, 0.3, 0.8), np.float32)
     predictions[3:] = 0.5
     arguments = (inputs, predictions, predictions[::-1])
-    animation(*arguments, tmp_path / "film.mp4", frames_per_second=8)
+    animation(*arguments, tmp_path / "clip.mp4", frames_per_second=8)
     drawn = [np.asarray(page).astype(int) for page in animations._pages(*arguments, "")]
-    with av.open(str(tmp_path / "film.mp4")) as container:
+    with av.open(str(tmp_path / "clip.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == ("mpeg4" if encoder == "mpeg4" else "h264")
         assert stream.codec_context.pix_fmt == "yuv420p"
@@ -123,7 +123,7 @@ def test_mp4_shows_the_same_pages(
 
 def test_mp4_is_whole_or_not_there(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "clip.mp4"
     path.write_bytes(b"before")
 
     def broken():
@@ -131,16 +131,16 @@ def test_mp4_is_whole_or_not_there(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        animations.save_film(broken(), path, 5, False)
+        animations.save_clip(broken(), path, 5, False)
     assert path.read_bytes() == b"before"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["clip.mp4"]
 
 
 def test_mp4_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    frames = film(2, 4, 4, 1)
+    frames = clip(2, 4, 4, 1)
     with pytest.raises(MissingLibraryError, match="MP4 needs PyAV") as caught:
-        animation(frames, frames, None, tmp_path / "film.mp4")
+        animation(frames, frames, None, tmp_path / "clip.mp4")
     assert isinstance(caught.value, ImportError) and "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
 
@@ -150,9 +150,9 @@ MARK_COLOURS = {animations.INITIAL: (33, 102, 172), animations.PREDICTION: (178,
 
 def test_step_pictures(tmp_path: Path) -> None:
     """The given frames on both sides, marked as such; then the prediction beside its truth."""
-    inputs = film(3, 8, 8, 1, seed=1)
-    predictions, targets = (film(4, 8, 8, 1, seed) for seed in (2, 3))
-    written = step_pictures(inputs, predictions, targets, tmp_path / "steps", title="film 3")
+    inputs = clip(3, 8, 8, 1, seed=1)
+    predictions, targets = (clip(4, 8, 8, 1, seed) for seed in (2, 3))
+    written = step_pictures(inputs, predictions, targets, tmp_path / "steps", title="clip 3")
     assert [path.name for path in written] == [f"step-{number:03}.png" for number in range(7)]
     assert sorted(tmp_path.glob("steps/*")) == written
     shown = [pixels(path) for path in written]
@@ -172,7 +172,7 @@ def test_step_pictures(tmp_path: Path) -> None:
 
 def test_marks_are_drawn_as_words(tmp_path: Path) -> None:
     """The mark is what the two kinds of pictures differ by, in letters over 20 pixels high."""
-    frames = film(1, 8, 8, 1)
+    frames = clip(1, 8, 8, 1)
     given, predicted = step_pictures(frames, frames, frames, tmp_path)
     heights = []
     for path, colour in zip((given, predicted), MARK_COLOURS.values()):
@@ -190,8 +190,8 @@ def test_marks_are_drawn_as_words(tmp_path: Path) -> None:
 
 def test_step_pictures_beside_the_truth_of_given_frames(tmp_path: Path) -> None:
     """The truth of all frames after the first: the first has none and stands on both sides."""
-    inputs, predictions = film(3, 8, 8, 1, seed=1), film(2, 8, 8, 1, seed=2)
-    targets = film(4, 8, 8, 1, seed=3)
+    inputs, predictions = clip(3, 8, 8, 1, seed=1), clip(2, 8, 8, 1, seed=2)
+    targets = clip(4, 8, 8, 1, seed=3)
     shown = [pixels(path) for path in step_pictures(inputs, predictions, targets, tmp_path)]
     assert len(places(shown[0], inputs[0])) == 2
     for given, true, picture in zip([*inputs[1:], *predictions], targets, shown[1:]):
@@ -202,14 +202,14 @@ def test_step_pictures_beside_the_truth_of_given_frames(tmp_path: Path) -> None:
 def test_step_pictures_without_truth_and_of_any_size(
     tmp_path: Path, shape: tuple[int, int]
 ) -> None:
-    frames = film(1, *shape, 3)
+    frames = clip(1, *shape, 3)
     for path in step_pictures(frames, frames, None, tmp_path):
         picture = pixels(path)
         assert rim_is_white(picture) and 200 <= picture.shape[1] < 900
 
 
-def test_bad_films_are_named(tmp_path: Path) -> None:
-    frames, path = film(2, 4, 4, 1), tmp_path / "film.gif"
+def test_bad_clips_are_named(tmp_path: Path) -> None:
+    frames, path = clip(2, 4, 4, 1), tmp_path / "clip.gif"
     for bad, message in (
         ((frames[0], frames, frames), r"inputs: expected 4 axes"),
         ((frames, np.uint8(frames), None), r"predictions: expected floats from 0 to 1, got uint8"),
@@ -225,6 +225,6 @@ def test_bad_films_are_named(tmp_path: Path) -> None:
         step_pictures(frames, frames, frames[:1], tmp_path)
     with pytest.raises(ConfigError, match="frames_per_second"):
         animation(frames, frames, None, path, frames_per_second=0)
-    with pytest.raises(ConfigError, match=r"film.avi: expected a film's name to end in .gif or"):
-        animation(frames, frames, None, tmp_path / "film.avi")
+    with pytest.raises(ConfigError, match=r"clip.avi: expected a clip's name to end in .gif or"):
+        animation(frames, frames, None, tmp_path / "clip.avi")
     assert not any(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from picture_search import film, pages, pixels, places, rim_is_white
+from picture_search import clip, pages, pixels, places, rim_is_white
 from PIL import Image
 
 from jaxconvlstm.errors import ConfigError
@@ -32,8 +32,8 @@ def still(picture: Picture) -> np.ndarray:
     return pixels(io.BytesIO(data))  # type: ignore[arg-type]
 
 
-def test_a_film_is_played_with_all_its_frames() -> None:
-    frames = film(4, 6, 8, 1)[..., 0]
+def test_a_clip_is_played_with_all_its_frames() -> None:
+    frames = clip(4, 6, 8, 1)[..., 0]
     found = shown(show(frames))
     assert len(found) == 4
     for page, frame in zip(found, frames):
@@ -82,7 +82,7 @@ def test_other_values_are_scaled_and_the_scale_is_told(dtype: str) -> None:
     assert len(places(still(picture), expected)) == 1
 
 
-def test_films_of_one_dtype_share_their_scale() -> None:
+def test_clips_of_one_dtype_share_their_scale() -> None:
     first, second = np.array([[0.0, 2.0]]), np.array([[1.0, 4.0]])
     picture = show({"low": first, "high": second, "bytes": np.zeros((1, 2), np.uint8)})
     assert picture._scales() == ["low, high: black is 0, white is 4"]
@@ -108,9 +108,9 @@ def test_what_is_not_finite() -> None:
     assert (still(show(np.full((2, 2), np.nan))) == MISSING).all(axis=-1).sum() > 1000
 
 
-def test_films_side_by_side() -> None:
-    """In one page each; a still stays, a film that is over leaves its place empty."""
-    long, short, single = film(3, 6, 8, 1, 1), film(2, 5, 5, 1, 2), film(1, 4, 9, 1, 3)[0]
+def test_clips_side_by_side() -> None:
+    """In one page each; a still stays, a clip that is over leaves its place empty."""
+    long, short, single = clip(3, 6, 8, 1, 1), clip(2, 5, 5, 1, 2), clip(1, 4, 9, 1, 3)[0]
     found = shown(show({"long": long, "short": short}, single))
     assert len(found) == 3 and len({page.shape for page in found}) == 1
     for number, page in enumerate(found):
@@ -127,48 +127,48 @@ def test_labels_differ_so_that_no_page_is_lost() -> None:
 def test_repr_is_one_readable_line() -> None:
     picture = show({"truth": np.zeros((10, 64, 32))}, np.zeros((4, 4)), title="RUN")
     assert repr(picture) == (
-        "<truth (10 frames of 64 x 32), 2 (4 x 4); save('film.gif') writes it>"
+        "<truth (10 frames of 64 x 32), 2 (4 x 4); save('clip.gif') writes it>"
     )
     assert repr(show(np.zeros((4, 4)))) == "<4 x 4; save('picture.png') writes it>"
 
 
 def test_save_by_ending(tmp_path: Path) -> None:
-    frames = film(5, 8, 8, 1)
-    picture = show({"a": frames, "b": frames[:2]}, frames_per_second=8, title="two films")
-    picture.save(tmp_path / "new" / "film.gif")
-    with Image.open(tmp_path / "new" / "film.gif") as written:
+    frames = clip(5, 8, 8, 1)
+    picture = show({"a": frames, "b": frames[:2]}, frames_per_second=8, title="two clips")
+    picture.save(tmp_path / "new" / "clip.gif")
+    with Image.open(tmp_path / "new" / "clip.gif") as written:
         assert written.n_frames == 5 and written.info["duration"] == 120
-    picture.save(str(tmp_path / "film.png"))
-    sheet = pixels(tmp_path / "film.png")
+    picture.save(str(tmp_path / "clip.png"))
+    sheet = pixels(tmp_path / "clip.png")
     assert rim_is_white(sheet) and sheet.shape[1] <= 2000
     assert [len(places(sheet, frame)) for frame in frames] == [2, 2, 1, 1, 1]
     show(frames[0]).save(tmp_path / "still.PNG")
     assert len(places(pixels(tmp_path / "still.PNG"), frames[0])) == 1
     show(frames[0]).save(tmp_path / "still.gif")
     assert len(pages(tmp_path / "still.gif")) == 1
-    for name in ("film.jpg", "film.avi"):
+    for name in ("clip.jpg", "clip.avi"):
         with pytest.raises(ConfigError, match=f"{name}: expected"):
             picture.save(tmp_path / name)
 
 
 def test_save_as_video(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    show(film(4, 9, 9, 3)).save(tmp_path / "film.mp4")
-    with av.open(str(tmp_path / "film.mp4")) as container:
+    show(clip(4, 9, 9, 3)).save(tmp_path / "clip.mp4")
+    with av.open(str(tmp_path / "clip.mp4")) as container:
         assert len(list(container.decode(video=0))) == 4
 
 
-def test_a_sheet_of_a_long_film_is_not_too_wide(tmp_path: Path) -> None:
-    show(np.zeros((200, 4, 4)), title="long").save(tmp_path / "film.png")
-    picture = pixels(tmp_path / "film.png")
+def test_a_sheet_of_a_long_clip_is_not_too_wide(tmp_path: Path) -> None:
+    show(np.zeros((200, 4, 4)), title="long").save(tmp_path / "clip.png")
+    picture = pixels(tmp_path / "clip.png")
     assert rim_is_white(picture) and picture.shape[1] <= 2000
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_pages_fit_into_a_notebook(count: int) -> None:
     """However large the frames are, and however long their names."""
-    films = {f"a film with a long name, {k}": np.zeros((300, 700, 3)) for k in range(count)}
-    page = still(show(films, title="a title " * 30))
+    clips = {f"a clip with a long name, {k}": np.zeros((300, 700, 3)) for k in range(count)}
+    page = still(show(clips, title="a title " * 30))
     assert rim_is_white(page) and page.shape[0] < 800 and page.shape[1] <= 1650
 
 
@@ -178,21 +178,21 @@ def test_titles_cannot_break_the_html() -> None:
 
 
 @pytest.mark.parametrize(
-    ("films", "message"),
+    ("clips", "message"),
     [
-        ((), "films: expected at least one array"),
-        (({},), "films: expected at least one array"),
-        ((np.zeros(4),), r"films: expected \[time, height, width\].*got shape \(4,\)"),
+        ((), "clips: expected at least one array"),
+        (({},), "clips: expected at least one array"),
+        ((np.zeros(4),), r"clips: expected \[time, height, width\].*got shape \(4,\)"),
         ((np.zeros((1, 2, 3, 4, 1)),), "of a batch show one example"),
-        ((np.zeros((2, 0, 4)),), "films: expected pixels to show"),
-        ((np.zeros((4, 4), complex),), "films: expected real numbers, got complex128"),
-        ((np.array([["a"]]),), "films: expected real numbers"),
-        (({"truth": np.zeros((4, 4)), "b": np.zeros(3)},), r"films\['b'\]: expected"),
+        ((np.zeros((2, 0, 4)),), "clips: expected pixels to show"),
+        ((np.zeros((4, 4), complex),), "clips: expected real numbers, got complex128"),
+        ((np.array([["a"]]),), "clips: expected real numbers"),
+        (({"truth": np.zeros((4, 4)), "b": np.zeros(3)},), r"clips\['b'\]: expected"),
     ],
 )
-def test_what_cannot_be_shown_is_named(films: tuple[Any, ...], message: str) -> None:
+def test_what_cannot_be_shown_is_named(clips: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        show(*films)
+        show(*clips)
 
 
 def test_speed_has_to_be_positive() -> None:

@@ -1,4 +1,4 @@
-"""Still pictures show the frames' own values, labelled and in order, and are written whole."""
+"""Still pictures show the frames' raw values, labelled and in order, and are written whole."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_search import film, pixels, places, rim_is_white
+from picture_search import clip, pixels, places, rim_is_white
 from PIL import Image
 
 from jaxconvlstm.errors import ConfigError
@@ -19,9 +19,9 @@ MISSING = np.array(drawing.MISSING)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("horizon", [1, 12])
 def test_strip_shows_every_frame_in_its_place(tmp_path: Path, channels: int, horizon: int) -> None:
-    inputs = film(3, 5, 7, channels, seed=1)
-    predictions, targets = (film(horizon, 5, 7, channels, seed) for seed in (2, 3))
-    strip(inputs, predictions, targets, tmp_path / "strip.png", title="a film")
+    inputs = clip(3, 5, 7, channels, seed=1)
+    predictions, targets = (clip(horizon, 5, 7, channels, seed) for seed in (2, 3))
+    strip(inputs, predictions, targets, tmp_path / "strip.png", title="a clip")
     picture = pixels(tmp_path / "strip.png")
     assert picture.shape[1] <= 2000
     tops = []
@@ -54,7 +54,7 @@ def test_difference_scale_is_the_next_round_number() -> None:
 
 
 def test_strip_without_ground_truth(tmp_path: Path) -> None:
-    inputs, predictions = film(3, 8, 8, 1), film(2, 8, 8, 1, seed=1)
+    inputs, predictions = clip(3, 8, 8, 1), clip(2, 8, 8, 1, seed=1)
     strip(inputs, predictions, None, tmp_path / "without.png")
     strip(inputs, predictions, predictions, tmp_path / "with.png")
     without = pixels(tmp_path / "without.png")
@@ -65,7 +65,7 @@ def test_strip_without_ground_truth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("horizon", [1, 12, 60])
 def test_large_frames_are_reduced(tmp_path: Path, channels: int, horizon: int) -> None:
-    frames = film(1, 200, 500, channels)
+    frames = clip(1, 200, 500, channels)
     future = frames.repeat(horizon, axis=0)
     strip(frames.repeat(4, axis=0), future, future, tmp_path / "strip.png")
     with Image.open(tmp_path / "strip.png") as picture:
@@ -73,7 +73,7 @@ def test_large_frames_are_reduced(tmp_path: Path, channels: int, horizon: int) -
 
 
 def test_last_inputs_are_shown(tmp_path: Path) -> None:
-    inputs = film(50, 8, 8, 1)
+    inputs = clip(50, 8, 8, 1)
     strip(inputs, inputs[:1], None, tmp_path / "strip.png")
     picture = pixels(tmp_path / "strip.png")
     shown = [index for index, frame in enumerate(inputs[1:], 1) if places(picture, frame)]
@@ -86,7 +86,7 @@ TITLES = ("word " * 60, "x" * 400, "new\nline", "caf\xe9 \udcff \u65e5", "", " "
 @pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
 def test_text_is_inside_the_picture(tmp_path: Path, title: str) -> None:
     """Titles of any length are wrapped, so that the rim stays white; no name is too odd."""
-    frames = film(2, 4, 4, 1)
+    frames = clip(2, 4, 4, 1)
     strip(frames, frames, frames, tmp_path / "strip.png", title=title)
     grid([(frames, frames, frames)], tmp_path / "grid.png", title=title, names=[title])
     for name in ("strip.png", "grid.png"):
@@ -102,7 +102,7 @@ def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_text_needs_no_matplotlib(tmp_path: Path, without_matplotlib: None) -> None:
-    frames = film(2, 4, 4, 1)
+    frames = clip(2, 4, 4, 1)
     strip(frames, frames, frames, tmp_path / "strip.png", title="a title")
     picture = pixels(tmp_path / "strip.png")
     assert rim_is_white(picture) and (picture[12:34, 12:120] < 100).any()
@@ -116,7 +116,7 @@ def test_letters_of_most_alphabets_are_known() -> None:
 
 def test_missing_pixels_have_their_own_colour_and_a_key(tmp_path: Path) -> None:
     """In the truth and in the difference, of which nothing is known there; never in others."""
-    frames = film(2, 8, 8, 1)
+    frames = clip(2, 8, 8, 1)
     holed = frames.copy()
     holed[1, 2:4, 5] = np.nan
     strip(frames, frames, frames, tmp_path / "whole.png")
@@ -151,14 +151,14 @@ def test_infinite_values_are_clipped(tmp_path: Path) -> None:
 
 
 def test_other_channel_counts_show_the_first(tmp_path: Path) -> None:
-    frames = film(2, 8, 8, 5)
+    frames = clip(2, 8, 8, 5)
     strip(frames, frames, frames, tmp_path / "strip.png")
     assert places(pixels(tmp_path / "strip.png"), frames[0, ..., :1])
 
 
 def test_grid_shows_windows_below_each_other(tmp_path: Path) -> None:
     """Inputs and truth in one row, the prediction right below its truth."""
-    windows = [tuple(film(n, 8, 8, 1, 3 * k + i) for i, n in enumerate((6, 5, 5))) for k in (0, 1)]
+    windows = [tuple(clip(n, 8, 8, 1, 3 * k + i) for i, n in enumerate((6, 5, 5))) for k in (0, 1)]
     grid(windows, tmp_path / "grid.png", title="two", names=["first", "second"])
     picture = pixels(tmp_path / "grid.png")
     bottom = 0
@@ -180,7 +180,7 @@ def test_grid_shows_windows_below_each_other(tmp_path: Path) -> None:
 
 
 def test_grid_of_windows_without_truth_or_with_few_inputs(tmp_path: Path) -> None:
-    first, second = film(4, 8, 8, 1, 1), film(2, 8, 8, 1, 2)
+    first, second = clip(4, 8, 8, 1, 1), clip(2, 8, 8, 1, 2)
     grid([(first, first[:1], None), (second, second[:1], None)], tmp_path / "grid.png")
     picture = pixels(tmp_path / "grid.png")
     last = [places(picture, frames[-1])[0] for frames in (first, second)]
@@ -189,7 +189,7 @@ def test_grid_of_windows_without_truth_or_with_few_inputs(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("shape", "horizon"), [((8, 8), 60), ((300, 500), 3), ((1, 400), 1)])
 def test_grid_is_never_too_wide(tmp_path: Path, shape: tuple[int, int], horizon: int) -> None:
-    frames = film(horizon, *shape, 1)
+    frames = clip(horizon, *shape, 1)
     grid([(frames, frames, frames)] * 2, tmp_path / "grid.png")
     picture = pixels(tmp_path / "grid.png")
     assert 400 <= picture.shape[1] <= 2000 and rim_is_white(picture)
@@ -259,7 +259,7 @@ def test_frames_that_no_png_holds_are_refused(tmp_path: Path, dtype: str) -> Non
 
 
 def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames, path = film(2, 4, 4, 1), tmp_path / "new" / "strip.png"
+    frames, path = clip(2, 4, 4, 1), tmp_path / "new" / "strip.png"
     strip(frames, frames, None, path)
     before = path.read_bytes()
     assert [entry.name for entry in path.parent.iterdir()] == ["strip.png"]
@@ -276,7 +276,7 @@ def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_bad_frames_are_named(tmp_path: Path) -> None:
-    frames, path = film(2, 4, 4, 1), tmp_path / "picture"
+    frames, path = clip(2, 4, 4, 1), tmp_path / "picture"
     for bad, message in (
         ((frames[0], frames, frames), r"inputs: expected 4 axes"),
         ((frames, frames, frames[:1]), r"targets: expected the shape of predictions"),
@@ -287,7 +287,7 @@ def test_bad_frames_are_named(tmp_path: Path) -> None:
             strip(*bad, path)
         with pytest.raises(ConfigError, match=message):
             grid([bad], path)
-    with pytest.raises(ConfigError, match="films: expected at least one window"):
+    with pytest.raises(ConfigError, match="clips: expected at least one window"):
         grid([], path)
     with pytest.raises(ConfigError, match="names: expected 1, one for each window, got 2"):
         grid([(frames, frames, None)], path, names=["a", "b"])

@@ -15,9 +15,9 @@ from jaxconvlstm import __main__ as tools
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.dataset import guess_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.sources.base import Frames, Region, Stretch
+from jaxconvlstm.data.sources.base import Frames, Region, Segment
 from jaxconvlstm.errors import ConfigError, DataError
-from jaxconvlstm.plots.overview import MISSING, Scene, contact_sheet, film
+from jaxconvlstm.plots.overview import MISSING, Scene, clip, contact_sheet
 from jaxconvlstm.scale import Values
 from jaxconvlstm.tools.inspect import inspection
 from jaxconvlstm.tools.inspect.scenes import places_of
@@ -34,7 +34,7 @@ class FramesInMemory(Frames):
     def __init__(self, *sequences: np.ndarray):
         super().__init__()
         self.sequences = sequences
-        self.names = [f"film{number}" for number in range(len(sequences))]
+        self.names = [f"clip{number}" for number in range(len(sequences))]
         self.lengths = [len(sequence) for sequence in sequences]
         self.frame_shape = sequences[0].shape[1:]  # type: ignore[assignment]
         self.dtype = sequences[0].dtype
@@ -50,16 +50,16 @@ def moving_bar(
     frames: int = 24, size: tuple[int, int] = (18, 14), dtype: str = "uint8"
 ) -> np.ndarray:
     """`[time, height, width]`: a grey ramp over which a bright bar moves one pixel a frame."""
-    film = np.empty((frames, *size), dtype)
-    film[:] = np.linspace(10, 120, size[1]).astype(dtype)
+    clip = np.empty((frames, *size), dtype)
+    clip[:] = np.linspace(10, 120, size[1]).astype(dtype)
     for frame in range(frames):
-        film[frame, :, frame % size[1]] = 220
-    return film
+        clip[frame, :, frame % size[1]] = 220
+    return clip
 
 
-def save_pictures(folder: Path, film: np.ndarray) -> Path:
+def save_pictures(folder: Path, clip: np.ndarray) -> Path:
     folder.mkdir(parents=True)
-    for number, pixels in enumerate(film):
+    for number, pixels in enumerate(clip):
         Image.fromarray(pixels).save(folder / f"frame{number}.png")
     return folder
 
@@ -110,7 +110,7 @@ def has_missing(path: Path) -> bool:
 
 class TestFolders:
     def test_a_folder_from_end_to_end(self, tmp_path: Path) -> None:
-        data = tmp_path / "my films"
+        data = tmp_path / "my clips"
         save_pictures(data / "a", moving_bar(24))
         save_pictures(data / "b", moving_bar(20))
         save_pictures(data / "c", moving_bar(3))
@@ -127,9 +127,9 @@ class TestFolders:
         assert report["windows"][0].startswith("36 of 3 input and 2 target frames")
         assert any("notes.txt" in note for note in report["notes"])
         assert any("too short for a window: 1 of 3" in line for line in report["to check"])
-        out = tmp_path / "runs" / "inspect-my-films"
+        out = tmp_path / "runs" / "inspect-my-clips"
         assert {path.name for path in out.iterdir()} == {"contact-sheet.png", "animation.gif"}
-        assert "wrote runs/inspect-my-films/contact-sheet.png" in result.stdout
+        assert "wrote runs/inspect-my-clips/contact-sheet.png" in result.stdout
         assert f"--data '{data}'" in result.stdout.splitlines()[-1]
 
     def test_16_bits(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,11 +178,11 @@ class TestArrays:
     def test_own_units_masks_and_five_channels(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        film = np.random.default_rng(0).uniform(-5, 60, (30, 20, 24, 5)).astype(np.float32)
-        film[:, -1, -1], film[:, -1, -2] = -5, 60
-        film[:, :6, :9] = np.nan
-        np.save(tmp_path / "film.npy", film)
-        data = ("--data", tmp_path / "film.npy", "--axes", "THWC", *SHORT)
+        clip = np.random.default_rng(0).uniform(-5, 60, (30, 20, 24, 5)).astype(np.float32)
+        clip[:, -1, -1], clip[:, -1, -2] = -5, 60
+        clip[:, :6, :9] = np.nan
+        np.save(tmp_path / "clip.npy", clip)
+        data = ("--data", tmp_path / "clip.npy", "--axes", "THWC", *SHORT)
         with pytest.raises(DataError, match="NaN"):
             inspect(capsys, *data)
         out = tmp_path / "out"
@@ -199,17 +199,17 @@ class TestArrays:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        np.save("film.npy", moving_bar())
-        report = inspect(capsys, "--data", "film.npy", *SHORT, "--samples", 0)
+        np.save("clip.npy", moving_bar())
+        report = inspect(capsys, "--data", "clip.npy", *SHORT, "--samples", 0)
         assert not any(label.startswith("wrote") for label in report)
-        assert [path.name for path in tmp_path.iterdir()] == ["film.npy"]
+        assert [path.name for path in tmp_path.iterdir()] == ["clip.npy"]
 
     def test_no_division_still_counts_windows(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        np.save(tmp_path / "film.npy", moving_bar(8))
+        np.save(tmp_path / "clip.npy", moving_bar(8))
         with pytest.raises(DataError, match="no window for"):
-            inspect(capsys, "--data", tmp_path / "film.npy", *SHORT, "--samples", 0)
+            inspect(capsys, "--data", tmp_path / "clip.npy", *SHORT, "--samples", 0)
         report = rows(capsys.readouterr().out)
         assert report["windows"][0].startswith("4 of 3 input")
         assert len(report["persistence"]) == 5
@@ -258,25 +258,25 @@ class TestFlags:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = tmp_path / "data"
-        (data / "film").mkdir(parents=True)
+        (data / "clip").mkdir(parents=True)
         with pytest.raises(ConfigError, match="lies in --data"):
-            inspection.output_folder(data / "film" / "out", str(data))
+            inspection.output_folder(data / "clip" / "out", str(data))
         monkeypatch.chdir(tmp_path)
         assert inspection.output_folder(None, "data") == Path("runs/inspect-data")
-        for inside, name in ((data, "."), (data / "film", "..")):
+        for inside, name in ((data, "."), (data / "clip", "..")):
             monkeypatch.chdir(inside)
             assert inspection.output_folder(None, name) == tmp_path / "inspect-data"
 
     def test_starts_without_jax(self, tmp_path: Path) -> None:
         """The package's own names may bring JAX along; nothing that the tools need does."""
-        np.save(tmp_path / "film.npy", moving_bar())
+        np.save(tmp_path / "clip.npy", moving_bar())
         program = (
             "import sys, types\n"
             "package = types.ModuleType('jaxconvlstm')\n"
             f"package.__path__ = [{str(ROOT / 'jaxconvlstm')!r}]\n"
             "sys.modules['jaxconvlstm'] = package\n"
             "from jaxconvlstm.__main__ import dispatch\n"
-            f"dispatch(['inspect', '--data', 'film.npy', *{SHORT!r}])\n"
+            f"dispatch(['inspect', '--data', 'clip.npy', *{SHORT!r}])\n"
             "found = {name.split('.')[0] for name in sys.modules}\n"
             "print(sorted(found & {'jax', 'flax', 'optax', 'grain', 'orbax', 'matplotlib'}))\n"
         )
@@ -289,14 +289,14 @@ class TestFlags:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("films", "folder"),
+        ("clips", "folder"),
         ("list.txt", "folder"),
         ("pages.TIF", "folder"),
-        ("film.npy", "array"),
-        ("film.H5", "array"),
-        ("film.zarr", "array"),
-        ("film.mp4", "video"),
-        ("film.MKV", "video"),
+        ("clip.npy", "array"),
+        ("clip.H5", "array"),
+        ("clip.zarr", "array"),
+        ("clip.mp4", "video"),
+        ("clip.MKV", "video"),
     ],
 )
 def test_dataset_follows_from_the_name(path: str, kind: str) -> None:
@@ -316,14 +316,14 @@ class TestPersistence:
         from jaxconvlstm.metrics.frame_scores import frame_scores
         from jaxconvlstm.task import last_valid
 
-        film = moving_bar(12)[..., None].copy()
-        film[2, :4] = film[1:3, 5:7, 3] = film[4, :, :2] = 255
-        film[6] = 255
+        clip = moving_bar(12)[..., None].copy()
+        clip[2, :4] = clip[1:3, 5:7, 3] = clip[4, :, :2] = 255
+        clip[6] = 255
         config = DataConfig(
             dataset="array", input_frames=3, target_frames=2, missing_value=255, stride=2
         )
-        values = Values(0, 250, "uint8", missing=255, shift=(0.4,), spread=(0.2,))
-        dataset = FramesDataset(config, FramesInMemory(film), values=values)
+        values = Values(0, 250, "uint8", missing=255, mean=(0.4,), std=(0.2,))
+        dataset = FramesDataset(config, FramesInMemory(clip), values=values)
         windows = dataset.windows("all")
         found = persistence(windows, values)
         scores: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
@@ -331,8 +331,8 @@ class TestPersistence:
         for index in range(len(windows)):
             inputs, targets = (jnp.asarray(part)[None] for part in windows.read(0, index))
             last = last_valid(values.scale(inputs), values.valid(inputs))[:, -1:]
-            shown = values.display(jnp.broadcast_to(last, targets.shape))
-            truth = values.display(values.scale(targets))
+            shown = values.to_unit(jnp.broadcast_to(last, targets.shape))
+            truth = values.to_unit(values.scale(targets))
             result = frame_scores(shown, truth, values.valid(targets))
             for key in scores:
                 scores[key].append(np.asarray(result[key][0][0]))
@@ -343,10 +343,10 @@ class TestPersistence:
             np.testing.assert_allclose(means, expected, rtol=1e-5)
 
 
-def doubts(film: np.ndarray, config: DataConfig | None = None, **scale: float) -> list[str]:
+def doubts(clip: np.ndarray, config: DataConfig | None = None, **scale: float) -> list[str]:
     """What is suspicious in one sequence."""
-    frames = FramesInMemory(film if film.ndim == 4 else film[..., None])
-    values = Values.for_dtype(film.dtype, missing=scale.get("missing"))
+    frames = FramesInMemory(clip if clip.ndim == 4 else clip[..., None])
+    values = Values.for_dtype(clip.dtype, missing=scale.get("missing"))
     config = config or DataConfig(dataset="array", input_frames=3, target_frames=2)
     return suspicions(look_at(frames, values), frames, values, config)
 
@@ -358,31 +358,31 @@ class TestSuspicions:
         assert doubts(one_pixel) == []
 
     def test_constant_and_repeated_frames(self) -> None:
-        film = moving_bar().repeat(2, axis=0)
-        film[7] = 30
-        lines = doubts(film)
+        clip = moving_bar().repeat(2, axis=0)
+        clip[7] = 30
+        lines = doubts(clip)
         assert lines[0].startswith("frames that hold a single value: 1 of 48 looked at")
         assert lines[1].startswith("frames that are the same as the one before: 23 of 47")
 
     def test_a_code_that_never_moves(self) -> None:
-        film = moving_bar()
-        film[:, :3] = 255
-        (line,) = doubts(film)
+        clip = moving_bar()
+        clip[:, :3] = 255
+        (line,) = doubts(clip)
         assert line.startswith("17 % of the pixels are 255") and "--missing-value 255" in line
-        assert doubts(film, missing=255) == []
-        film[:, :3] = 0  # What black background looks like.
-        assert doubts(film) == []
+        assert doubts(clip, missing=255) == []
+        clip[:, :3] = 0  # What black background looks like.
+        assert doubts(clip) == []
 
     def test_a_code_far_from_all_values(self) -> None:
-        film = np.random.default_rng(0).random((20, 9, 9)).astype(np.float32)
-        film[3, 2, 1] = -9999
-        assert any("--missing-value -9999" in line for line in doubts(film))
+        clip = np.random.default_rng(0).random((20, 9, 9)).astype(np.float32)
+        clip[3, 2, 1] = -9999
+        assert any("--missing-value -9999" in line for line in doubts(clip))
 
     def test_large_frames(self) -> None:
-        film = np.random.default_rng(0).integers(0, 255, (5, 600, 500)).astype(np.uint8)
-        assert "--crop" in doubts(film)[0]
+        clip = np.random.default_rng(0).integers(0, 255, (5, 600, 500)).astype(np.uint8)
+        assert "--crop" in doubts(clip)[0]
         crops = DataConfig(dataset="array", input_frames=3, target_frames=2, crop=(64, 64))
-        assert doubts(film, crops) == []
+        assert doubts(clip, crops) == []
 
     def test_everything_missing(self) -> None:
         (line,) = doubts(np.full((5, 4, 4), 255, np.uint8), missing=255)
@@ -404,13 +404,13 @@ def test_only_some_of_many_frames_are_read(monkeypatch: pytest.MonkeyPatch) -> N
 
 class TestPictures:
     def test_rows_come_from_all_over_the_data(self) -> None:
-        long = places_of([Stretch(0, 0, 100)], 8, 8, 1)
+        long = places_of([Segment(0, 0, 100)], 8, 8, 1)
         assert len(long) == 8 and long[0][1][0] == 0 and long[-1][1][-1] == 99
-        many = places_of([Stretch(n, 0, 20) for n in range(30)], 8, 8, 1)
+        many = places_of([Segment(n, 0, 20) for n in range(30)], 8, 8, 1)
         assert [sequence for sequence, _ in many][::7] == [0, 29] and len(many) == 8
-        few = places_of([Stretch(0, 0, 40), Stretch(1, 0, 3)], 8, 8, 2)
+        few = places_of([Segment(0, 0, 40), Segment(1, 0, 3)], 8, 8, 2)
         assert [list(numbers)[:2] for _, numbers in few] == [[0, 2], [25, 27]]
-        assert places_of([Stretch(0, 5, 6)], 8, 8, 1) == [(0, range(5, 6))]
+        assert places_of([Segment(0, 5, 6)], 8, 8, 1) == [(0, range(5, 6))]
         assert places_of([], 8, 8, 1) == []
 
     @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (1000, 1000)])
@@ -424,7 +424,7 @@ class TestPictures:
         missing[1] = True
         scene = Scene("x" * 500, ["y" * 80, "\udcff\n", "", "frame 3"], frames, missing)
         contact_sheet([scene] * 2, tmp_path / "sheet.png", ["a legend"])
-        film(scene, tmp_path / "film.gif")
+        clip(scene, tmp_path / "clip.gif")
         with Image.open(tmp_path / "sheet.png") as picture:
             assert picture.width <= 2000 and picture.height <= 1000
             pixels = np.asarray(picture)
@@ -432,7 +432,7 @@ class TestPictures:
         for rim in (pixels[:8], pixels[-8:], pixels[:, :8], pixels[:, -8:]):
             assert (rim == 255).all()
         assert has_missing(tmp_path / "sheet.png")
-        with Image.open(tmp_path / "film.gif") as picture:
+        with Image.open(tmp_path / "clip.gif") as picture:
             assert picture.n_frames == 4 and picture.width <= 360
         if channels != 3:
-            assert has_missing(tmp_path / "film.gif")
+            assert has_missing(tmp_path / "clip.gif")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, TINY, make_films, run
+from programs import ROOT, TINY, make_clips, run
 
 import jaxconvlstm as jcl
 
@@ -19,7 +19,7 @@ import jaxconvlstm as jcl
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run on a folder of grey pictures whose sides the strides do not divide, and that folder."""
     base = tmp_path_factory.mktemp("trained")
-    data = make_films(base / "films")
+    data = make_clips(base / "clips")
     out = base / "run"
     result = run("train.py", "--dataset", "folder", "--data", data, "--out", out, *TINY)
     assert "parameters" in result.stdout and "peak memory" in result.stdout
@@ -74,20 +74,20 @@ def test_forecast_writes_the_future_of_every_sequence(
     out, data = trained
     run("eval.py", out, "--data", data, "--forecast", 5, "--out", tmp_path)
     frames = np.stack(
-        [np.asarray(Image.open(data / "film1" / f"frame{i}.png")) for i in (21, 22, 23)]
+        [np.asarray(Image.open(data / "clip1" / f"frame{i}.png")) for i in (21, 22, 23)]
     )
     expected = jcl.load(out).predict(frames[..., None], steps=5)
-    saved = np.load(tmp_path / "film1" / "forecast.npy")
+    saved = np.load(tmp_path / "clip1" / "forecast.npy")
     np.testing.assert_array_equal(saved, expected)
     assert saved.shape == (5, 18, 14, 1) and saved.dtype == np.uint8
-    pictures = sorted((tmp_path / "film1").glob("frame-*.png"))
+    pictures = sorted((tmp_path / "clip1").glob("frame-*.png"))
     assert len(pictures) == 5
     np.testing.assert_array_equal(np.asarray(Image.open(pictures[2])), saved[2, ..., 0])
 
 
 @pytest.mark.slow
 def test_colour_pictures_work_too(tmp_path: Path) -> None:
-    data = make_films(tmp_path / "films", sequences=1, frames=20, mode="RGB")
+    data = make_clips(tmp_path / "clips", sequences=1, frames=20, mode="RGB")
     flags = ["--epochs", "1", "--output", "change", "--loss", "mae", "--optimizer", "adamw"]
     run("train.py", "--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY, *flags)
     future = jcl.load(tmp_path / "run").predict(np.zeros((2, 30, 22, 3), np.uint8), steps=2)
@@ -96,7 +96,7 @@ def test_colour_pictures_work_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_frame_out_still_predicts_many(tmp_path: Path) -> None:
-    data = make_films(tmp_path / "films", frames=30)
+    data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--target-frames", "1", "--loss", "bce"]
     run("train.py", *flags, "--output", "sigmoid", "--out", tmp_path / "run")
     run("eval.py", tmp_path / "run", "--part", "all", "--steps", 6)
@@ -105,7 +105,7 @@ def test_one_frame_out_still_predicts_many(tmp_path: Path) -> None:
 
 
 def test_the_train_step_is_compiled_once(tmp_path: Path) -> None:
-    data = make_films(tmp_path / "films")
+    data = make_clips(tmp_path / "clips")
     program = """
 import collections, logging, sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -139,7 +139,7 @@ print("compiled", compiled["train_step"], compiled["evaluate"])
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, code: int) -> None:
-    data = make_films(tmp_path / "films", frames=30)
+    data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--flip", "both", "--crop", 12, 12]
     flags += ["--epochs", 3, "--steps-per-epoch", 40]
     run("train.py", *flags, "--out", tmp_path / "whole")
@@ -181,7 +181,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, 
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path) -> None:
-    data = make_films(tmp_path / "films")
+    data = make_clips(tmp_path / "clips")
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
     flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200, "--resume", "auto"]
     run("train.py", *flags)
@@ -190,7 +190,7 @@ def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path) -> None:
-    data = make_films(tmp_path / "films")
+    data = make_clips(tmp_path / "clips")
     flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
     run("train.py", *flags)
     run("train.py", *flags, "--epochs", 3, "--resume", "auto")
@@ -224,7 +224,7 @@ class TestBadInput:
         assert not (tmp_path / "r").exists()
 
     def test_too_short(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films", frames=4)
+        data = make_clips(tmp_path / "clips", frames=4)
         result = run(
             "train.py",
             "--dataset",
@@ -239,8 +239,8 @@ class TestBadInput:
         assert "5" in result.stderr and "4" in result.stderr
 
     def test_truncated_picture(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films")
-        victim = data / "film1" / "frame7.png"
+        data = make_clips(tmp_path / "clips")
+        victim = data / "clip1" / "frame7.png"
         victim.write_bytes(victim.read_bytes()[:40])
         result = run(
             "train.py",
@@ -256,14 +256,14 @@ class TestBadInput:
         assert "frame7.png" in result.stderr
 
     def test_mixed_sizes(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films")
-        Image.new("L", (9, 9)).save(data / "film1" / "frame7.png")
+        data = make_clips(tmp_path / "clips")
+        Image.new("L", (9, 9)).save(data / "clip1" / "frame7.png")
         flags = ["--dataset", "folder", "--data", data, *TINY, "--out", tmp_path / "r"]
         assert "--size" in run("train.py", *flags, code=3).stderr
         run("train.py", *flags, "--size", 16, 16)
 
     def test_batch_larger_than_the_data(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films")
+        data = make_clips(tmp_path / "clips")
         flags = ["--dataset", "folder", "--data", data, *TINY, "--batch-size", 5000]
         assert "5000" in run("train.py", *flags, "--out", tmp_path / "r", code=3).stderr
         assert not (tmp_path / "r" / "config.json").exists()
@@ -290,7 +290,7 @@ class TestBadInput:
             assert "split" in run("eval.py", out, *change, "--out", tmp_path, code=2).stderr
 
     def test_output_among_the_pictures(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films")
+        data = make_clips(tmp_path / "clips")
         flags = ["--dataset", "folder", "--data", data, *TINY, "--out", data / "run"]
         assert "--out" in run("train.py", *flags, code=2).stderr
 
@@ -322,12 +322,12 @@ class TestBadInput:
 
     def test_wrong_channels_at_evaluation(self, trained: tuple[Path, Path], tmp_path: Path) -> None:
         out, _ = trained
-        data = make_films(tmp_path / "films", mode="RGB")
+        data = make_clips(tmp_path / "clips", mode="RGB")
         result = run("eval.py", out, "--data", data, code=3)
         assert "trained on 1 channel, got 3" in result.stderr
 
     def test_non_finite_loss(self, tmp_path: Path) -> None:
-        data = make_films(tmp_path / "films")
+        data = make_clips(tmp_path / "clips")
         flags = ["--data", data, "--out", tmp_path / "run", *TINY, "--output", "change"]
         result = run("train.py", *flags, "--learning-rate", "1e30", "--warmup-steps", 0, code=5)
         assert "learning rate" in result.stderr and "step" in result.stderr

@@ -19,7 +19,7 @@ CONFIG = Config(
 )
 
 
-def films(count: int = 3, frames: int = 20) -> np.ndarray:
+def clips(count: int = 3, frames: int = 20) -> np.ndarray:
     return np.random.default_rng(0).normal(5, 2, (count, frames, 8, 8, 1)).astype(np.float32)
 
 
@@ -32,28 +32,28 @@ def with_training(**settings: object) -> Config:
 
 
 class Failing:
-    """A film whose file goes away after so many reads."""
+    """A clip whose file goes away after so many reads."""
 
-    def __init__(self, film: np.ndarray, reads: list[int]):
-        self.film, self.reads, self.shape, self.dtype = film, reads, film.shape, film.dtype
+    def __init__(self, clip: np.ndarray, reads: list[int]):
+        self.clip, self.reads, self.shape, self.dtype = clip, reads, clip.shape, clip.dtype
 
     def __len__(self) -> int:
-        return len(self.film)
+        return len(self.clip)
 
     def __getitem__(self, key: object) -> np.ndarray:
         self.reads[0] -= 1
         if self.reads[0] < 0:
             raise OSError("the disk has gone")
-        return self.film[key]
+        return self.clip[key]
 
 
 def test_a_list_of_arrays_trains_like_one_array(tmp_path: Path) -> None:
-    array = jcl.fit(CONFIG, tmp_path / "array", data=films())
-    listed = jcl.fit(CONFIG, tmp_path / "list", data=list(films()))
+    array = jcl.fit(CONFIG, tmp_path / "array", data=clips())
+    listed = jcl.fit(CONFIG, tmp_path / "list", data=list(clips()))
     first, second = (jcl.load(result.folder) for result in (array, listed))
-    given = films()[0, :2]
+    given = clips()[0, :2]
     np.testing.assert_array_equal(first.predict(given, 3), second.predict(given, 3))
-    assert first.values.low == films()[:, :16].min()
+    assert first.values.low == clips()[:, :16].min()
     with pytest.raises(ConfigError, match=r"NaN or infinity at \[0, 3, 4, 0\]"):
         given[0, 3, 4] = np.nan
         first.predict(given)
@@ -61,11 +61,11 @@ def test_a_list_of_arrays_trains_like_one_array(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_its_scale_and_its_split(tmp_path: Path) -> None:
     config = with_data(normalize="mean-std")
-    jcl.fit(config, tmp_path, data=films())
+    jcl.fit(config, tmp_path, data=clips())
     before, split = jcl.load(tmp_path).values, read_split(tmp_path)
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=3))
     # More frames at the end of each sequence, of quite other values: neither is measured anew.
-    grown = np.concatenate([films(), 100 + films()], axis=1)
+    grown = np.concatenate([clips(), 100 + clips()], axis=1)
     assert jcl.fit(longer, tmp_path, resume="must", data=grown).step == 6
     assert jcl.load(tmp_path, "last").values == before
     assert read_split(tmp_path) == split
@@ -74,7 +74,7 @@ def test_a_resumed_run_keeps_its_scale_and_its_split(tmp_path: Path) -> None:
 def test_data_that_fail_do_not_take_finished_work_along(tmp_path: Path) -> None:
     """The reads that are left suffice for an epoch's steps and validation, and not for the next."""
     reads = [10**9]
-    data = [Failing(film, reads) for film in films()]
+    data = [Failing(clip, reads) for clip in clips()]
 
     config = with_training(epochs=50, steps_per_epoch=3)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=0.0))

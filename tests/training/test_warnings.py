@@ -1,4 +1,4 @@
-"""How far networks see, against their Jacobians; and how far things move, in films made to move."""
+"""How far networks see, against their Jacobians; and how far things move, in clips made to move."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
-from jaxconvlstm.data.synthetic.generated import film_generator
+from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_squares import moving_squares
 from jaxconvlstm.models import build
 from jaxconvlstm.training.warnings import largest_motion, receptive_reach, warnings_for
@@ -77,20 +77,20 @@ def test_motion_adds_how_far_it_looks() -> None:
 
 
 def test_motion_is_seen_to_come_from_there() -> None:
-    """A film that moves 8 pixels down: what is seen lies 8 pixels further up than without."""
-    film = jnp.asarray(shifting((8, 0), 48, 48)[:1, :2], jnp.float32)
+    """A clip that moves 8 pixels down: what is seen lies 8 pixels further up than without."""
+    clip = jnp.asarray(shifting((8, 0), 48, 48)[:1, :2], jnp.float32)
     highest = {}
     for output in ("frame", "motion"):
         config = ModelConfig(features=(2,), layers=1, downsample=1, output=output)
         module = build(config, channels=1)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), film)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), clip)
         variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.05), shapes)
 
         def pixel(newest: Any, module: Any = module, variables: Any = variables) -> Any:
-            films = jnp.concatenate([film[:, :1], newest[:, None]], axis=1)
-            return module.apply(variables, films)[0, 0, 24, 24, 0]
+            clips = jnp.concatenate([clip[:, :1], newest[:, None]], axis=1)
+            return module.apply(variables, clips)[0, 0, 24, 24, 0]
 
-        seen = np.asarray(jax.jit(jax.grad(pixel))(film[:, 1]))[0, ..., 0]
+        seen = np.asarray(jax.jit(jax.grad(pixel))(clip[:, 1]))[0, ..., 0]
         # Matching leaves a trace of weight on other places too.
         highest[output] = np.argwhere(seen > 1e-3 * seen.max())[:, 0].min()
     assert highest["frame"] == 24 - receptive_reach(ModelConfig(layers=1, downsample=1))
@@ -112,7 +112,7 @@ def texture(generator: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def shifting(velocity: tuple[int, int], height: int = 64, width: int = 64) -> np.ndarray:
-    """Four films of six frames, each of one texture that moves as a whole."""
+    """Four clips of six frames, each of one texture that moves as a whole."""
     generator = np.random.default_rng(0)
     pictures = [texture(generator, height, width) for _ in range(4)]
     return np.array(
@@ -123,15 +123,15 @@ def shifting(velocity: tuple[int, int], height: int = 64, width: int = 64) -> np
     )
 
 
-def digits(speed: float, films: int = 6, frames: int = 8, side: int = 64) -> np.ndarray:
+def digits(speed: float, clips: int = 6, frames: int = 8, side: int = 64) -> np.ndarray:
     """Two handwritten strokes that fly in any direction and bounce off the walls, at whole pixels.
 
     As Moving MNIST is made, but for the digits.
     """
     generator = np.random.default_rng(1)
-    found = np.zeros((films, frames, side, side, 1), np.float32)
+    found = np.zeros((clips, frames, side, side, 1), np.float32)
     grid = np.stack(np.mgrid[:28, :28], -1)
-    for film in range(2 * films):
+    for clip in range(2 * clips):
         pen, heading = generator.uniform(8, 20, 2), generator.uniform(0, 2 * np.pi)
         stroke = np.zeros((28, 28))
         for _ in range(50):
@@ -141,7 +141,7 @@ def digits(speed: float, films: int = 6, frames: int = 8, side: int = 64) -> np.
             stroke = np.maximum(stroke, np.minimum(1.5 * np.exp(-distance / 2.5), 1))
         place, course = generator.uniform(0, side - 28, 2), generator.uniform(0, 2 * np.pi)
         step = speed * np.array([np.sin(course), np.cos(course)])
-        for frame in found[film // 2]:
+        for frame in found[clip // 2]:
             y, x = np.rint(place).astype(int)
             part = frame[y : y + 28, x : x + 28, 0]
             np.maximum(part, stroke, out=part)
@@ -151,8 +151,8 @@ def digits(speed: float, films: int = 6, frames: int = 8, side: int = 64) -> np.
     return found
 
 
-def noisy(films: np.ndarray, spread: float) -> np.ndarray:
-    return films + spread * np.random.default_rng(2).normal(size=films.shape)
+def noisy(clips: np.ndarray, spread: float) -> np.ndarray:
+    return clips + spread * np.random.default_rng(2).normal(size=clips.shape)
 
 
 @pytest.mark.parametrize("velocity", [(0, 1), (3, 0), (-5, 2), (4, 9), (0, -14)])
@@ -168,26 +168,26 @@ def test_frames_of_any_size(size: tuple[int, int]) -> None:
 def test_moving_squares_move_a_pixel_a_frame() -> None:
     """With noise and without, several over each other, and leaving the picture."""
     for noise_free in (False, True):
-        films = [moving_squares(film_generator(0, 0, 0, n), 12)[noise_free] for n in range(8)]
-        assert largest_motion(np.stack(films)) == 1
+        clips = [moving_squares(clip_generator(0, 0, 0, n), 12)[noise_free] for n in range(8)]
+        assert largest_motion(np.stack(clips)) == 1
 
 
 @pytest.mark.parametrize("speed", [1.0, 3.6, 7.0])
 def test_flying_digits(speed: float) -> None:
     """At whole pixels some frames are further apart than the speed says."""
-    films = digits(speed)
-    assert 0.7 * speed <= largest_motion(films) <= math.ceil(speed)
-    assert largest_motion(noisy(films, 0.05)) == pytest.approx(largest_motion(films), abs=1)
+    clips = digits(speed)
+    assert 0.7 * speed <= largest_motion(clips) <= math.ceil(speed)
+    assert largest_motion(noisy(clips, 0.05)) == pytest.approx(largest_motion(clips), abs=1)
 
 
 def test_the_scale_of_the_values_does_not_matter() -> None:
-    films = digits(3.6)
-    assert largest_motion(255 * films) == largest_motion(films - 7) == largest_motion(films)
+    clips = digits(3.6)
+    assert largest_motion(255 * clips) == largest_motion(clips - 7) == largest_motion(clips)
 
 
 def test_in_colour_too() -> None:
-    films = shifting((3, 1))
-    colour = np.concatenate([films, 0 * films, 1 - films], axis=-1)
+    clips = shifting((3, 1))
+    colour = np.concatenate([clips, 0 * clips, 1 - clips], axis=-1)
     assert largest_motion(colour) == 3
 
 
@@ -197,7 +197,7 @@ def test_nothing_moves() -> None:
     still = shifting((0, 0))
     light = 1 + 0.5 * np.sin(np.arange(6)).reshape((1, 6, 1, 1, 1))
     strangers = np.array([[texture(generator, 64, 64) for _ in range(6)] for _ in range(4)])
-    for films in (
+    for clips in (
         still,
         noisy(still, 0.1),
         still + light,
@@ -209,23 +209,23 @@ def test_nothing_moves() -> None:
         shifting((3, 0))[:, :1],
         shifting((3, 0), 12, 12),
     ):
-        assert largest_motion(films) == 0
+        assert largest_motion(clips) == 0
 
 
 def test_what_vanishes_or_appears_has_not_moved() -> None:
-    films = np.zeros((4, 6, 64, 64, 1))
-    films[:, ::2, 10:30, 20:44] = 1
-    assert largest_motion(films) == 0
+    clips = np.zeros((4, 6, 64, 64, 1))
+    clips[:, ::2, 10:30, 20:44] = 1
+    assert largest_motion(clips) == 0
 
 
-FILMS = digits(3.6, films=3, frames=5)
+CLIPS = digits(3.6, clips=3, frames=5)
 FAR = ModelConfig(layers=2, downsample=4)
 GHOSTING = ModelConfig("stacked", (64,), (1, 2), activation="relu", norm="batch", output="sigmoid")
 
 
 def warned(model: ModelConfig = FAR, sampling: str = "free", **data: Any) -> list[str]:
     config = Config(DataConfig(**data), model, TrainingConfig(sampling=sampling))
-    return warnings_for(config, FILMS)
+    return warnings_for(config, CLIPS)
 
 
 def test_no_warning_where_none_is_due() -> None:
@@ -261,7 +261,7 @@ def test_models_that_feed_nothing_back_anyway() -> None:
         ModelConfig("convlstm-classifier", kernel_size=(1,), layers=1, downsample=1),
         TrainingConfig(loss="cross-entropy"),
     )
-    assert warnings_for(config, FILMS) == []
+    assert warnings_for(config, CLIPS) == []
 
 
 def test_both_at_once() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxconvlstm.errors import DataError
 
-PartName = Literal["train", "val", "test"]
+SplitName = Literal["train", "val", "test"]
 CHECK_ALL_UP_TO = 10_000
 """Pictures or frames of videos that are all decoded before training, unless the user says no."""
 
@@ -17,7 +17,7 @@ Region = tuple[slice, slice]
 """Rows and columns of a part of the frames."""
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """The frames `start` to `stop - 1` of a sequence."""
 
     sequence: int
@@ -57,7 +57,7 @@ class Frames(abc.ABC):
     gaps: Mapping[int, Sequence[int]]
     bad: Mapping[int, Mapping[int, str]]
     folders: Sequence[tuple[str, ...]] | None = None
-    parts: Sequence[PartName] | None = None
+    parts: Sequence[SplitName] | None = None
     groups: Sequence[int] | None = None
     unit: str | None = None
     value_range: tuple[float, float] | None = None
@@ -83,7 +83,7 @@ class Frames(abc.ABC):
         del sequence
         return str(frame)
 
-    def stretches(self) -> list[Stretch]:
+    def segments(self) -> list[Segment]:
         """The runs of usable frames without a gap, in order."""
         found = []
         for sequence, length in enumerate(self.lengths):
@@ -91,7 +91,7 @@ class Frames(abc.ABC):
             cuts = {0, length, *self.gaps.get(sequence, ()), *bad, *(frame + 1 for frame in bad)}
             ends = sorted(cuts)
             found += [
-                Stretch(sequence, start, stop)
+                Segment(sequence, start, stop)
                 for start, stop in itertools.pairwise(ends)
                 if start not in bad
             ]

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from jaxconvlstm.data.sources.base import PartName
+from jaxconvlstm.data.sources.base import SplitName
 
-PART_NAMES: dict[str, PartName] = {
+PART_NAMES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -19,7 +19,7 @@ PART_NAMES: dict[str, PartName] = {
 
 def parts_of_folders(
     folders: Sequence[tuple[str, ...]],
-) -> tuple[list[PartName] | None, list[str]]:
+) -> tuple[list[SplitName] | None, list[str]]:
     """The part of each sequence, if the folders say it of all of them.
 
     Args:

@@ -92,7 +92,7 @@ def _check_shape(name: str, shape: Sequence[int], itemsize: int) -> None:
     """Refuses what cannot be digits, before any is read."""
     shown = f"{name} {list(shape)}"
     if len(shape) != 3:
-        hint = {1: ", which may be labels", 4: ", which may be films: --dataset array reads those"}
+        hint = {1: ", which may be labels", 4: ", which may be clips: --dataset array reads those"}
         raise DataError(
             f"{shown}: expected digits [count, height, width], got {len(shape)} axes"
             + hint.get(len(shape), "")

@@ -1,37 +1,37 @@
-"""Films that are generated: each a function of the run's seed, its part, epoch and number."""
+"""Clips that are generated: each a function of the run's seed, its part, epoch and number."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxconvlstm.config.run import DataConfig
-from jaxconvlstm.data.windows import SPLIT_NAMES, PartName, SplitName, check_share
+from jaxconvlstm.data.windows import SPLIT_NAMES, AnySplit, SplitName, check_share
 
-Counts = dict[PartName, int]
+Counts = dict[SplitName, int]
 
 
-def film_generator(seed: int, split_number: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one film: a function of these four numbers and nothing else."""
+def clip_generator(seed: int, split_number: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one clip: a function of these four numbers and nothing else."""
     return np.random.default_rng([seed, split_number, epoch, index])
 
 
-class Film(NamedTuple):
-    """A film, of which a window is made: the part that it belongs to, and its number there."""
+class Clip(NamedTuple):
+    """A clip, of which a window is made: the part that it belongs to, and its number there."""
 
-    part: PartName
+    part: SplitName
     number: int
 
     def generator(self, seed: int, epoch: int) -> np.random.Generator:
         """Its random numbers: others in each epoch for training, always the same for the rest."""
         new = epoch if self.part == "train" else 0
-        return film_generator(seed, SPLIT_NAMES.index(self.part), new, self.number)
+        return clip_generator(seed, SPLIT_NAMES.index(self.part), new, self.number)
 
     def __str__(self) -> str:
-        return f"{self.part} film {self.number}"
+        return f"{self.part} clip {self.number}"
 
 
-def film_counts(config: DataConfig, train: int, val: int, test: int) -> Counts:
-    """Films of each part: those numbers unless `config.limit` says another; 0 without a share."""
+def clip_counts(config: DataConfig, train: int, val: int, test: int) -> Counts:
+    """Clips of each part: those numbers unless `config.limit` says another; 0 without a share."""
     usual = dict(zip(SPLIT_NAMES, (train, val, test), strict=True))
     return {
         name: (config.limit or count) if getattr(config.split, name) else 0
@@ -39,8 +39,8 @@ def film_counts(config: DataConfig, train: int, val: int, test: int) -> Counts:
     }
 
 
-def list_films(config: DataConfig, counts: Counts, split: SplitName) -> list[Film]:
-    """The films of a split, or of all.
+def list_clips(config: DataConfig, counts: Counts, split: AnySplit) -> list[Clip]:
+    """The clips of a split, or of all.
 
     Raises:
       DataError: the split has no share.
@@ -48,7 +48,7 @@ def list_films(config: DataConfig, counts: Counts, split: SplitName) -> list[Fil
     if split != "all":
         check_share(config.split, split)
     parts = SPLIT_NAMES if split == "all" else (split,)
-    return [Film(name, number) for name in parts for number in range(counts[name])]
+    return [Clip(name, number) for name in parts for number in range(counts[name])]
 
 
 def describe_counts(counts: Counts) -> str:

@@ -1,4 +1,4 @@
-"""Moving MNIST: films of handwritten digits that drift over a black picture and bounce off its
+"""Moving MNIST: clips of handwritten digits that drift over a black picture and bounce off its
 edges.
 
 The data of Srivastava et al. (2015), "Unsupervised Learning of Video Representations using LSTMs",
@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.preprocess import Preparation
-from jaxconvlstm.data.sources.base import PartName, Region
+from jaxconvlstm.data.sources.base import Region, SplitName
 from jaxconvlstm.data.synthetic.digits import read_digits
-from jaxconvlstm.data.synthetic.generated import Film, describe_counts, film_counts, list_films
-from jaxconvlstm.data.windows import SPLIT_NAMES, SplitName, allot, window_span
+from jaxconvlstm.data.synthetic.generated import Clip, clip_counts, describe_counts, list_clips
+from jaxconvlstm.data.windows import SPLIT_NAMES, AnySplit, allot, window_span
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
@@ -24,7 +24,7 @@ STEP = 0.1
 """Way of a digit in a frame, as a share of the room that it has: 3.6 pixels for one of 28x28."""
 
 TRAIN_WINDOWS = 10_000
-"""New films in each training epoch, as in the common protocol, unless a limit is given."""
+"""New clips in each training epoch, as in the common protocol, unless a limit is given."""
 VAL_WINDOWS = 100
 TEST_WINDOWS = 200
 
@@ -35,12 +35,12 @@ DIGITS_STREAM = 102
 def moving_digits(
     generator: np.random.Generator, pictures: np.ndarray, digits: int, frames: int
 ) -> np.ndarray:
-    """One film. Each digit starts anywhere, moves in any direction, and passes the others by.
+    """One clip. Each digit starts anywhere, moves in any direction, and passes the others by.
 
-    A longer film from the same generator state starts with the same frames.
+    A longer clip from the same generator state starts with the same frames.
 
     Args:
-      generator: from `generated.film_generator`.
+      generator: from `generated.clip_generator`.
       pictures: uint8 `[pictures, height, width]`, to draw digits from; one may be drawn twice.
       digits: number of digits.
       frames: number of frames.
@@ -53,14 +53,14 @@ def moving_digits(
     # Plain numbers: arrays of two would take longer.
     starts = generator.random((digits, 2)).tolist()
     angles = (2 * math.pi * generator.random(digits)).tolist()
-    film = np.zeros((frames, FRAME_SIZE, FRAME_SIZE), np.uint8)
+    clip = np.zeros((frames, FRAME_SIZE, FRAME_SIZE), np.uint8)
     for picture, (y, x), angle in zip(pictures[chosen], starts, angles):
         tops = _path(y, STEP * math.sin(angle), FRAME_SIZE - height, frames)
         lefts = _path(x, STEP * math.cos(angle), FRAME_SIZE - width, frames)
-        for frame, top, left in zip(film, tops, lefts):
+        for frame, top, left in zip(clip, tops, lefts):
             place = frame[top : top + height, left : left + width]
             np.maximum(place, picture, out=place)
-    return film[..., None]
+    return clip[..., None]
 
 
 def _path(position: float, velocity: float, room: int, frames: int) -> list[int]:
@@ -75,17 +75,17 @@ def _path(position: float, velocity: float, room: int, frames: int) -> list[int]
 
 
 class MovingMNISTDataset:
-    """Generated films of digits from a file, a window each; see `datasets.Dataset`.
+    """Generated clips of digits from a file, a window each; see `datasets.Dataset`.
 
     No digit is in two parts: they are shuffled by the run's seed and divided by `config.split`.
-    `config.limit` sets the number of films of each part.
+    `config.limit` sets the number of clips of each part.
     """
 
     def __init__(self, config: DataConfig, seed: int):
         """Reads the digits.
 
         Raises:
-          ConfigError: a setting that these films cannot follow.
+          ConfigError: a setting that these clips cannot follow.
           DataError: no file, a file that holds no digits, or too few of them.
         """
         if config.channels == 3:
@@ -108,40 +108,40 @@ class MovingMNISTDataset:
                 )
             )
         self.pictures = self._divide(pictures)
-        self._counts = film_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
+        self._counts = clip_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
         each = ", ".join(f"{name} {len(part)}" for name, part in self.pictures.items())
         self.notes += [
             f"{len(pictures)} digits, none in two parts: {each}",
-            f"generated films of {config.digits} digits on {FRAME_SIZE}x{FRAME_SIZE}x1 uint8; "
+            f"generated clips of {config.digits} digits on {FRAME_SIZE}x{FRAME_SIZE}x1 uint8; "
             f"windows: {describe_counts(self._counts)}",
         ]
 
     def windows(
         self,
-        split: SplitName,
+        split: AnySplit,
         input_frames: int | None = None,
         target_frames: int | None = None,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> "MovingMNISTWindows":
         """See `datasets.Dataset.windows`."""
         inputs = input_frames or self._config.input_frames
         targets = target_frames or self._config.target_frames
-        films = list_films(self._config, self._counts, split)
+        clips = list_clips(self._config, self._counts, split)
         return MovingMNISTWindows(
-            self._config, self._seed, films, self.pictures, inputs, targets, every
+            self._config, self._seed, clips, self.pictures, inputs, targets, dense_targets
         )
 
     def split_record(self) -> None:
         """See `datasets.Dataset.split_record`: the seed says which digits are where."""
 
-    def _divide(self, pictures: np.ndarray) -> dict[PartName, np.ndarray]:
-        """The digits of each part, at least as many as a film shows."""
+    def _divide(self, pictures: np.ndarray) -> dict[SplitName, np.ndarray]:
+        """The digits of each part, at least as many as a clip shows."""
         config = self._config
         shares = {name: getattr(config.split, name) for name in SPLIT_NAMES}
         shares = {name: share for name, share in shares.items() if share}
         if len(pictures) < config.digits * len(shares):
             raise DataError(
-                f"{config.data}: {len(pictures)} digits, too few for {config.digits} in a film of "
+                f"{config.data}: {len(pictures)} digits, too few for {config.digits} in a clip of "
                 f"{' and '.join(shares)}, which share none"
             )
         sizes = allot(len(pictures), shares, config.digits)
@@ -154,39 +154,39 @@ class MovingMNISTDataset:
 
 
 class MovingMNISTWindows:
-    """A window of each film; see `datasets.Windows`."""
+    """A window of each clip; see `datasets.Windows`."""
 
     def __init__(
         self,
         config: DataConfig,
         seed: int,
-        films: list[Film],
-        pictures: dict[PartName, np.ndarray],
+        clips: list[Clip],
+        pictures: dict[SplitName, np.ndarray],
         input_frames: int,
         target_frames: int,
-        every: bool,
+        dense_targets: bool,
     ):
-        self.frame_shape, self.every = (FRAME_SIZE, FRAME_SIZE, 1), every
-        self._seed, self._films, self._pictures = seed, films, pictures
+        self.frame_shape, self.dense_targets = (FRAME_SIZE, FRAME_SIZE, 1), dense_targets
+        self._seed, self._clips, self._pictures = seed, clips, pictures
         self._digits, self._frame_step = config.digits, config.frame_step
         self._preparation = Preparation(threshold=config.threshold)
         self._input_frames = input_frames
-        self._first_target = 1 if every else input_frames + config.horizon - 1
+        self._first_target = 1 if dense_targets else input_frames + config.horizon - 1
         self._span = window_span(input_frames, target_frames, config.frame_step, config.horizon)
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._clips)
 
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `datasets.Windows.read`; each training epoch has films of its own."""
-        film = self._films[index]
-        pictures, generator = self._pictures[film.part], film.generator(self._seed, epoch)
+        """See `datasets.Windows.read`; each training epoch has clips of its own."""
+        clip = self._clips[index]
+        pictures, generator = self._pictures[clip.part], clip.generator(self._seed, epoch)
         frames = moving_digits(generator, pictures, self._digits, self._span)
         frames = self._preparation(frames[:: self._frame_step][(slice(None), *(region or ()))])
         return frames[: self._input_frames], frames[self._first_target :]
 
     def name(self, index: int) -> str:
-        """The split and number of the film."""
-        return str(self._films[index])
+        """The split and number of the clip."""
+        return str(self._clips[index])

@@ -1,4 +1,4 @@
-"""Films of moving squares: noisy, and clean one frame later.
+"""Clips of moving squares: noisy, and clean one frame later.
 
 The generated data of the classic Keras ConvLSTM example: a few squares move linearly over a canvas
 of 80x80 pixels, of which the middle 40x40 are seen, and a model has to say where they will be and
@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.sources.base import Region
-from jaxconvlstm.data.synthetic.generated import Film, describe_counts, film_counts, list_films
-from jaxconvlstm.data.windows import SplitName, window_span
+from jaxconvlstm.data.synthetic.generated import Clip, clip_counts, describe_counts, list_clips
+from jaxconvlstm.data.windows import AnySplit, window_span
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.scale import Values
 
@@ -22,7 +22,7 @@ NOISE = 0.1
 """Added to or taken from a square and one pixel around it, in every second frame on average."""
 
 TRAIN_WINDOWS = 800
-"""New films in each training epoch, unless a limit is given."""
+"""New clips in each training epoch, unless a limit is given."""
 VAL_WINDOWS = 100
 TEST_WINDOWS = 200
 
@@ -32,13 +32,13 @@ PIXELS = np.arange(FIRST_PIXEL, FIRST_PIXEL + FRAME_SIZE)
 
 
 def moving_squares(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """One film, twice.
+    """One clip, twice.
 
-    The pair of the classic example is `noisy[:-1]`, `clean[1:]`. A longer film from the same
+    The pair of the classic example is `noisy[:-1]`, `clean[1:]`. A longer clip from the same
     generator state starts with the same frames.
 
     Args:
-      generator: from `generated.film_generator`.
+      generator: from `generated.clip_generator`.
       frames: number of frames.
 
     Returns:
@@ -50,7 +50,7 @@ def moving_squares(generator: np.random.Generator, frames: int) -> tuple[np.ndar
     # [axis, squares]
     starts = generator.integers(FIRST_PIXEL, FIRST_PIXEL + FRAME_SIZE, (2, squares))
     velocities = generator.integers(-1, 2, (2, squares))
-    # One of four each time: nothing twice, darker, lighter. Frames first, so that a longer film
+    # One of four each time: nothing twice, darker, lighter. Frames first, so that a longer clip
     # does not change the frames before.
     noise = np.array([0, 0, -NOISE, NOISE], np.float32)[generator.integers(0, 4, (frames, squares))]
 
@@ -75,10 +75,10 @@ def _covered(centres: np.ndarray, half_widths: np.ndarray) -> np.ndarray:
 
 
 class MovingSquaresDataset:
-    """Generated films of moving squares, a window each; see `datasets.Dataset`.
+    """Generated clips of moving squares, a window each; see `datasets.Dataset`.
 
     Splits come from streams of random numbers of their own, so `config.split` only leaves out
-    those with a share of 0; `config.limit` sets the number of films of each.
+    those with a share of 0; `config.limit` sets the number of clips of each.
     """
 
     def __init__(self, config: DataConfig, seed: int):
@@ -91,65 +91,65 @@ class MovingSquaresDataset:
         self.frame_shape, self.dtype = (FRAME_SIZE, FRAME_SIZE, 1), np.dtype(np.float32)
         self.classes: tuple[str, ...] = ()
         self.values = Values.for_dtype(np.float32, config.value_range, config.missing_value)
-        self._counts = film_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
+        self._counts = clip_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
         counts = describe_counts(self._counts)
-        self.notes = [f"generated films of {FRAME_SIZE}x{FRAME_SIZE}x1 float32; windows: {counts}"]
+        self.notes = [f"generated clips of {FRAME_SIZE}x{FRAME_SIZE}x1 float32; windows: {counts}"]
 
     def windows(
         self,
-        split: SplitName,
+        split: AnySplit,
         input_frames: int | None = None,
         target_frames: int | None = None,
-        every: bool = False,
+        dense_targets: bool = False,
     ) -> "MovingSquaresWindows":
         """See `datasets.Dataset.windows`."""
         config = self._config
         return MovingSquaresWindows(
             self._seed,
-            list_films(config, self._counts, split),
+            list_clips(config, self._counts, split),
             input_frames or config.input_frames,
             target_frames or config.target_frames,
             config.frame_step,
             config.horizon,
-            every,
+            dense_targets,
         )
 
     def split_record(self) -> None:
-        """See `datasets.Dataset.split_record`: films need no record."""
+        """See `datasets.Dataset.split_record`: clips need no record."""
 
 
 class MovingSquaresWindows:
-    """A window of each film; see `datasets.Windows`. Targets are free of noise."""
+    """A window of each clip; see `datasets.Windows`. Targets are free of noise."""
 
     def __init__(
         self,
         seed: int,
-        films: list[Film],
+        clips: list[Clip],
         input_frames: int,
         target_frames: int,
         frame_step: int,
         horizon: int,
-        every: bool,
+        dense_targets: bool,
     ):
-        self.frame_shape, self.every = (FRAME_SIZE, FRAME_SIZE, 1), every
+        self.frame_shape, self.dense_targets = (FRAME_SIZE, FRAME_SIZE, 1), dense_targets
         self._seed = seed
-        self._films = films
+        self._clips = clips
         self._input_frames = input_frames
-        self._first_target = 1 if every else input_frames + horizon - 1
+        self._first_target = 1 if dense_targets else input_frames + horizon - 1
         self._frame_step = frame_step
         self._span = window_span(input_frames, target_frames, frame_step, horizon)
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._clips)
 
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `datasets.Windows.read`; each training epoch has films of its own."""
-        noisy, clean = moving_squares(self._films[index].generator(self._seed, epoch), self._span)
+        """See `datasets.Windows.read`; each training epoch has clips of its own."""
+        noisy, clean = moving_squares(self._clips[index].generator(self._seed, epoch), self._span)
         seen = (slice(None, None, self._frame_step), *(region or ()))
         return noisy[seen][: self._input_frames], clean[seen][self._first_target :]
 
     def name(self, index: int) -> str:
-        """The split and number of the film."""
-        return str(self._films[index])
+        """The split and number of the clip."""
+        return str(self._clips[index])

@@ -174,7 +174,7 @@ def print_values(survey: Survey, values: Values) -> None:
     row("values", found)
     row("", f"missing: {percent(1 - survey.valid / max(survey.values, 1))} of the values")
     scale = "logarithmic, " if values.log else ""
-    scale += "then shifted and spread by channel, " if values.shift else ""
+    scale += "then shifted and spread by channel, " if values.mean else ""
     outside = percent(survey.outside / max(survey.valid, 1))
     row("value range", f"{values.describe()}, which become 0 and 1 ({scale}{outside} outside)")
 

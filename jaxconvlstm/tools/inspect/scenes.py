@@ -8,14 +8,14 @@ import numpy as np
 
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.sources.base import Frames, Stretch
-from jaxconvlstm.plots.overview import Scene, contact_sheet, film
+from jaxconvlstm.data.sources.base import Frames, Segment
+from jaxconvlstm.plots.overview import Scene, clip, contact_sheet
 from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
 from jaxconvlstm.tools.inspect.survey import Survey
 
 COLUMNS = 8
-FILM_FRAMES = 40
+CLIP_FRAMES = 40
 MOST_PIXELS = 960
 """Every so many-th pixel of larger frames is drawn, so that the longer side has at most as many."""
 
@@ -38,7 +38,7 @@ def draw(
     frames, values, step = dataset.frames, dataset.values, config.frame_step
     legend = legend_of(frames, values)
     columns = min(COLUMNS, config.input_frames + config.target_frames)
-    places = places_of(frames.stretches(), rows, columns, step)
+    places = places_of(frames.segments(), rows, columns, step)
     if not places:
         return []
     sheet = [scene(frames, values, sequence, numbers) for sequence, numbers in places]
@@ -47,28 +47,28 @@ def draw(
     if survey.liveliest is not None:
         sequence, middle = survey.liveliest
         (around,) = [
-            s for s in frames.stretches() if s.sequence == sequence and s.start <= middle < s.stop
+            s for s in frames.segments() if s.sequence == sequence and s.start <= middle < s.stop
         ]
-        count = min(FILM_FRAMES, -(-(around.stop - around.start) // step))
+        count = min(CLIP_FRAMES, -(-(around.stop - around.start) // step))
         last_start = around.stop - 1 - (count - 1) * step
         start = max(around.start, min(middle - count * step // 2, last_start))
         numbers = range(start, start + count * step, step)
         written.append(out / "animation.gif")
-        film(scene(frames, values, sequence, numbers), written[1], legend)
+        clip(scene(frames, values, sequence, numbers), written[1], legend)
     return written
 
 
 def places_of(
-    stretches: Sequence[Stretch], rows: int, columns: int, step: int
+    segments: Sequence[Segment], rows: int, columns: int, step: int
 ) -> list[tuple[int, range]]:
     """Sequences and frames of each row: of different sequences, or places along a few long ones."""
-    # Short stretches are shown only where there is nothing else.
+    # Short segments are shown only where there is nothing else.
     span = (columns - 1) * step + 1
-    stretches = [s for s in stretches if s.stop - s.start >= span] or list(stretches)
-    stretches = [stretches[index] for index in spread(len(stretches), rows)] if stretches else []
+    segments = [s for s in segments if s.stop - s.start >= span] or list(segments)
+    segments = [segments[index] for index in spread(len(segments), rows)] if segments else []
     places = []
-    for number, (sequence, start, stop) in enumerate(stretches):
-        own = rows // len(stretches) + (number < rows % len(stretches))
+    for number, (sequence, start, stop) in enumerate(segments):
+        own = rows // len(segments) + (number < rows % len(segments))
         room = stop - start
         for first in spread(max(1, room - span + 1), max(1, min(own, room // span))):
             numbers = range(start + int(first), min(start + int(first) + span, stop), step)
@@ -85,7 +85,7 @@ def scene(frames: Frames, values: Values, sequence: int, numbers: range) -> Scen
     for number in numbers:
         pixels = frames.read(sequence, [number])[0][::every, ::every]
         there = values.valid(pixels)[..., :shown] > 0
-        pictures.append(values.display(values.scale(pixels))[..., :shown])
+        pictures.append(values.to_unit(values.scale(pixels))[..., :shown])
         missing.append(~there.all(axis=-1))
     name, first, last = frames.names[sequence], numbers[0], numbers[-1]
     title = f"{name}, frame {first}" if first == last else f"{name}, frames {first} to {last}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jaxconvlstm.data.dataset import Windows
-from jaxconvlstm.data.sources.base import Frames, Stretch
+from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
 
@@ -83,10 +83,10 @@ def look_at(frames: Frames, values: Values) -> Survey:
     first: np.ndarray | None = None
     same = np.ones(frames.frame_shape, bool)
     size = int(np.prod(frames.frame_shape))
-    for stretch in _looked_at(frames.stretches(), size):
+    for segment in _looked_at(frames.segments(), size):
         previous = None
-        for number in range(stretch.start, stretch.stop):
-            pixels = frames.read(stretch.sequence, [number])[0]
+        for number in range(segment.start, segment.stop):
+            pixels = frames.read(segment.sequence, [number])[0]
             valid = values.valid(pixels) > 0
             _add_frame(survey, pixels, valid, values)
             if first is None:
@@ -99,7 +99,7 @@ def look_at(frames: Frames, values: Values) -> Survey:
                 survey.equal += _equal(previous[0], pixels)
                 survey.change += change
                 if change > most_change:
-                    most_change, survey.liveliest = change, (stretch.sequence, number - 1)
+                    most_change, survey.liveliest = change, (segment.sequence, number - 1)
             previous = pixels, valid
     if first is not None:
         survey.still_low = int((same & (first == survey.low)).sum())
@@ -107,20 +107,20 @@ def look_at(frames: Frames, values: Values) -> Survey:
     return survey
 
 
-def _looked_at(stretches: Sequence[Stretch], size: int) -> Iterator[Stretch]:
+def _looked_at(segments: Sequence[Segment], size: int) -> Iterator[Segment]:
     """Everything, where that is little; else pairs of frames, evenly over all."""
-    total = sum(s.stop - s.start for s in stretches)
+    total = sum(s.stop - s.start for s in segments)
     most = min(MOST_FRAMES, max(LEAST_FRAMES, MOST_VALUES // size))
     if total <= most:
-        yield from stretches
+        yield from segments
         return
     chosen = spread(total, most // 2)
     before = 0
-    for sequence, start, stop in stretches:
+    for sequence, start, stop in segments:
         length = stop - start
         for place in chosen[(chosen >= before) & (chosen < before + length)] - before:
             first = start + max(0, min(int(place), length - 2))
-            yield Stretch(sequence, first, min(first + 2, stop))
+            yield Segment(sequence, first, min(first + 2, stop))
         before += length
 
 
@@ -181,14 +181,14 @@ def persistence(windows: Windows, values: Values) -> tuple[list[float], list[flo
     chosen = spread(len(windows), most)
     for index in chosen:
         inputs, targets = windows.read(0, int(index))
-        last = values.display(_last_valid(inputs, values))
+        last = values.to_unit(_last_valid(inputs, values))
         rows = []
         for target in targets:
             valid = values.valid(target) > 0
             if not valid.any():
                 rows.append((np.nan, np.nan))
                 continue
-            error = values.display(values.scale(target)) - last
+            error = values.to_unit(values.scale(target)) - last
             squared = (error**2).mean(dtype=np.float64, where=valid)
             rows.append((squared, np.abs(error).mean(dtype=np.float64, where=valid)))
         errors.append(rows)

@@ -44,7 +44,7 @@ def suspicions(survey: Survey, frames: Frames, values: Values, config: DataConfi
         config.input_frames, config.target_frames, config.frame_step, config.horizon
     )
     longest = {sequence: 0 for sequence in range(len(frames.lengths))}
-    for sequence, start, stop in frames.stretches():
+    for sequence, start, stop in frames.segments():
         longest[sequence] = max(longest[sequence], stop - start)
     if short := sum(length < span_of_window for length in longest.values()):
         found.append(

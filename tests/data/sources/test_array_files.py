@@ -122,9 +122,9 @@ def test_one_of_several_arrays(tmp_path, kind):
 
 
 def test_the_only_array_of_enough_axes_is_noted(tmp_path):
-    np.savez(tmp_path / "x.npz", film=VALUES[0], times=np.arange(9))
+    np.savez(tmp_path / "x.npz", clip=VALUES[0], times=np.arange(9))
     frames = ArrayFrames(tmp_path / "x.npz", PLAIN)
-    assert any("the only array of enough axes, film, is read" in note for note in frames.notes)
+    assert any("the only array of enough axes, clip, is read" in note for note in frames.notes)
 
 
 def test_dimension_names_give_the_axes(tmp_path):
@@ -204,20 +204,20 @@ def test_chunks_of_zarr_that_are_not_there_are_counted(tmp_path):
 
 
 def test_a_folder_of_files(tmp_path):
-    for name, number in (("film10.npy", 2), ("film9.npy", 1), ("more/film1.h5", 3)):
+    for name, number in (("clip10.npy", 2), ("clip9.npy", 1), ("more/clip1.h5", 3)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path / name, VALUES[number])
     (tmp_path / "notes.txt").write_text("?")
     frames = ArrayFrames(tmp_path, PLAIN)
-    assert list(frames.names) == ["film9", "film10", "more/film1"]
+    assert list(frames.names) == ["clip9", "clip10", "more/clip1"]
     for sequence in range(3):
         expected = VALUES[sequence + 1, 2:5]
         np.testing.assert_array_equal(frames.read(sequence, [2, 3, 4])[..., 0], expected)
     assert any("files ignored that are no array files: 1" in note for note in frames.notes)
     assert any("axes read as THW: 3 arrays" in note for note in frames.notes)
-    assert ArrayFrames(tmp_path, PLAIN, sequences=(1, 3)).names == ["film10", "more/film1"]
+    assert ArrayFrames(tmp_path, PLAIN, sequences=(1, 3)).names == ["clip10", "more/clip1"]
     write(tmp_path / "odd.npy", VALUES[0, :, :5])
-    with pytest.raises(DataError, match=r"odd\.npy: frames of 5x6x1 .* but .*film9\.npy has 8x6x1"):
+    with pytest.raises(DataError, match=r"odd\.npy: frames of 5x6x1 .* but .*clip9\.npy has 8x6x1"):
         ArrayFrames(tmp_path, PLAIN)
     assert ArrayFrames(tmp_path, Preparation(size=(4, 4))).read(3, [1]).shape == (1, 4, 4, 1)
 

@@ -221,7 +221,7 @@ def test_frames_with_nan_can_be_left_out(tmp_path):
     assert {n: list(bad) for n, bad in frames.bad.items()} == {1: [7, 8, 33]}
     assert "frame 7: NaN" in frames.bad[1][7]
     assert any(note.startswith("frames that cannot be used: 3, e.g. ") for note in frames.notes)
-    assert [s[1:] for s in frames.stretches()] == [(0, 50), (0, 7), (9, 33), (34, 50)]
+    assert [s[1:] for s in frames.segments()] == [(0, 50), (0, 7), (9, 33), (34, 50)]
     stored[:] = np.inf
     with pytest.raises(DataError, match="no frame can be used"):
         ArrayFrames(save(tmp_path, stored), PLAIN, axes="NTHW", on_bad_frame="skip")
@@ -262,27 +262,27 @@ def test_channels_that_cannot_be_made(tmp_path):
 
 def test_objects_are_sequences():
     rng = np.random.default_rng(0)
-    films = [rng.integers(0, 255, (length, 8, 6, 3), np.uint8) for length in (5, 9, 7)]
-    for objects in (films, tuple(films), Items(films)):
+    clips = [rng.integers(0, 255, (length, 8, 6, 3), np.uint8) for length in (5, 9, 7)]
+    for objects in (clips, tuple(clips), Items(clips)):
         frames = ArrayFrames(objects, PLAIN)
         assert frames.lengths == [5, 9, 7] and list(frames.names) == ["0", "1", "2"]
         assert frames.frame_shape == (8, 6, 3)
         region = slice(2, 7), slice(1, 3)
-        np.testing.assert_array_equal(frames.read(1, range(3, 8), region), films[1][3:8, *region])
-    part = ArrayFrames(Items(films), PLAIN, sequences=(1, 3))
+        np.testing.assert_array_equal(frames.read(1, range(3, 8), region), clips[1][3:8, *region])
+    part = ArrayFrames(Items(clips), PLAIN, sequences=(1, 3))
     assert part.lengths == [9, 7] and "sequences 1 to 2 of 3 used (--sequences)" in part.notes
     with pytest.raises(DataError, match="data: --sequences 1 4: there are only 3"):
-        ArrayFrames(Items(films), PLAIN, sequences=(1, 4))
-    np.testing.assert_array_equal(part.read(0, [8]), films[1][[8]])
+        ArrayFrames(Items(clips), PLAIN, sequences=(1, 4))
+    np.testing.assert_array_equal(part.read(0, [8]), clips[1][[8]])
 
 
 def test_objects_may_be_lists_of_frames():
-    film = numbers(6, 4, 5)
-    frames = ArrayFrames([list(film), list(film[:3])], PLAIN)
+    clip = numbers(6, 4, 5)
+    frames = ArrayFrames([list(clip), list(clip[:3])], PLAIN)
     assert frames.lengths == [6, 3]
-    np.testing.assert_array_equal(frames.read(0, [1, 4])[..., 0], film[[1, 4]])
-    lazy = ArrayFrames(Items([list(film)]), PLAIN)
-    np.testing.assert_array_equal(lazy.read(0, [5])[..., 0], film[[5]])
+    np.testing.assert_array_equal(frames.read(0, [1, 4])[..., 0], clip[[1, 4]])
+    lazy = ArrayFrames(Items([list(clip)]), PLAIN)
+    np.testing.assert_array_equal(lazy.read(0, [5])[..., 0], clip[[5]])
 
 
 class Reused(Items):
@@ -301,13 +301,13 @@ class Reused(Items):
 @pytest.mark.parametrize("as_list", [False, True])
 @pytest.mark.parametrize("cache_gib", [0, 1])
 def test_a_buffer_that_the_object_uses_again(as_list, cache_gib):
-    films = [numbers(7, 16, 16) + 1000 * n for n in range(3)]
-    frames = ArrayFrames(Reused(films, as_list), PLAIN, cache_gib=cache_gib)
+    clips = [numbers(7, 16, 16) + 1000 * n for n in range(3)]
+    frames = ArrayFrames(Reused(clips, as_list), PLAIN, cache_gib=cache_gib)
     read = [frames.read(n, range(1, 6, 2)) for n in range(3)]
     with ThreadPoolExecutor(8) as pool:
         read += pool.map(lambda n: frames.read(n % 3, range(1, 6, 2)), range(60))
     for number, values in enumerate(read):
-        np.testing.assert_array_equal(values[..., 0], films[number % 3][1:6:2])
+        np.testing.assert_array_equal(values[..., 0], clips[number % 3][1:6:2])
 
 
 def test_an_item_of_frames_is_asked_for_once_a_read():
@@ -356,7 +356,7 @@ def test_items_are_kept_only_while_they_fit():
 @pytest.mark.parametrize(
     ("objects", "match"),
     [
-        ([np.zeros((5, 8, 8)), "film.mp4"], "sequence 1: a str is no array"),
+        ([np.zeros((5, 8, 8)), "clip.mp4"], "sequence 1: a str is no array"),
         ([["a.png", "b.png"]], "sequence 0, frame 0: a str"),
         ([np.zeros((5, 8, 8)), np.zeros((8, 8))], r"sequence 1: shape \[8, 8\]"),
         ([np.zeros((5, 8, 8)), np.zeros((5, 8, 9))], "sequence 1: frames of 8x9x1"),
@@ -380,9 +380,9 @@ def test_objects_that_are_no_sequences(objects, match):
 def test_errors_of_the_users_own_code_name_the_item():
     class Broken(Items):
         def __getitem__(self, index):
-            raise KeyError(f"film {index}")
+            raise KeyError(f"clip {index}")
 
-    with pytest.raises(DataError, match="sequence 0: KeyError: 'film 0'"):
+    with pytest.raises(DataError, match="sequence 0: KeyError: 'clip 0'"):
         ArrayFrames(Broken([1, 2]), PLAIN)
 
     class Changing(Items):
@@ -396,10 +396,10 @@ def test_errors_of_the_users_own_code_name_the_item():
 
 
 def test_nan_in_an_object():
-    films = [numbers(5, 4, 4), numbers(5, 4, 4)]
-    films[1][3, 2, 1] = np.nan
+    clips = [numbers(5, 4, 4), numbers(5, 4, 4)]
+    clips[1][3, 2, 1] = np.nan
     with pytest.raises(DataError, match="sequence 1, frame 3: NaN at row 2, column 1"):
-        ArrayFrames(films, PLAIN)
+        ArrayFrames(clips, PLAIN)
     missing = np.ma.masked_less(numbers(5, 4, 4), 3)
     assert np.isnan(ArrayFrames([missing], PLAIN, nan="mask").read(0, [0])).sum() == 3
 
@@ -407,10 +407,10 @@ def test_nan_in_an_object():
 def test_arrays_in_memory_and_hdf5_datasets(tmp_path):
     stored = numbers(4, 9, 8, 8)
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["films"] = stored
-        direct = ArrayFrames(file["films"], PLAIN, axes="NTHW")
-        file["film"] = stored[1]
-        one = ArrayFrames(Items([file["film"]]), PLAIN)
+        file["clips"] = stored
+        direct = ArrayFrames(file["clips"], PLAIN, axes="NTHW")
+        file["clip"] = stored[1]
+        one = ArrayFrames(Items([file["clip"]]), PLAIN)
         np.testing.assert_array_equal(one.read(0, [3])[..., 0], stored[1, [3]])
         with ThreadPoolExecutor(8) as pool:
             read = list(pool.map(lambda n: direct.read(n % 4, [2, 5, 6]), range(40)))
@@ -433,11 +433,11 @@ def test_users_objects_are_used_by_one_thread_at_a_time():
             finally:
                 self.busy.release()
 
-    films = [numbers(5, 32, 32) + n for n in range(6)]
-    frames = ArrayFrames(Single(films), PLAIN, cache_gib=0)
+    clips = [numbers(5, 32, 32) + n for n in range(6)]
+    frames = ArrayFrames(Single(clips), PLAIN, cache_gib=0)
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda n: frames.read(n % 6, [4]), range(300)))
-    assert all((values[0, ..., 0] == films[n % 6][4]).all() for n, values in enumerate(read))
+    assert all((values[0, ..., 0] == clips[n % 6][4]).all() for n, values in enumerate(read))
 
 
 def test_truth_values_have_a_range():

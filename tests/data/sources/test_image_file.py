@@ -16,7 +16,7 @@ from jaxconvlstm.data.sources.images.image_file import read_header, read_picture
 from jaxconvlstm.errors import DataError
 
 
-def film(count: int, *shape: int) -> list[np.ndarray]:
+def clip(count: int, *shape: int) -> list[np.ndarray]:
     """Random pictures of few values, which a GIF's palette holds exactly."""
     generator = np.random.default_rng(0)
     return [generator.integers(0, 4, shape, np.uint8) * 60 for _ in range(count)]
@@ -31,7 +31,7 @@ def save_pages(path: Path, pages: list[np.ndarray], **options: Any) -> Path:
 @pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp"])
 @pytest.mark.parametrize("shape", [(12, 18), (12, 18, 3)])
 def test_pages_are_read_one_by_one(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
-    pages = film(4, *shape)
+    pages = clip(4, *shape)
     path = save_pages(tmp_path / name, pages, **({"lossless": True} if "webp" in name else {}))
     header = read_header(path)
     assert (header.height, header.width, header.pages) == (12, 18, 4)
@@ -68,13 +68,13 @@ def test_16_bit_pages_keep_their_precision(tmp_path: Path) -> None:
 
 
 def test_a_page_of_a_file_that_has_one(tmp_path: Path) -> None:
-    Image.fromarray(film(1, 5, 6)[0]).save(tmp_path / "a.png")
+    Image.fromarray(clip(1, 5, 6)[0]).save(tmp_path / "a.png")
     first = read_picture(tmp_path / "a.png").frame
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png", page=0).frame, first)
 
 
 def test_a_moving_png_is_no_sequence(tmp_path: Path) -> None:
-    path = save_pages(tmp_path / "a.png", film(3, 5, 6))
+    path = save_pages(tmp_path / "a.png", clip(3, 5, 6))
     for read in (read_header, read_picture):
         with pytest.raises(DataError, match=r"a\.png: cannot be read: 3 pages, where one is"):
             read(path)
@@ -93,7 +93,7 @@ def test_headers(tmp_path: Path, name: str, mode: str) -> None:
 
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
 def test_a_png_is_turned_wherever_its_tag_stands(tmp_path: Path, before: bytes) -> None:
-    image = Image.fromarray(film(1, 5, 8)[0])
+    image = Image.fromarray(clip(1, 5, 8)[0])
     image.save(tmp_path / "a.png")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -113,7 +113,7 @@ def test_the_short_way_gives_what_the_long_one_does(
     tmp_path: Path, name: str, mode: str, channels: int | None
 ) -> None:
     shape = (9, 11) if mode == "L" else (9, 11, 3)
-    Image.fromarray(film(1, *shape)[0]).save(tmp_path / name)
+    Image.fromarray(clip(1, *shape)[0]).save(tmp_path / name)
     found = channels or (1 if mode == "L" else 3)
     with Image.open(tmp_path / name) as image:
         expected = np.asarray(image.convert("L" if found == 1 else "RGB")).reshape(9, 11, found)
@@ -135,7 +135,7 @@ def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_a_file_cut_short_is_one_line(tmp_path: Path, name: str, share: float) -> None:
-    Image.fromarray(film(1, 64, 64, 3)[0]).save(tmp_path / name)
+    Image.fromarray(clip(1, 64, 64, 3)[0]).save(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=rf"{name}: cannot be read: [^\n]+$"):
@@ -236,7 +236,7 @@ def test_tiff_files_that_are_what_they_seem(tmp_path: Path) -> None:
 def test_stacks_of_imagej(tmp_path: Path, lines: str, reason: str) -> None:
     # A plain stack calls its only axis slices.
     info = {270: f"ImageJ=1.53\nimages=4\n{lines}\n"}
-    path = save_pages(tmp_path / "a.tif", film(4, 5, 6), tiffinfo=info)
+    path = save_pages(tmp_path / "a.tif", clip(4, 5, 6), tiffinfo=info)
     if not reason:
         assert read_header(path).pages == 4
         return
@@ -245,7 +245,7 @@ def test_stacks_of_imagej(tmp_path: Path, lines: str, reason: str) -> None:
 
 
 def test_warnings_of_pillow_are_not_shown_beside_the_error(tmp_path: Path) -> None:
-    path = save_pages(tmp_path / "a.tif", film(4, 5, 6))
+    path = save_pages(tmp_path / "a.tif", clip(4, 5, 6))
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
     code = (
         "import sys; from jaxconvlstm.data.pictures.picture_file import read_picture\n"

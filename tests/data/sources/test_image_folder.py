@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxconvlstm.data.preprocess import Preparation, resize
-from jaxconvlstm.data.sources.base import Stretch
+from jaxconvlstm.data.sources.base import Segment
 from jaxconvlstm.data.sources.files import natural_key
 from jaxconvlstm.data.sources.images import folder, image_check, listing
 from jaxconvlstm.data.sources.images.folder import FolderFrames
@@ -374,13 +374,13 @@ def test_windows_do_not_cross_missing_frames(tmp_path: Path) -> None:
     shot(tmp_path / "shot1", [*range(3, 12), *range(15, 20)])
     shot(tmp_path / "shot2", range(4))
     frames = open_folder(tmp_path)
-    assert frames.stretches() == [Stretch(0, 0, 9), Stretch(0, 9, 14), Stretch(1, 0, 4)]
+    assert frames.segments() == [Segment(0, 0, 9), Segment(0, 9, 14), Segment(1, 0, 4)]
     assert frames.notes == [
         "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
         "no window crosses one (--allow-gaps lets them)"
     ]
     crossing = open_folder(tmp_path, allow_gaps=True)
-    assert crossing.stretches() == [Stretch(0, 0, 14), Stretch(1, 0, 4)]
+    assert crossing.segments() == [Segment(0, 0, 14), Segment(1, 0, 4)]
     assert crossing.notes == [
         "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
         "windows may cross them (--allow-gaps)"
@@ -443,16 +443,16 @@ def test_pages_are_a_sequence(tmp_path: Path, extension: str) -> None:
     pages = [Image.fromarray(counter(40 * page)) for page in range(5)]
     options = {"lossless": True} if extension == "webp" else {}
     shot(tmp_path, range(2), "frame{}." + extension)
-    path = tmp_path / f"film.{extension}"
+    path = tmp_path / f"clip.{extension}"
     pages[0].save(path, save_all=True, append_images=pages[1:], **options)
     frames = open_folder(tmp_path, channels=1)
-    assert frames.names == [tmp_path.name, f"film.{extension}"]
+    assert frames.names == [tmp_path.name, f"clip.{extension}"]
     assert frames.lengths == [2, 5]
-    assert frames.frame_name(1, 3) == f"film.{extension} page 3"
+    assert frames.frame_name(1, 3) == f"clip.{extension} page 3"
     for source in (frames, open_folder(path, channels=1, cache_gib=0, check_files="headers")):
         found = source.read(len(source.names) - 1, [3, 0, 4, 3])
         np.testing.assert_array_equal(found[:, 2, 2, 0], [120, 0, 160, 120])
-    assert open_folder(path).names == [f"film.{extension}"]
+    assert open_folder(path).names == [f"clip.{extension}"]
     assert open_folder(path).details["files"].endswith(" 5")
 
 
@@ -477,7 +477,7 @@ def test_bad_frames_are_skipped_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "frame5.png", counter(5, (3, 3)))
     write(tmp_path / "frame7.png", counter(5).astype(np.uint16))
     frames = open_folder(tmp_path, on_bad_frame="skip", check_files="none")
-    assert frames.stretches() == [Stretch(0, 1, 4), Stretch(0, 6, 7), Stretch(0, 8, 9)]
+    assert frames.segments() == [Segment(0, 1, 4), Segment(0, 6, 7), Segment(0, 8, 9)]
     assert frames.notes[0].startswith("bad frames skipped: 4, e.g. ")
     assert "frame0.png: cannot be read: not a picture" in frames.notes[0]
     assert "3x3 pixels" in frames.bad[0][5] and "uint16" in frames.bad[0][7]
@@ -490,19 +490,19 @@ def test_bad_frames_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_bad_pages_are_skipped(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
     pages = [Image.fromarray(page) for page in noise]
-    path = tmp_path / "film.tif"
+    path = tmp_path / "clip.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:])
     floats = Image.fromarray(np.zeros((32, 32), np.float32))
     pages[0].save(path, save_all=True, append_images=[pages[1], floats, pages[3]])
     frames = open_folder(path, on_bad_frame="skip")
     assert list(frames.bad[0]) == [2]
-    assert frames.stretches() == [Stretch(0, 0, 2), Stretch(0, 3, 4)]
-    assert "film.tif page 2: float32 values" in refusal(path)
+    assert frames.segments() == [Segment(0, 0, 2), Segment(0, 3, 4)]
+    assert "clip.tif page 2: float32 values" in refusal(path)
 
 
 def test_all_pages_of_a_file_are_checked_in_one_pass(tmp_path: Path, monkeypatch: Any) -> None:
     pages = [Image.fromarray(counter(page)) for page in range(50)]
-    pages[0].save(tmp_path / "film.gif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "clip.gif", save_all=True, append_images=pages[1:])
     read = folder.read_pages
     passes: list[int] = []
 
@@ -511,7 +511,7 @@ def test_all_pages_of_a_file_are_checked_in_one_pass(tmp_path: Path, monkeypatch
         return read(path, numbers, *arguments, **options)
 
     monkeypatch.setattr(folder, "read_pages", counted)
-    open_folder(tmp_path / "film.gif", on_bad_frame="skip")
+    open_folder(tmp_path / "clip.gif", on_bad_frame="skip")
     assert passes == [50]
 
 
@@ -587,11 +587,11 @@ def test_many_files_are_listed_in_little_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         frames = open_folder(tmp_path)
-        stretches = frames.stretches()
+        segments = frames.segments()
         kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert stretches == [Stretch(0, 0, 7_000), Stretch(0, 7_000, count - 1)]
+    assert segments == [Segment(0, 0, 7_000), Segment(0, 7_000, count - 1)]
     # The names take 64 bytes each, and their place in a list 8.
     assert kept < 100 * count and peak < 300 * count
 

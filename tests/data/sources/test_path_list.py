@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxconvlstm.data.preprocess import Preparation
-from jaxconvlstm.data.sources.base import Stretch
+from jaxconvlstm.data.sources.base import Segment
 from jaxconvlstm.data.sources.images.folder import FolderFrames
 from jaxconvlstm.data.sources.images.path_list import read_path_list, write_path_list
 from jaxconvlstm.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def test_lines_of_the_original_form(tmp_path: Path) -> None:
     # From the list's folder, however the list is named.
     assert [frames.frame_name(0, frame) for frame in range(3)] == ["a/0.png", "a/3.png", "a/1.png"]
     assert frames.frame_name(1, 0) == "a/2.png"
-    assert frames.stretches() == [Stretch(0, 0, 3), Stretch(1, 0, 2)]
+    assert frames.segments() == [Segment(0, 0, 3), Segment(1, 0, 2)]
 
 
 def test_lines_that_share_frames_are_a_group(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_path_list_has_an_order_of_its_own(tmp_path: Path) -> None:
     shot(tmp_path, 2)
     path = written(tmp_path / "list.txt", "0.png 1.png")
     pages = [Image.new("L", (4, 4), page) for page in range(3)]
-    pages[0].save(tmp_path / "film.tif", save_all=True, append_images=pages[1:])
-    for source in (path, tmp_path / "film.tif"):
+    pages[0].save(tmp_path / "clip.tif", save_all=True, append_images=pages[1:])
+    for source in (path, tmp_path / "clip.tif"):
         with pytest.raises(ConfigError, match=f"--time-format: .*{source.name}"):
             open_list(source, time_format="%Y")
         with pytest.raises(ConfigError, match=f"--allow-gaps: .*{source.name}"):
@@ -181,7 +181,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 def test_files_of_several_pages_are_left_out(tmp_path: Path) -> None:
     shot(tmp_path / "data", 3)
     pages = [Image.fromarray(np.full((4, 4), page, np.uint8)) for page in range(3)]
-    pages[0].save(tmp_path / "data" / "film.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "data" / "clip.tif", save_all=True, append_images=pages[1:])
     lines, _, notes = write_path_list(tmp_path / "data", tmp_path / "list.txt", length=3)
     assert lines == 1
     assert notes == ["files with several pages left out, which a path list cannot hold: 1"]

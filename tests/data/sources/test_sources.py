@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from programs import TINY, make_films, run
+from programs import TINY, make_clips, run
 
 import jaxconvlstm as jcl
 
@@ -35,7 +35,7 @@ def test_an_array_in_its_own_unit_with_holes(tmp_path: Path) -> None:
     assert "foreign byte order" in printed
 
     model = jcl.load(out)
-    assert model.values.nan and model.values.unit == "K" and model.values.shift
+    assert model.values.nan and model.values.unit == "K" and model.values.mean
     frames = np.nan_to_num(kelvin[:4, 0, ..., None].astype(np.float32), nan=280)
     future = model.predict(frames, steps=3)
     assert future.shape == (3, 18, 20, 1) and 200 < future.mean() < 400
@@ -57,8 +57,8 @@ def test_an_array_in_its_own_unit_with_holes(tmp_path: Path) -> None:
 
 
 def test_another_dtype_is_forecast_with_its_own_range(tmp_path: Path) -> None:
-    make_films(tmp_path / "films")
-    run("train.py", "--data", tmp_path / "films", "--out", tmp_path / "run", *TINY)
+    make_clips(tmp_path / "clips")
+    run("train.py", "--data", tmp_path / "clips", "--out", tmp_path / "run", *TINY)
     shares = np.random.default_rng(0).random((9, 18, 14)).astype(np.float32)
     np.save(tmp_path / "shares.npy", shares)
     other = ("--data", tmp_path / "shares.npy", "--forecast", 2)
@@ -72,9 +72,9 @@ def test_another_dtype_is_forecast_with_its_own_range(tmp_path: Path) -> None:
 
 def test_a_path_list(tmp_path: Path) -> None:
     """Folders whose names have blanks and accents, to a list, to a model: 7 frames to 1."""
-    make_films(tmp_path / "mes films à moi", sequences=4, frames=17)
-    path, out = tmp_path / "films.txt", tmp_path / "run"
-    printed = tool("pathlist", "--data", tmp_path / "mes films à moi", "--out", path)
+    make_clips(tmp_path / "mes clips à moi", sequences=4, frames=17)
+    path, out = tmp_path / "clips.txt", tmp_path / "run"
+    printed = tool("pathlist", "--data", tmp_path / "mes clips à moi", "--out", path)
     assert "8 lines of 8 frames from 4 sequences" in printed
     run(
         "train.py", "--data", path, "--out", out, "--input-frames", 7, "--target-frames", 1,
@@ -87,7 +87,7 @@ def test_a_path_list(tmp_path: Path) -> None:
 
 def test_a_video(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    path, out = tmp_path / "film.mp4", tmp_path / "run"
+    path, out = tmp_path / "clip.mp4", tmp_path / "run"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
@@ -107,9 +107,9 @@ def test_a_video(tmp_path: Path) -> None:
 def test_parts_by_folder_and_frames_left_out_are_said(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "run"
     for part in ("train", "val", "test"):
-        make_films(data / part, sequences=1, frames=20)
-    (data / "train" / "film0" / "frame7.png").write_bytes(b"damaged")
-    (data / "train" / "film0" / "frame15.png").unlink()
+        make_clips(data / part, sequences=1, frames=20)
+    (data / "train" / "clip0" / "frame7.png").write_bytes(b"damaged")
+    (data / "train" / "clip0" / "frame15.png").unlink()
     (data / "Thumbs.db").write_bytes(b"")
     refused = run("train.py", "--data", data, "--out", out, *TINY, code=3)
     assert "frame7.png" in refused.stderr
@@ -123,15 +123,15 @@ def test_parts_by_folder_and_frames_left_out_are_said(tmp_path: Path) -> None:
     ):
         assert said in printed, printed
     split = json.loads((out / "split.json").read_text())
-    stretches = [(s["sequence"], s["start"], s["stop"]) for s in split["train"]]
+    segments = [(s["sequence"], s["start"], s["stop"]) for s in split["train"]]
     # Frame 7 is bad, and 15 is missing: its place is taken by 16.
-    assert stretches == [("train/film0", 0, 7), ("train/film0", 8, 15)]
+    assert segments == [("train/clip0", 0, 7), ("train/clip0", 8, 15)]
     run("eval.py", out)
 
     # The data grow; what was held out stays what it was.
     before = json.loads((out / "eval" / "metrics.json").read_text())
     for number in range(20, 30):
-        Image.new("L", (14, 18)).save(data / "test" / "film0" / f"frame{number}.png")
+        Image.new("L", (14, 18)).save(data / "test" / "clip0" / f"frame{number}.png")
     run("eval.py", out, "--on-bad-frame", "skip")
     after = json.loads((out / "eval" / "metrics.json").read_text())
     assert (before["count"], before["model"]) == (after["count"], after["model"])

@@ -256,7 +256,7 @@ def test_a_jump_in_time_is_a_gap(tmp_path):
     video = lazy(path)
     assert video.gaps == {0: [12]}
     assert any(note.startswith("gaps in the times of frames: 1") for note in video.notes)
-    assert [stretch[1:] for stretch in video.stretches()] == [(0, 12), (12, COUNT)]
+    assert [segment[1:] for segment in video.segments()] == [(0, 12), (12, COUNT)]
     assert video.frame_name(0, 11) == "frame 11 (0.44 s)"
     assert video.frame_name(0, 12) == "frame 12 (0.60 s)"
     assert lazy(path, allow_gaps=True).gaps == {}
@@ -435,8 +435,8 @@ def test_damage_spoils_the_frames_up_to_the_next_keyframe(tmp_path):
     video = VideoFrames(path, Preparation(), on_bad_frame="skip", cache_gib=0)
 
     assert sorted(video.bad[0]) == list(range(13, 20))
-    for stretch in video.stretches():
-        frames = range(stretch.start, stretch.stop)
+    for segment in video.segments():
+        frames = range(segment.start, segment.stop)
         np.testing.assert_array_equal(video.read(0, frames), expected[frames])
 
 

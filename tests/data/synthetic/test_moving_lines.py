@@ -1,4 +1,4 @@
-"""The films of growing lines, and the class of each."""
+"""The clips of growing lines, and the class of each."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from jaxconvlstm.config.run import DataConfig, Split
 from jaxconvlstm.data.dataset import check_applies, for_other_data, open_dataset
 from jaxconvlstm.data.loader import TrainLoader, evaluation_batches
-from jaxconvlstm.data.synthetic.generated import film_generator
+from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_lines import DIRECTIONS, moving_line
 from jaxconvlstm.errors import ConfigError, DataError
 
@@ -19,11 +19,11 @@ def pixels(frame: np.ndarray) -> set[tuple[int, int]]:
 
 
 def ways(count: int) -> dict[str, np.ndarray]:
-    """For each direction the position across it, by length: `[films, 50]`."""
+    """For each direction the position across it, by length: `[clips, 50]`."""
     found: dict[str, list[list[int]]] = {name: [] for name in DIRECTIONS}
     for index in range(count):
-        film = moving_line(film_generator(0, 0, 0, index), index % 4)
-        rows, columns = np.nonzero(film[-1, ..., 0])
+        clip = moving_line(clip_generator(0, 0, 0, index), index % 4)
+        rows, columns = np.nonzero(clip[-1, ..., 0])
         across, along = (rows, columns) if index % 4 < 2 else (columns, rows)
         found[DIRECTIONS[index % 4]].append(across[np.argsort(along)].tolist())
     return {name: np.array(lines) for name, lines in found.items()}
@@ -32,12 +32,12 @@ def ways(count: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("direction", range(4))
 @pytest.mark.parametrize("index", range(5))
 def test_a_line_grows_a_pixel_a_frame_from_edge_to_edge(direction: int, index: int) -> None:
-    film = moving_line(film_generator(1, 0, 0, index), direction)
-    assert (film.shape, film.dtype) == ((50, 50, 50, 1), np.uint8)
-    assert set(np.unique(film)) == {0, 255}
+    clip = moving_line(clip_generator(1, 0, 0, index), direction)
+    assert (clip.shape, clip.dtype) == ((50, 50, 50, 1), np.uint8)
+    assert set(np.unique(clip)) == {0, 255}
     before: set[tuple[int, int]] = set()
     tip = None
-    for time, frame in enumerate(film):
+    for time, frame in enumerate(clip):
         drawn = pixels(frame)
         assert before < drawn and len(drawn) == time + 1
         ((row, column),) = drawn - before
@@ -79,17 +79,17 @@ def test_windows_give_the_first_frames_and_the_class() -> None:
         inputs, label = windows.read(0, index)
         assert (label.shape, label.dtype) == ((), np.int32)
         assert label == index % 4
-        expected = moving_line(film_generator(3, 1, 0, index), index % 4)
+        expected = moving_line(clip_generator(3, 1, 0, index), index % 4)
         np.testing.assert_array_equal(inputs, expected)
-    assert windows.name(5) == "val film 5"
-    part, label = dataset.windows("val", 10, 7, every=True).read(
+    assert windows.name(5) == "val clip 5"
+    part, label = dataset.windows("val", 10, 7, dense_targets=True).read(
         0, 7, (slice(5, 30), slice(10, 30))
     )
     np.testing.assert_array_equal(part, expected[:10, 5:30, 10:30])
     assert label == 3
 
 
-def test_classes_are_balanced_and_training_films_new_in_each_epoch() -> None:
+def test_classes_are_balanced_and_training_clips_new_in_each_epoch() -> None:
     dataset = open_dataset(LINES, seed=0)
     assert [len(dataset.windows(split)) for split in ("train", "val", "test")] == [2000, 200, 400]
     for split in ("train", "val"):
@@ -101,7 +101,7 @@ def test_classes_are_balanced_and_training_films_new_in_each_epoch() -> None:
     limited = open_dataset(DataConfig("moving-lines", limit=40, split=Split(0.5, 0, 0.5)), 0)
     labels = [int(limited.windows("all").read(0, index)[1]) for index in range(80)]
     assert np.bincount(labels).tolist() == [20] * 4
-    assert limited.notes == ["generated films of 50x50x1 uint8; windows: train 40, val 0, test 40"]
+    assert limited.notes == ["generated clips of 50x50x1 uint8; windows: train 40, val 0, test 40"]
 
 
 def test_batches_have_labels() -> None:

@@ -1,4 +1,4 @@
-"""The films of digits move as those of the common generator, of digits that no other part has."""
+"""The clips of digits move as those of the common generator, of digits that no other part has."""
 
 import gzip
 import struct
@@ -11,7 +11,7 @@ from jaxconvlstm.config.run import DataConfig, Split
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.data.synthetic.digits import read_digits
-from jaxconvlstm.data.synthetic.generated import film_generator
+from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_mnist import moving_digits
 from jaxconvlstm.errors import ConfigError, DataError
 
@@ -36,16 +36,16 @@ def config(path: Path, **settings: object) -> DataConfig:
     return DataConfig(dataset="moving-mnist", data=str(path), **settings)  # type: ignore[arg-type]
 
 
-def slow_film(generator: np.random.Generator, pictures: np.ndarray, digits: int, frames: int):
+def slow_clip(generator: np.random.Generator, pictures: np.ndarray, digits: int, frames: int):
     """The rules of the common generator in plain loops, from the same random numbers."""
     height, width = pictures.shape[1:]
     chosen = generator.integers(0, len(pictures), digits)
     starts, angles = generator.random((digits, 2)), generator.random(digits) * 2 * np.pi
-    film = np.zeros((frames, 64, 64))
+    clip = np.zeros((frames, 64, 64))
     for number in range(digits):
         y, x = starts[number]
         v_y, v_x = np.sin(angles[number]), np.cos(angles[number])
-        for frame in film:
+        for frame in clip:
             y, x = y + v_y * 0.1, x + v_x * 0.1
             if x <= 0:
                 x, v_x = 0, -v_x
@@ -60,30 +60,30 @@ def slow_film(generator: np.random.Generator, pictures: np.ndarray, digits: int,
                 for column in range(width):
                     value = pictures[chosen[number], row, column]
                     frame[top + row, left + column] = max(frame[top + row, left + column], value)
-    return film[..., None]
+    return clip[..., None]
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_films_equal_the_loops_of_the_common_generator(index: int) -> None:
-    film = moving_digits(film_generator(1, 0, 0, index), PICTURES, 1 + index % 3, 25)
-    assert (film.shape, film.dtype) == ((25, 64, 64, 1), np.uint8)
-    expected = slow_film(film_generator(1, 0, 0, index), PICTURES, 1 + index % 3, 25)
-    np.testing.assert_array_equal(film, expected)
+def test_clips_equal_the_loops_of_the_common_generator(index: int) -> None:
+    clip = moving_digits(clip_generator(1, 0, 0, index), PICTURES, 1 + index % 3, 25)
+    assert (clip.shape, clip.dtype) == ((25, 64, 64, 1), np.uint8)
+    expected = slow_clip(clip_generator(1, 0, 0, index), PICTURES, 1 + index % 3, 25)
+    np.testing.assert_array_equal(clip, expected)
 
 
-def test_a_longer_film_goes_on_from_the_same_frames() -> None:
-    short, long = (moving_digits(film_generator(3, 0, 1, 2), PICTURES, 2, n) for n in (5, 60))
+def test_a_longer_clip_goes_on_from_the_same_frames() -> None:
+    short, long = (moving_digits(clip_generator(3, 0, 1, 2), PICTURES, 2, n) for n in (5, 60))
     np.testing.assert_array_equal(long[:5], short)
 
 
-def tracks(films: int, frames: int, size: int = 28) -> np.ndarray:
-    """Top and left of the one digit of each film: `[films, frames, 2]`."""
+def tracks(clips: int, frames: int, size: int = 28) -> np.ndarray:
+    """Top and left of the one digit of each clip: `[clips, frames, 2]`."""
     spot = np.full((1, size, size), 255, np.uint8)
     found = []
-    for index in range(films):
-        film = moving_digits(film_generator(0, 0, 0, index), spot, 1, frames)[..., 0] > 0
-        assert (film.sum(axis=(1, 2)) == size * size).all()  # All of it is always in sight.
-        found.append(np.stack([film.any(axis).argmax(axis=1) for axis in (2, 1)], axis=-1))
+    for index in range(clips):
+        clip = moving_digits(clip_generator(0, 0, 0, index), spot, 1, frames)[..., 0] > 0
+        assert (clip.sum(axis=(1, 2)) == size * size).all()  # All of it is always in sight.
+        found.append(np.stack([clip.any(axis).argmax(axis=1) for axis in (2, 1)], axis=-1))
     return np.array(found)
 
 
@@ -111,10 +111,10 @@ def test_digits_go_everywhere_in_all_directions_at_one_speed() -> None:
 def test_windows_follow_from_seed_part_epoch_and_index(digits: Path) -> None:
     dataset = open_dataset(config(digits, input_frames=4, target_frames=3), seed=5)
     inputs, targets = dataset.windows("val").read(7, 2)
-    film = moving_digits(film_generator(5, 1, 0, 2), dataset.pictures["val"], 2, 7)
-    np.testing.assert_array_equal(np.concatenate([inputs, targets]), film)
+    clip = moving_digits(clip_generator(5, 1, 0, 2), dataset.pictures["val"], 2, 7)
+    np.testing.assert_array_equal(np.concatenate([inputs, targets]), clip)
     assert len(inputs) == 4
-    assert dataset.windows("val").name(2) == "val film 2"
+    assert dataset.windows("val").name(2) == "val clip 2"
     train = dataset.windows("train")
     assert not np.array_equal(train.read(0, 0)[0], train.read(1, 0)[0])
     np.testing.assert_array_equal(train.read(1, 0)[0], train.read(1, 0)[0])
@@ -126,13 +126,13 @@ def test_lengths_steps_regions_and_every_frame(digits: Path) -> None:
     settings = {"input_frames": 2, "target_frames": 2, "frame_step": 3}
     dataset = open_dataset(config(digits, horizon=2, **settings), seed=5)
     inputs, targets = dataset.windows("test").read(0, 1, (slice(8, 40), slice(0, 20)))
-    film = moving_digits(film_generator(5, 2, 0, 1), dataset.pictures["test"], 2, 13)
-    np.testing.assert_array_equal(inputs, film[[0, 3], 8:40, :20])
-    np.testing.assert_array_equal(targets, film[[9, 12], 8:40, :20])
-    windows = open_dataset(config(digits, **settings), 5).windows("test", 3, 2, every=True)
+    clip = moving_digits(clip_generator(5, 2, 0, 1), dataset.pictures["test"], 2, 13)
+    np.testing.assert_array_equal(inputs, clip[[0, 3], 8:40, :20])
+    np.testing.assert_array_equal(targets, clip[[9, 12], 8:40, :20])
+    windows = open_dataset(config(digits, **settings), 5).windows("test", 3, 2, dense_targets=True)
     inputs, targets = windows.read(0, 1)
-    np.testing.assert_array_equal(inputs, film[[0, 3, 6]])
-    np.testing.assert_array_equal(targets, film[[3, 6, 9, 12]])
+    np.testing.assert_array_equal(inputs, clip[[0, 3, 6]])
+    np.testing.assert_array_equal(targets, clip[[3, 6, 9, 12]])
 
 
 def test_no_digit_is_in_two_parts_and_the_seed_says_where_each_is(digits: Path) -> None:
@@ -150,7 +150,7 @@ def test_no_digit_is_in_two_parts_and_the_seed_says_where_each_is(digits: Path) 
         only.windows("val")
 
 
-def test_films_show_as_many_digits_as_asked_for(digits: Path) -> None:
+def test_clips_show_as_many_digits_as_asked_for(digits: Path) -> None:
     for count in (1, 3):
         dataset = open_dataset(config(digits, digits=count, limit=40), seed=0)
         windows = dataset.windows("train")
@@ -178,7 +178,7 @@ def test_sizes_and_notes(digits: Path) -> None:
     assert dataset.frame_shape == (64, 64, 1)
     assert dataset.notes == [
         "30 digits, none in two parts: train 24, val 3, test 3",
-        "generated films of 2 digits on 64x64x1 uint8; windows: train 10000, val 100, test 200",
+        "generated clips of 2 digits on 64x64x1 uint8; windows: train 10000, val 100, test 200",
     ]
 
 
@@ -251,7 +251,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "array, message",
     [
-        (np.zeros((20, 3, 64, 64), np.uint8), "4 axes, which may be films: --dataset array reads"),
+        (np.zeros((20, 3, 64, 64), np.uint8), "4 axes, which may be clips: --dataset array reads"),
         (np.zeros((5, 9)), "got 2 axes"),
         (np.zeros((0, 9, 9)), "an axis has length 0"),
         (np.full((9, 9, 9), 2.0), "floats from 0 to 1, got float64 from 2 to 2"),
@@ -259,7 +259,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
         (np.full((9, 9, 9), -1), "integers from 0 to 255 .* got int64 from -1 to -1"),
         (np.full((9, 9, 9), 256), "integers from 0 to 255"),
         (np.zeros((9, 64, 9), np.uint8), "digits of 64x9, which cannot move in 64x64"),
-        (np.zeros((5, 9, 9), np.uint8), "5 digits, too few for 2 in a film of train and val and t"),
+        (np.zeros((5, 9, 9), np.uint8), "5 digits, too few for 2 in a clip of train and val and t"),
     ],
 )
 def test_arrays_that_are_no_digits(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -282,7 +282,7 @@ def test_what_cannot_be_a_file_of_digits(tmp_path: Path, digits: Path) -> None:
         open_dataset(config(tmp_path / "digits.npy"), 0)
 
 
-def test_settings_that_films_of_digits_cannot_follow(digits: Path) -> None:
+def test_settings_that_clips_of_digits_cannot_follow(digits: Path) -> None:
     for settings in ({"channels": 3}, {"size": (32, 32)}, {"labels": "folders"}, {"stride": 2}):
         with pytest.raises(ConfigError):
             open_dataset(config(digits, **settings), 0)

@@ -1,16 +1,16 @@
-"""The generated films are those of the classic example."""
+"""The generated clips are those of the classic example."""
 
 import numpy as np
 import pytest
 
 from jaxconvlstm.config.run import DataConfig, Split
 from jaxconvlstm.data.dataset import open_dataset
-from jaxconvlstm.data.synthetic.generated import film_generator
+from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_squares import moving_squares
 from jaxconvlstm.errors import ConfigError
 
 
-def slow_film(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def slow_clip(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """The same random numbers, drawn with the loops and slices of the classic example."""
     squares = generator.integers(3, 8)
     half_widths = generator.choice((2, 3), squares)
@@ -22,8 +22,8 @@ def slow_film(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, 
         w = half_widths[n]
         for t in range(frames):
             y, x = starts[:, n] + velocities[:, n] * t
-            for film in (noisy, clean):
-                film[t, y - w : y + w, x - w : x + w] += 1
+            for clip in (noisy, clean):
+                clip[t, y - w : y + w, x - w : x + w] += 1
             if draws[t, n] >= 2:
                 sign = 1 if draws[t, n] == 3 else -1
                 noisy[t, y - w - 1 : y + w + 1, x - w - 1 : x + w + 1] += sign * 0.1
@@ -32,44 +32,44 @@ def slow_film(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, 
 
 
 @pytest.mark.parametrize("index", range(20))
-def test_films_equal_the_loops_of_the_example(index: int) -> None:
-    noisy, clean = moving_squares(film_generator(1, 0, 0, index), 16)
+def test_clips_equal_the_loops_of_the_example(index: int) -> None:
+    noisy, clean = moving_squares(clip_generator(1, 0, 0, index), 16)
     assert noisy.shape == clean.shape == (16, 40, 40, 1)
     assert noisy.dtype == clean.dtype == np.float32
-    expected_noisy, expected_clean = slow_film(film_generator(1, 0, 0, index), 16)
+    expected_noisy, expected_clean = slow_clip(clip_generator(1, 0, 0, index), 16)
     np.testing.assert_array_equal(clean, expected_clean)
     np.testing.assert_allclose(noisy, expected_noisy, atol=1e-6)
 
 
-def test_a_longer_film_goes_on_from_the_same_frames() -> None:
-    short, _ = moving_squares(film_generator(3, 0, 1, 2), 5)
-    long, _ = moving_squares(film_generator(3, 0, 1, 2), 60)
+def test_a_longer_clip_goes_on_from_the_same_frames() -> None:
+    short, _ = moving_squares(clip_generator(3, 0, 1, 2), 5)
+    long, _ = moving_squares(clip_generator(3, 0, 1, 2), 60)
     np.testing.assert_array_equal(long[:5], short)
 
 
 def test_targets_follow_the_inputs_without_noise() -> None:
     windows = open_dataset(DataConfig(input_frames=7, target_frames=3), seed=5).windows("val")
     inputs, targets = windows.read(0, 4)
-    noisy, clean = moving_squares(film_generator(5, 1, 0, 4), 10)
+    noisy, clean = moving_squares(clip_generator(5, 1, 0, 4), 10)
     np.testing.assert_array_equal(inputs, noisy[:7])
     np.testing.assert_array_equal(targets, clean[7:])
-    assert windows.name(4) == "val film 4"
+    assert windows.name(4) == "val clip 4"
 
 
 def test_targets_may_be_all_frames_after_the_first() -> None:
     config = DataConfig(input_frames=3, target_frames=2, frame_step=2)
-    windows = open_dataset(config, seed=5).windows("val", every=True)
+    windows = open_dataset(config, seed=5).windows("val", dense_targets=True)
     inputs, targets = windows.read(0, 4, (slice(0, 9), slice(3, 30)))
-    noisy, clean = moving_squares(film_generator(5, 1, 0, 4), 9)
+    noisy, clean = moving_squares(clip_generator(5, 1, 0, 4), 9)
     np.testing.assert_array_equal(inputs, noisy[[0, 2, 4], :9, 3:30])
     np.testing.assert_array_equal(targets, clean[[2, 4, 6, 8], :9, 3:30])
-    assert windows.every
+    assert windows.dense_targets
 
 
 def test_frame_step_takes_every_nth_frame() -> None:
     config = DataConfig(input_frames=2, target_frames=2, frame_step=3)
     inputs, targets = open_dataset(config, seed=5).windows("test").read(0, 1)
-    noisy, clean = moving_squares(film_generator(5, 2, 0, 1), 10)
+    noisy, clean = moving_squares(clip_generator(5, 2, 0, 1), 10)
     np.testing.assert_array_equal(inputs, noisy[[0, 3]])
     np.testing.assert_array_equal(targets, clean[[6, 9]])
 
@@ -80,7 +80,7 @@ on a border one pixel wider."""
 
 
 def cover(time: int, wider: int, half_width: int) -> np.ndarray:
-    """Probability `[40, 40]` that one square lies over each pixel, from all its possible films."""
+    """Probability `[40, 40]` that one square lies over each pixel, from all its possible clips."""
     along = np.zeros((3, 40))
     for way in (-1, 0, 1):
         for start in range(20, 60):
@@ -109,17 +109,17 @@ def noise_power(time: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def many_films() -> tuple[np.ndarray, np.ndarray]:
-    """The frames 0, 10 and 19 of 2,500 films: noisy and clean, `[films, 3, 40, 40]`."""
-    films = [moving_squares(film_generator(0, 0, 0, index), 20) for index in range(2500)]
+def many_clips() -> tuple[np.ndarray, np.ndarray]:
+    """The frames 0, 10 and 19 of 2,500 clips: noisy and clean, `[clips, 3, 40, 40]`."""
+    clips = [moving_squares(clip_generator(0, 0, 0, index), 20) for index in range(2500)]
     noisy, clean = (
-        np.array([film[kind][[0, 10, 19], ..., 0] for film in films]) for kind in (0, 1)
+        np.array([clip[kind][[0, 10, 19], ..., 0] for clip in clips]) for kind in (0, 1)
     )
     return noisy, clean
 
 
 def assert_mean(found: np.ndarray, expected: np.ndarray, largest_error: float) -> None:
-    """Compares the mean of `[films, 40, 40]` with an expectation `[40, 40]`: in sum, and in the
+    """Compares the mean of `[clips, 40, 40]` with an expectation `[40, 40]`: in sum, and in the
     middle and at the rim, within 4 standard errors, which are small against what is compared."""
     middle = np.zeros((40, 40), bool)
     middle[10:30, 10:30] = True
@@ -131,15 +131,15 @@ def assert_mean(found: np.ndarray, expected: np.ndarray, largest_error: float) -
 
 
 @pytest.mark.parametrize("index, time", [(0, 0), (1, 10), (2, 19)])
-def test_squares_are_where_the_example_says(many_films, index: int, time: int) -> None:
-    _, clean = many_films
+def test_squares_are_where_the_example_says(many_clips, index: int, time: int) -> None:
+    _, clean = many_clips
     assert set(np.unique(clean)) == {0, 1}
     assert_mean(clean[:, index], lit(time), 0.03)
 
 
 @pytest.mark.parametrize("index, time", [(0, 0), (1, 10), (2, 19)])
-def test_noise_is_what_the_example_says(many_films, index: int, time: int) -> None:
-    noisy, clean = many_films
+def test_noise_is_what_the_example_says(many_clips, index: int, time: int) -> None:
+    noisy, clean = many_clips
     dark = np.where(clean[:, index] == 0, noisy[:, index], 0)
     assert_mean(dark**2, noise_power(time), 0.04)
     # As often lighter as darker: the mean is 0.
@@ -151,7 +151,7 @@ def test_noise_is_what_the_example_says(many_films, index: int, time: int) -> No
     assert np.mean(inside < 1) == pytest.approx(1 / 4, abs=0.05)
 
 
-def test_only_training_films_change_with_the_epoch_and_splits_differ() -> None:
+def test_only_training_clips_change_with_the_epoch_and_splits_differ() -> None:
     dataset = open_dataset(DataConfig(), seed=2**70)
     first = {}
     for split in ("train", "val", "test"):
@@ -170,11 +170,11 @@ def test_sizes() -> None:
     assert dataset.frame_shape == (40, 40, 1)
     limited = open_dataset(DataConfig(limit=7, split=Split(0.9, 0, 0.1)), seed=0)
     assert len(limited.windows("train")) == 7
-    assert limited.windows("all").name(7) == "test film 0"
-    assert limited.notes == ["generated films of 40x40x1 float32; windows: train 7, val 0, test 7"]
+    assert limited.windows("all").name(7) == "test clip 0"
+    assert limited.notes == ["generated clips of 40x40x1 float32; windows: train 7, val 0, test 7"]
 
 
-def test_settings_that_generated_films_cannot_follow() -> None:
+def test_settings_that_generated_clips_cannot_follow() -> None:
     for config in (DataConfig(size=(64, 64)), DataConfig(channels=3), DataConfig(data="pictures")):
         with pytest.raises(ConfigError):
             open_dataset(config, seed=0)

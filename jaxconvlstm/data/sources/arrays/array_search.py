@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxconvlstm.data.prefetch import map_in_threads
-from jaxconvlstm.data.sources.base import Stretch
+from jaxconvlstm.data.sources.base import Segment
 from jaxconvlstm.errors import DataError
 
 BLOCK_TIMEOUT = 300.0
@@ -36,7 +36,7 @@ def search_frames(
       StuckReaderError: a block is not read in time.
     """
 
-    def search(block: Stretch) -> dict[int, str]:
+    def search(block: Segment) -> dict[int, str]:
         bad: dict[int, str] = {}
         waiting = [(block.start, block.stop)]
         while waiting:
@@ -53,11 +53,11 @@ def search_frames(
                     waiting += [(middle, stop), (start, middle)]
         return bad
 
-    def name(block: Stretch) -> str:
+    def name(block: Segment) -> str:
         return place(block.sequence, range(block.start, block.stop))
 
     blocks = [
-        Stretch(sequence, start, min(start + size, length))
+        Segment(sequence, start, min(start + size, length))
         for sequence, length in enumerate(lengths)
         for start in range(0, length, size)
     ]

@@ -27,7 +27,7 @@ _NAMES = {
 _LETTERS = {name: letter for letter, names in _NAMES.items() for name in names.split()}
 # Files that everybody has: their axes by name, length (None for any) and bytes of a value.
 _KNOWN: dict[str, tuple[str, tuple[int | None, ...], int]] = {
-    # The Moving MNIST test films, or some of them.
+    # The Moving MNIST test clips, or some of them.
     "mnist_test_seq.npy": ("TNHW", (20, None, 64, 64), 1)
 }
 _PROPOSALS = {

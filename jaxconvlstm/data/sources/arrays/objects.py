@@ -155,7 +155,7 @@ def _series(items: _Items, index: int, item: Any, axes: str | None) -> Series:
         sources.append(Source.of(stored, layout))
     alike = len({(source.stored.shape, source.dtype) for source in sources if source}) == 1
     if alike and not items.lasting:
-        stored = _film(items, index, len(item), stored)
+        stored = _clip(items, index, len(item), stored)
         layout = find_layout(name, stored.shape, stored.dtype.itemsize, f"T{wanted}")
         return Series(str(index), [Source.of(stored, layout)])
     return Series(str(index), sources)
@@ -179,7 +179,7 @@ def _item(items: _Items, index: int, number: int | None, array: Any) -> StoredAr
     return StoredArray(name, shape, dtype, lambda: opened)
 
 
-def _film(items: _Items, index: int, length: int, frame: StoredArray) -> StoredArray:
+def _clip(items: _Items, index: int, length: int, frame: StoredArray) -> StoredArray:
     """An item that is a list of frames like this one, got once for several of them."""
     name, shape, dtype = f"sequence {index}", frame.shape, frame.dtype
 

@@ -96,7 +96,7 @@ def read_header(path: str | os.PathLike[str]) -> PictureHeader:
             pages = _pages(image)
             if pages > 1 and picture_format not in PAGED_FORMATS:
                 raise _too_many(pages)
-            # That of a film in GIF marks what has not changed.
+            # That of a clip in GIF marks what has not changed.
             keyed = "transparency" in image.info and not (picture_format == "GIF" and pages > 1)
             transparent = keyed or mode in TRANSPARENT
             return PictureHeader(

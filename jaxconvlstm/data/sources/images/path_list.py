@@ -1,6 +1,5 @@
 """Path lists: text files with one sequence of pictures a line."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -8,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxconvlstm.atomic import replacing
 from jaxconvlstm.data.sources.images.image_file import EXTENSIONS
 from jaxconvlstm.data.sources.images.listing import is_picture, list_sequences, split_pages
 from jaxconvlstm.data.sources.images.numbering import number_frames
@@ -113,10 +113,8 @@ def write_path_list(
             f"{len(split.sequences) - len(files)}"
         )
     lines, sequences, unused = 0, 0, sum(sequence.length for sequence in files)
-    # The process in its name: two that write at once must not share it.
-    temporary = out.with_name(f".{os.getpid()}.pathlist.tmp")
     try:
-        with temporary.open("x", encoding="ascii") as file:
+        with replacing(out, "w") as file:
             for index, sequence in enumerate(numbering.sequences):
                 start = _relative(sequence.folder, out.parent)
                 before, used = lines, 0
@@ -129,14 +127,10 @@ def write_path_list(
                         unused -= begin + length - max(begin, used)
                         used = begin + length
                 sequences += lines > before
-        if not lines:
-            raise DataError(f"{printable(root)}: no {length} frames in a row")
-        temporary.replace(out)
+            if not lines:
+                raise DataError(f"{printable(root)}: no {length} frames in a row")
     except OSError as error:
         raise ConfigError(f"--out {printable(out)}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     if unused:
         notes.append(f"frames in no line: {unused}")
     return lines, sequences, notes

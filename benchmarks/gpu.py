@@ -44,7 +44,10 @@ assert worst < 1e-4
 """
 EXCHANGE = """
 import sys, numpy as np, jaxconvlstm as jcl
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 run, clip = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
 if sys.argv[2] == "train":
     jcl.fit(Config(DataConfig(limit=8), ModelConfig(features=(8,)), TrainingConfig(epochs=1)), run)

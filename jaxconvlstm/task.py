@@ -13,7 +13,8 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import Config, TrainingConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.metrics.class_scores import class_scores, cross_entropy
 from jaxconvlstm.metrics.frame_scores import frame_scores
 from jaxconvlstm.metrics.losses import batch_loss, masked_mean
@@ -51,7 +52,7 @@ def make_task(
     module: nn.Module, values: Values, config: Config, total_steps: int | None = None
 ) -> Task:
     """The task that a configuration describes; `total_steps` matters to training alone."""
-    if config.classifies:
+    if config.model.classifies:
         return Classification(module, values)
     data, training = config.data, config.training
     return Forecasting(

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxconvlstm import models
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn import conv_lstm
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth

@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig, flag
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import download
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.preprocess import Preparation

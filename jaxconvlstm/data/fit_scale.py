@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.prefetch import map_in_threads
 from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.errors import ConfigError, DataError

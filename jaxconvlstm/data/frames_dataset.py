@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig, Split, flag
+from jaxconvlstm.config.data import DataConfig, Split
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.fit_scale import scale_for
 from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class

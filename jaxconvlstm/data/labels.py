@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config.run import Split
+from jaxconvlstm.config.data import Split
 from jaxconvlstm.data.sources.base import Frames, Region, Segment
 from jaxconvlstm.data.sources.split_folders import PART_NAMES
 from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_segments

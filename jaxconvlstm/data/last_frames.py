@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import REAL, check_applies, open_frames
 from jaxconvlstm.data.windows import window_span
 from jaxconvlstm.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config.run import Split
+from jaxconvlstm.config.data import Split
 from jaxconvlstm.data.sources.base import Segment, SplitName
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.spread import spread

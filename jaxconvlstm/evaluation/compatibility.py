@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.evaluation.predictor import plural
 from jaxconvlstm.scale import Values

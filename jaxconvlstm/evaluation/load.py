@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconvlstm import models
-from jaxconvlstm.config.run import LARGEST_FRAME, Config
+from jaxconvlstm.config.data import LARGEST_FRAME
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.predictor import Predictor
@@ -57,7 +58,7 @@ def load(run: str | Path, which: str = "best") -> Any:
             ) from error
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
     known = module, jax.device_put(variables), config, values, channels
-    size = (shape[2], shape[3]) if config.fixes_frame_size else None
+    size = (shape[2], shape[3]) if config.model.fixes_frame_size else None
     if classes:
         return Classifier(*known, classes, step, size)
     return Predictor(*known, step, size)

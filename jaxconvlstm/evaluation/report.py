@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxconvlstm import plots
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.evaluate import Classes, Forecasts

@@ -1,4 +1,4 @@
-"""Scores a trained model on data it never saw, or predicts what comes next.
+"""Score a trained model on data it never saw, or predicts what comes next.
 
 python eval.py RUN                                   # the test part of the run's own data
 python eval.py RUN --data DIR                        # all of another folder
@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.config.run import FORECASTERS, Config, DataConfig, flag
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.options import flag
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.data.dataset import Dataset, for_other_data, guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError
@@ -169,9 +171,9 @@ def check_asked(parsed: Arguments, own: DataConfig, config: Config) -> None:
     for name in ("normalize", "transform"):
         if getattr(data, name) != getattr(own, name):
             raise ConfigError(f"{flag(name)}: the scale is the one that the model was trained with")
-    if config.classifies and (parsed.steps or parsed.every):
+    if config.model.classifies and (parsed.steps or parsed.every):
         raise ConfigError("--steps and --every: the run's model names classes")
-    if parsed.every and (config.model.model in FORECASTERS or data.horizon > 1):
+    if parsed.every and (not config.model.reads_predictions or data.horizon > 1):
         raise ConfigError("--every: needs a model that reads frames, and --horizon 1")
 
 

@@ -1,4 +1,4 @@
-"""Reads every byte of a run's checkpoints, and says of each step whether it is whole.
+"""Read every byte of a run's checkpoints and name the steps that are damaged.
 
 python -m jaxconvlstm verify RUN
 """

@@ -2,7 +2,7 @@
 
 import optax
 
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 
 
 def make_schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:

@@ -4,7 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from jaxconvlstm.config.run import Config, flag
+from jaxconvlstm.config.options import flag
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.data.download import NAMES
 from jaxconvlstm.errors import ConfigError
 

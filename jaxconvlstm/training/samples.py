@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxconvlstm import plots
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import Dataset, Windows
 from jaxconvlstm.data.loader import stack
 from jaxconvlstm.data.windows import SplitName

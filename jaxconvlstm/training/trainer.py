@@ -140,10 +140,10 @@ class _Training:
         # The size that weights are made for matters to spatial peepholes alone.
         self.frame_shape = (*(config.data.crop or (height, width)), self.channels)
         sizes = {config.data.crop or (height, width), config.data.tile or (height, width)}
-        if config.fixes_frame_size and sizes != {(height, width)}:
+        if config.model.fixes_frame_size and sizes != {(height, width)}:
             raise ConfigError(
                 "--crop and --tile: the network is made for one frame size (--model "
-                f"{config.model.model}, --peephole {config.model.peephole})"
+                f"{config.model.model}, --peephole {getattr(config.model, 'peephole', 'none')})"
             )
         self.module = models.build(config.model, self.channels, len(dataset.classes))
         self.fingerprint = fingerprint(self.windows, config.data.read_timeout, stop.check)

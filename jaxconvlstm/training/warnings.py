@@ -4,22 +4,12 @@ A convolution sees a few pixels around a place. What has moved further since the
 cannot be drawn where it now is, and stays where it was: a trail.
 """
 
-import math
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxconvlstm.checks import per_layer
-from jaxconvlstm.config.run import (
-    CLASSIFIERS,
-    FORECASTERS,
-    MODEL_SETTINGS,
-    Config,
-    ModelConfig,
-    flag,
-)
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.options import flag
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.spread import spread
 
 MOST_PAIRS = 32
@@ -39,73 +29,6 @@ _AS_GOOD = 0.05
 # Between unrelated pictures the change at rest is twice the block's own variance. Where it is far
 # more, the block holds little itself: something has left it, and an empty place is found anywhere.
 _MOST_CHANGE = 3.0
-
-Span = tuple[int, int]
-"""The first and the last index that is seen along one axis."""
-Layer = Callable[[Span], Span]
-"""From what is looked at of a layer's output to what that layer reads for it."""
-
-
-def receptive_reach(config: ModelConfig) -> float:
-    """How many pixels of the newest frame every pixel of the next one sees, in each direction.
-
-    Counted back through the layers that lie between the newest frame given and the next one
-    predicted. In one time step a ConvLSTM passes on what its input convolution sees, and nothing
-    yet by the convolution of its hidden state, which is of the frame before. It is exact for the
-    pixel and the side that see least: an even kernel sees one pixel less to the top and left, a
-    pixel at the edge of a block of the feature map less than one in its middle. With
-    `output="motion"`, what is seen may come from `config.reach` pixels further; with "filter", it
-    is copied from no further.
-
-    Returns:
-      Pixels; infinity for models that see the whole frame at once.
-    """
-    if config.model in ("seq2one-lstm", *CLASSIFIERS):
-        return math.inf
-    path, side = _path(config), config.patch_size
-    least = math.inf
-    for pixel in range(side * 2 ** path.count(_halved)):
-        span = (pixel // side, pixel // side)
-        for layer in path:
-            span = layer(span)
-        least = min(least, pixel - span[0] * side, (span[1] + 1) * side - 1 - pixel)
-    if config.output == "motion":
-        least += config.reach // 2 * 2  # matching is two pixels fine
-    return min(least, config.reach) if config.output == "filter" else least
-
-
-def _path(config: ModelConfig) -> list[Layer]:
-    """The layers on the way that sees most, from a predicted pixel back to the newest frame."""
-    kernels = per_layer("--kernel-size", config.kernel_size, config.layers)
-    layers: list[Layer] = [partial(_convolved, kernel=kernel) for kernel in reversed(kernels)]
-    head: Layer = partial(_convolved, kernel=3)
-    if config.model == "encoder-forecaster":
-        # From each layer down to some level in the forecaster, where the state is handed over,
-        # and on in the encoder: that level's kernel counts twice, and the largest sees most.
-        return [*layers, partial(_convolved, kernel=max(kernels))]
-    if config.model == "pyramid-forecaster":
-        # Up to the highest level in the forecaster, and down again in the encoder.
-        up, down = [head, layers[-1]], [layers[-1], head]
-        for layer in layers[-2::-1]:
-            up, down = [*up, _doubled, layer], [layer, _halved, *down]
-        return [*up, *down]
-    stages = config.downsample.bit_length() - 1 if config.model == "frame-predictor" else 0
-    return [head, *[_doubled] * stages, *layers, *[_halved] * stages]
-
-
-def _convolved(span: Span, kernel: int) -> Span:
-    """What a convolution with SAME padding reads for `span`."""
-    return span[0] - (kernel - 1) // 2, span[1] + kernel // 2
-
-
-def _halved(span: Span) -> Span:
-    """What a 4x4 convolution with stride 2 reads: for `i` from `2 i - 1` to `2 i + 2`."""
-    return 2 * span[0] - 1, 2 * span[1] + 2
-
-
-def _doubled(span: Span) -> Span:
-    """What a 4x4 transposed convolution with stride 2 reads: each `i` whose `_halved` has `o`."""
-    return (span[0] - 1) // 2, (span[1] + 1) // 2
 
 
 def largest_motion(inputs: np.ndarray) -> float:
@@ -207,17 +130,17 @@ def warnings_for(config: Config, clips: np.ndarray) -> list[str]:
       config: of the run.
       clips: some training inputs, `[n, time, height, width, channels]`, on the network's scale.
     """
-    if config.classifies:
+    if config.model.classifies:
         return []
     found = []
-    reach, motion = receptive_reach(config.model), largest_motion(clips)
+    reach, motion = config.model.receptive_radius(), largest_motion(clips)
     if reach < motion:
         found.append(
             f"in one step the network sees {reach:g} px around each pixel, but things in these "
             f"data move up to {motion:g} px a frame: predictions will leave trails or fade; larger "
             f"{_flags_of_reach(config.model)} would see further"
         )
-    if config.model.model in FORECASTERS:
+    if not config.model.reads_predictions:
         return found
     cause, ahead = None, config.data.horizon - 1 + config.data.target_frames
     if config.training.sampling == "teacher":
@@ -235,7 +158,6 @@ def warnings_for(config: Config, clips: np.ndarray) -> list[str]:
 def _flags_of_reach(config: ModelConfig) -> str:
     """The flags on which the reach of this model depends, e.g. "--kernel-size or --layers"."""
     names = ["kernel_size", "layers", "downsample", "patch_size"]
-    names += ["reach"] if config.output in ("motion", "filter") else []
-    settings = MODEL_SETTINGS[config.model].split()
-    flags = [flag(name) for name in names if name in settings]
+    names += ["reach"] if getattr(config, "output", None) in ("motion", "filter") else []
+    flags = [flag(name) for name in names if name in config.names()]
     return f"{', '.join(flags[:-1])} or {flags[-1]}"

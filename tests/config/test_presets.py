@@ -12,12 +12,12 @@ from programs import run
 
 import jaxconvlstm as jcl
 from jaxconvlstm.config import presets
-from jaxconvlstm.config.run import MODEL_SETTINGS, Config
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.runs.folder import write_json
 from jaxconvlstm.tools import train
 
-CLASSES = [name for name in presets.PRESETS if presets.preset(name).classifies]
+CLASSES = [name for name in presets.PRESETS if presets.preset(name).model.classifies]
 FRAMES = [name for name in presets.PRESETS if name not in CLASSES]
 
 
@@ -49,7 +49,7 @@ def flags_of(name: str, data: dict[str, Path]) -> list[object]:
     config = presets.preset(name)
     flags: list[object] = ["--preset", name, "--limit", 4, "--epochs", 1, "--steps-per-epoch", 2]
     flags += ["--batch-size", 2]
-    if "features" in MODEL_SETTINGS[config.model.model].split():
+    if "features" in config.model.names():
         flags += ["--features", 3]
     if config.data.eval_input_frames is not None:
         flags += ["--eval-input-frames", 3, "--eval-steps", 3, "--input-frames", 5]

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 import jaxconvlstm as jcl
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxconvlstm import __main__ as tools
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import guess_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames, Region, Segment

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.windows import SPLIT_NAMES, AnySplit, SplitName, check_share
 
 Counts = dict[SplitName, int]

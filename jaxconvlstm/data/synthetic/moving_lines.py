@@ -7,7 +7,8 @@ Short-Term Memory Networks With Python", chapter 8).
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig, flag
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.data.labels import number_classes
 from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.data.synthetic.generated import Clip, clip_counts, describe_counts, list_clips

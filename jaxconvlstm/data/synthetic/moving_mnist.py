@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import Region, SplitName
 from jaxconvlstm.data.synthetic.digits import read_digits

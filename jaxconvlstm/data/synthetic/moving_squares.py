@@ -7,7 +7,7 @@ to leave out the noise.
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.data.synthetic.generated import Clip, clip_counts, describe_counts, list_clips
 from jaxconvlstm.data.windows import AnySplit, window_span

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.presets import preset
-from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames

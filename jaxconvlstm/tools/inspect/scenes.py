@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.plots.overview import Scene, clip, contact_sheet

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.sources.base import Frames
 from jaxconvlstm.data.windows import window_span
 from jaxconvlstm.scale import Values

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.data.synthetic.digits import read_digits

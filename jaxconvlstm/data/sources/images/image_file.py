@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxconvlstm.config.run import LARGEST_FRAME
+from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.data.sources.images.tiff_tags import CUT_TO_8_BITS, refuse_misread
 from jaxconvlstm.errors import DataError, printable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config.run import LARGEST_FRAME
+from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.errors import DataError, printable
 
 EXTENSIONS = tuple("mp4 m4v mov mkv webm avi mpg mpeg ts wmv flv ogv y4m".split())

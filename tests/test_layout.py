@@ -1,6 +1,7 @@
 """The one-way flow of imports, and what the core may need."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -94,6 +95,44 @@ def test_no_circle_of_modules() -> None:
     for name in graph:
         graph[name].discard(name)
     assert circle(graph) == []
+
+
+def test_the_way_from_the_command_to_the_gate_equations_is_short() -> None:
+    """At most five files, both ends counted; re-exports of packages do not shorten it."""
+    graph = {name: targets - packages() for name, targets in imports().items()}
+    ways = [["tools.train"]]
+    for way in ways:
+        if way[-1] == "nn.cell":
+            assert len(way) <= 5, way
+            return
+        ways += [[*way, target] for target in sorted(graph[way[-1]]) if target not in way]
+    raise AssertionError("no way")
+
+
+def packages() -> set[str]:
+    """The names of the folders."""
+    return {name for name, path in modules().items() if path.name == "__init__.py"}
+
+
+def test_few_modules_lie_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
+
+
+def test_the_map_in_contributing_has_every_module_in_the_order_of_imports() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/.`, ]+)` \| (.*) \|$", text, re.MULTILINE)
+    order: dict[str, int] = {}
+    for number, (folders, listed) in enumerate(rows):
+        for room in re.findall(r"\w+", folders.replace(".py", "")):
+            order[room] = number
+        named = set(re.findall(r"`(\w+)`", listed))
+        for room in re.findall(r"\w+(?=/)", folders):
+            inside = {path.stem for path in (PACKAGE / room).rglob("*.py")} - {"__init__"}
+            assert inside == named, room
+    between = rooms(imports(), "")
+    assert set(order) == {path.stem for path in PACKAGE.iterdir() if path.stem[0] != "_"}
+    upward = [(a, b) for a in between for b in between[a] if order[a] < order[b]]
+    assert upward == []
 
 
 def test_no_jax_in_the_loaders_path() -> None:

@@ -144,10 +144,6 @@ def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
     A fifth of the kills come during the start of a process, the others within two seconds of its
     first step. A run saves every 5 of its 600 steps, and at the end of each of 10 epochs.
-
-    Args:
-      out: folder for the runs; emptied first.
-      arguments: `kills`, the number of `kill -9`, and `seed`, that of their times.
     """
     rng = random.Random(arguments.seed)
     flags = ("--epochs", 10, "--steps-per-epoch", 60, "--checkpoint-every", 5)

@@ -1,4 +1,4 @@
-"""Layers: the cell unrolled over time, the encoder and decoder around it, and their borders."""
+"""The ConvLSTM layer: the cell unrolled over time, with less stored for its gradient."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,15 +7,102 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank, per_layer
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.cell import Carry, ConvLSTMCell
+from jaxconvlstm.nn.cell import Carry, ConvLSTMCell, Terms
 from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer
 
 PIXELS_IN_LOOP = 256
 """With fewer in a step, over the batch, reading the kernels takes longer than what is computed."""
+
+
+class LoopCell(ConvLSTMCell):
+    """The cell inside a loop over time: the same equations, with less stored for the gradient.
+
+    Reverse mode keeps what a step computes until the loop is run backwards. Two things shorten
+    that list, which for long clips is nearly all of the memory that training takes:
+
+    - Rematerialise all but the gate pre-activations: 4 values a feature are stored instead of 13.
+      They are what the convolutions give; everything else is elementwise and cheap to repeat.
+    - Loop from halfway through a step to halfway through the next, with
+      `(c, output-gate pre-activation)` as the carry. A loop over `(c, h)` stores `h` twice, as the
+      carry and as an output; here it is recomputed from a carry that has to be stored anyway.
+    """
+
+    def __call__(
+        self,
+        carry: Carry,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+        projected: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """See `ConvLSTMCell.__call__`."""
+        terms = self.terms(carry[0], inputs, hidden_mask, projected)
+        return _store_pre_activations(self.step)(carry, terms)
+
+    def step_from_halfway(
+        self,
+        halfway: Carry,
+        start: Array,
+        first: Array,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+        projected: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """Take `(c, output-gate pre-activation)` at t to the same at t + 1.
+
+        Args:
+          halfway: `(c, o)` at t, each `[batch, height, width, features]`.
+          start: `h` before the first step, likewise.
+          first: bool scalar, true at the first step, before which there is no `o` to read.
+          Others: see `ConvLSTMCell.__call__`.
+
+        Returns:
+          `(c, o)` at t + 1, and `h` at t.
+        """
+        terms = self.terms(halfway[0], inputs, hidden_mask, projected)
+        return _store_pre_activations(self._step_from_halfway)(halfway, start, first, terms)
+
+    @nn.nowrap
+    def _step_from_halfway(
+        self, halfway: Carry, start: Array, first: Array, terms: Terms
+    ) -> tuple[Carry, Array]:
+        c, o = halfway
+        h = jnp.where(first, start, self.hidden_state(c, o))
+        return self.cell_state((c, h), terms), h
+
+    def project(
+        self, inputs: Float[Array, "*leading height width channels"]
+    ) -> Float[Array, "*leading height width gates"]:
+        """Compute `W_x * x + b`; it needs no state, so all time steps can be done at once."""
+        self.check_inputs(inputs)
+        return self.input(inputs)
+
+    @nn.nowrap
+    def split_gates(self, gates: Array) -> Sequence[Array]:
+        """Split `[..., 4 * features]` into i, f, g and o, named as what is to be stored."""
+        # o is named by itself: halfway through a step it is part of the carry, which is stored
+        # already, so that nothing else asks for it and only i, f and g are stored here.
+        parts = jnp.split(gates, [3 * self.features], axis=-1)
+        ifg, o = (checkpoint_name(part, _PRE_ACTIVATIONS) for part in parts)
+        return *jnp.split(ifg, 3, axis=-1), o
+
+
+_PRE_ACTIVATIONS = "gate pre-activations"
+
+
+def _store_pre_activations(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Rematerialise all but the gate pre-activations in the backward pass."""
+    return jax.checkpoint(
+        function,
+        policy=jax.checkpoint_policies.save_only_these_names(_PRE_ACTIVATIONS),
+        # Inside a loop nothing can be merged with the forward pass, which is another loop; the
+        # barriers that would forbid it only keep XLA from fusing.
+        prevent_cse=False,
+    )
 
 
 class ConvLSTM(nn.Module):
@@ -76,7 +163,7 @@ class ConvLSTM(nn.Module):
                 raise ConfigError(
                     f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
                 )
-        self.cell = ConvLSTMCell(
+        self.cell = LoopCell(
             features=self.features,
             kernel_size=self.kernel_size,
             peephole=self.peephole,
@@ -148,21 +235,27 @@ class ConvLSTM(nn.Module):
         hidden_mask = self._hidden_mask(carry, train)
         c, start = carry
 
-        def turn(
-            cell: ConvLSTMCell, halfway: Carry, xs: tuple[Array | None, Array]
+        def body(
+            cell: LoopCell, halfway: Carry, xs: tuple[Array | None, Array]
         ) -> tuple[Carry, Array]:
             frame, first = xs
-            return cell.turn(halfway, start, first, frame, hidden_mask, projected)
+            return cell.step_from_halfway(halfway, start, first, frame, hidden_mask, projected)
 
-        body = nn.remat(turn, prevent_cse=False) if self.remat else turn
         scan = nn.scan(
-            body, variable_broadcast="params", split_rngs={"params": False}, length=length
+            nn.remat(body, prevent_cse=False) if self.remat else body,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            length=length,
         )
+        # There is no o before the first step; zeros stand in, and `first` keeps them unread.
         (c, o), hidden = scan(
             self.cell, (c, jnp.zeros_like(start)), (frames, jnp.arange(length) == 0)
         )
-        last = self.cell.emit(c, o)
-        outputs = jnp.concatenate([hidden[1:], last[None]])
+        # Step t gives h at t, so that the first is the one given and the last is still to come.
+        last = self.cell.hidden_state(c, o)
+        outputs = jnp.concatenate(
+            [hidden[1:], last[None]]
+        )  # [time, batch, height, width, features]
         return (c, last), jnp.moveaxis(outputs, 0, 1)
 
     def _drop(self, frames: Array, train: bool) -> Array:

@@ -8,13 +8,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank
-from jaxconvlstm.nn.conv_lstm import (
-    ConvLSTM,
-    Encoder,
-    pad_to_multiple,
-    recurrent_layers,
-    stage_widths,
-)
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import Encoder, pad_to_multiple, stage_widths
 
 
 class CNNLSTMClassifier(nn.Module):

@@ -11,7 +11,8 @@ from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models.autoregressive import check_channels
 from jaxconvlstm.nn.cell import Carry
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 OUTPUTS = ("frame", "sigmoid")
 States = tuple[Carry, ...]

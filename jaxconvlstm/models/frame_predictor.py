@@ -9,12 +9,12 @@ from jaxtyping import Array
 
 from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
-from jaxconvlstm.nn.conv_lstm import (
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
     Encoder,
     limited_sigmoid,
     pad_to_multiple,
-    recurrent_layers,
     stage_widths,
 )
 from jaxconvlstm.nn.motion import match, warp

@@ -13,7 +13,8 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid
+from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 SIDE = 128
 """Height and width of the frames: seven halvings bring them to one vector."""

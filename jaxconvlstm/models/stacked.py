@@ -11,7 +11,8 @@ from jaxconvlstm.checks import check_choice, check_positive, check_rank
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
-from jaxconvlstm.nn.conv_lstm import limited_sigmoid, pad_to_multiple, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid, pad_to_multiple
 from jaxconvlstm.nn.motion import filter_locally
 
 OUTPUTS = ("sigmoid", "frame", "change", "filter")

@@ -7,7 +7,8 @@ from flax import linen as nn
 
 from jaxconvlstm.checks import per_layer
 from jaxconvlstm.config.run import MODEL_SETTINGS, ModelConfig
-from jaxconvlstm.models.classifiers import CNNLSTMClassifier, ConvLSTMClassifier
+from jaxconvlstm.models.cnn_lstm import CNNLSTMClassifier
+from jaxconvlstm.models.convlstm_classifier import ConvLSTMClassifier
 from jaxconvlstm.models.encoder_forecaster import EncoderForecaster
 from jaxconvlstm.models.frame_predictor import FramePredictor
 from jaxconvlstm.models.pyramid_forecaster import PyramidForecaster

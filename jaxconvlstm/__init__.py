@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     )
     from jaxconvlstm.nn.cell import ConvLSTMCell
     from jaxconvlstm.nn.conv import Conv, ConvTranspose
-    from jaxconvlstm.nn.conv_lstm import ConvLSTM, Decoder, Encoder
+    from jaxconvlstm.nn.conv_lstm import ConvLSTM
+    from jaxconvlstm.nn.encoder_decoder import Decoder, Encoder
     from jaxconvlstm.plots.notebook import show
     from jaxconvlstm.scale import Values
     from jaxconvlstm.training.trainer import fit
@@ -103,8 +104,8 @@ _LAZY = {
     "ConvLSTMClassifier": "jaxconvlstm.models",
     "ConvTranspose": "jaxconvlstm.nn.conv",
     "DataConfig": "jaxconvlstm.config.data",
-    "Decoder": "jaxconvlstm.nn.conv_lstm",
-    "Encoder": "jaxconvlstm.nn.conv_lstm",
+    "Decoder": "jaxconvlstm.nn.encoder_decoder",
+    "Encoder": "jaxconvlstm.nn.encoder_decoder",
     "EncoderForecaster": "jaxconvlstm.models",
     "FramePredictor": "jaxconvlstm.models",
     "ModelConfig": "jaxconvlstm.config.model",

@@ -181,7 +181,7 @@ class Classification:
     """Naming the class of a clip; the loss is the cross-entropy.
 
     Attributes:
-      module: a classifier; see `models.classifiers`.
+      module: a classifier; see `models`.
       values: scale of the batch's values.
     """
 

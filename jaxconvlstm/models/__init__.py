@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxconvlstm.config.model import ModelConfig
-from jaxconvlstm.models.classifiers import CNNLSTMClassifier, ConvLSTMClassifier
+from jaxconvlstm.models.cnn_lstm import CNNLSTMClassifier
+from jaxconvlstm.models.convlstm_classifier import ConvLSTMClassifier
 from jaxconvlstm.models.encoder_forecaster import EncoderForecaster
 from jaxconvlstm.models.frame_predictor import FramePredictor
 from jaxconvlstm.models.pyramid_forecaster import PyramidForecaster

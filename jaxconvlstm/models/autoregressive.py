@@ -116,11 +116,3 @@ class AutoregressiveModel(nn.Module):
     ) -> tuple[tuple[Any, ...], Array]:
         """Reads one more frame `[batch, height, width, channels]`: new state and the next frame."""
         raise NotImplementedError
-
-
-def check_channels(name: str, frames: Array, channels: int) -> None:
-    """Raises `ConfigError` unless the last axis of `frames` is `channels` long."""
-    if frames.shape[-1] != channels:
-        raise ConfigError(
-            f"{name}: the model was made for {channels} channel(s), got {frames.shape[-1]}"
-        )

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.models.forecaster import Forecaster, States
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
-from jaxconvlstm.nn.conv_lstm import pad_to_multiple
+from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
 
 class EncoderForecaster(Forecaster):

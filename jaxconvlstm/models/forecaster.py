@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
+from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import check_channels
 from jaxconvlstm.nn.cell import Carry
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 OUTPUTS = ("frame", "sigmoid")
 States = tuple[Carry, ...]
@@ -99,9 +99,7 @@ class Forecaster(nn.Module):
                 "dense_targets: the forecaster reads no frames; it predicts only after the last "
                 "one given"
             )
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
         return self.encode(inputs, train)
 
     def _predict(

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
-from jaxconvlstm.nn.conv_lstm import (
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
     Encoder,
     limited_sigmoid,
     pad_to_multiple,
-    recurrent_layers,
     stage_widths,
 )
 from jaxconvlstm.nn.motion import match, warp
@@ -81,9 +81,7 @@ class FramePredictor(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
         """See `AutoregressiveModel.observe`."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
         before = jnp.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)
         merged = (frames.reshape((-1, *frames.shape[2:])) for frames in (before, inputs))
         seen, base = (

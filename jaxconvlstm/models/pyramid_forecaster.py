@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from jaxconvlstm.models.forecaster import Forecaster, States
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
-from jaxconvlstm.nn.conv_lstm import pad_to_multiple
+from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
 
 class PyramidForecaster(Forecaster):

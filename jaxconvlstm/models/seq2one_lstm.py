@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_positive, check_rank
+from jaxconvlstm.checks import check_channels, check_clips, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid
+from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 SIDE = 128
 """Height and width of the frames: seven halvings bring them to one vector."""
@@ -88,8 +89,7 @@ class Seq2OneLSTM(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[Carry, Array]:
         """See `AutoregressiveModel.observe`; frames of 128x128."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
+        check_clips(inputs)
         batch, time = inputs.shape[:2]
         # One axis for all frames, since the deep maps of a few are too small to work on well.
         encoded = self._encode(inputs.reshape((-1, *inputs.shape[2:])), train)

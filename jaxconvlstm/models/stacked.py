@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_positive, check_rank
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
-from jaxconvlstm.nn.conv_lstm import limited_sigmoid, pad_to_multiple, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid, pad_to_multiple
 from jaxconvlstm.nn.motion import filter_locally
 
 OUTPUTS = ("sigmoid", "frame", "change", "filter")
@@ -104,9 +105,7 @@ class StackedConvLSTM(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
         """See `AutoregressiveModel.observe`."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
         hidden, carry = self._patches(inputs), []
         for index, layer in enumerate(self.layers):
             last, hidden = layer(hidden, return_carry=True, train=train)

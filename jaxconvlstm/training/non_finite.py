@@ -73,7 +73,7 @@ class _Watch:
         if isinstance(module, AutoregressiveModel) and name == "step":
             self._ahead += not self._feeding_back
             self._feeding_back = True
-        if isinstance(module, ConvLSTMCell) and name in ("__call__", "turn"):
+        if isinstance(module, ConvLSTMCell) and name in ("__call__", "step_from_halfway"):
             if not self._entering:
                 self._frame = self._frame + 1 if path == self._cell else 1
             self._cell, self._entering = path, True

@@ -9,9 +9,8 @@ import numpy as np
 
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.data.augment import Augmentation
-from jaxconvlstm.data.being_read import Reading
 from jaxconvlstm.data.dataset import Windows
-from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead
+from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead, Reading
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.
@@ -179,7 +178,7 @@ def _read_all(
     with Reading(reader, windows.name) as reading:
         for index in indices:
             if reader.closed:
-                raise DataError("nobody waits for this window any more")
+                raise DataError("the loader was closed")
             reading.start(index)
             try:
                 rows.append(read(epoch, index))

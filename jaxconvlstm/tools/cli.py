@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.being_read import all_end_within
+from jaxconvlstm.data.prefetch import all_end_within
 from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
 from jaxconvlstm.memory import keep_freed_memory
 

@@ -27,7 +27,7 @@ from jaxconvlstm.errors import DataError, StuckReaderError
 class NumberedWindows:
     """Windows whose pixels say which epoch, window, frame, row and column they are from."""
 
-    frame_shape, every = (6, 8, 5), False
+    frame_shape, dense_targets = (6, 8, 5), False
 
     def __init__(self, count: int, bad: int | None = None, slow: int | None = None):
         self.count, self.bad, self.slow = count, bad, slow
@@ -162,7 +162,7 @@ def test_a_class_stays_what_it_is(crop_by: Any) -> None:
 class EveryWindows(NumberedWindows):
     """Windows whose targets are all frames after the first."""
 
-    every = True
+    dense_targets = True
 
     def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
         clip = np.concatenate(super().read(epoch, index, region))
@@ -296,7 +296,7 @@ from jaxconvlstm.data.loader import TrainLoader
 import numpy as np
 
 class Windows:
-    frame_shape, every = (4, 4, 1), False
+    frame_shape, dense_targets = (4, 4, 1), False
     def __len__(self):
         return 2
     def read(self, epoch, index, region=None):

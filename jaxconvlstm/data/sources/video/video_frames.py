@@ -1,6 +1,7 @@
 """A video file, or a folder of them, as sequences of frames."""
 
 import dataclasses
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from jaxconvlstm.data.sources.base import (
     choose_sequences,
     stack,
 )
-from jaxconvlstm.data.sources.files import find_files
+from jaxconvlstm.data.sources.files import find_files, is_folder
 from jaxconvlstm.data.sources.images.numbering import GAP
 from jaxconvlstm.data.sources.split_folders import parts_of_folders
 from jaxconvlstm.data.sources.video.video_file import (
@@ -288,5 +289,5 @@ class VideoFrames(Frames):
         return f"{which} {', '.join(kinds)}, {sum(self.lengths)} frames, {', '.join(rates)}"
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix[1:].lower() in EXTENSIONS and not path.is_dir()
+def _is_video(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.name).suffix[1:].lower() in EXTENSIONS and not is_folder(entry)

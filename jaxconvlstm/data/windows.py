@@ -122,7 +122,7 @@ def split_segments(
     return parts
 
 
-def check_share(split: Split, name: SplitName) -> None:
+def check_fraction(split: Split, name: SplitName) -> None:
     """Raises `DataError` if a split has no share of the data."""
     if getattr(split, name) == 0:
         raise DataError(f"--split {name}=0: the {name} part has no windows")

@@ -177,7 +177,7 @@ def test_sizes_and_notes(digits: Path) -> None:
     assert sizes == [10_000, 100, 200, 10_300]
     assert dataset.frame_shape == (64, 64, 1)
     assert dataset.notes == [
-        "30 digits, none in two parts: train 24, val 3, test 3",
+        "30 digits, none in two splits: train 24, val 3, test 3",
         "generated clips of 2 digits on 64x64x1 uint8; windows: train 10000, val 100, test 200",
     ]
 

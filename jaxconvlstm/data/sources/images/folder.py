@@ -25,10 +25,17 @@ from jaxconvlstm.data.sources.images.image_file import (
     read_pages,
     read_picture,
 )
-from jaxconvlstm.data.sources.images.image_sequences import is_path_list, list_pictures
-from jaxconvlstm.data.sources.images.listing import PictureSequence, name_apart
+from jaxconvlstm.data.sources.images.listing import (
+    PAGED_EXTENSIONS,
+    Listing,
+    PictureSequence,
+    list_sequences,
+    may_have_pages,
+    name_apart,
+    split_pages,
+)
 from jaxconvlstm.data.sources.images.numbering import GAPS_ALLOWED, number_frames
-from jaxconvlstm.data.sources.images.path_list import group_lines, number_files
+from jaxconvlstm.data.sources.images.path_list import group_lines, number_files, read_path_list
 from jaxconvlstm.data.sources.split_folders import parts_of_folders
 from jaxconvlstm.errors import ConfigError, DataError, printable
 
@@ -88,7 +95,7 @@ class FolderFrames(Frames):
         for flag, given in (("--time-format", time_format), ("--allow-gaps", allow_gaps)):
             if given and not is_folder:
                 raise ConfigError(f"{flag}: {printable(root)} has an order of its own")
-        listing = list_pictures(root)
+        listing = _list_pictures(root)
         self.notes += listing.notes
         count = len(listing.sequences)
         used = choose_sequences(count, sequences, printable(root))
@@ -105,7 +112,7 @@ class FolderFrames(Frames):
             self.parts, notes = parts_of_folders(self.folders)
             self.notes += notes
             self._find_gaps(time_format, allow_gaps)
-        elif is_path_list(root):
+        elif _is_path_list(root):
             self._list_folder = root.parent
             self._find_groups()
         self.names = [sequence.name for sequence in self.sequences]
@@ -300,3 +307,38 @@ class FolderFrames(Frames):
             if bad:
                 places[sequence] = bad
         return places
+
+
+def _is_path_list(root: Path) -> bool:
+    """Whether a file is to be read as a path list, by its name."""
+    return root.suffix.lower() == ".txt"
+
+
+def _list_pictures(root: Path) -> Listing:
+    """The sequences of a folder, a path list or a file of several pages.
+
+    Raises:
+      DataError: nothing there, or something else.
+    """
+    if not root.is_file():
+        listed = list_sequences(root)
+        split = split_pages(listed.sequences, root)
+        return Listing(split.sequences, [*listed.notes, *split.notes])
+    if _is_path_list(root):
+        lines, numbers, notes = read_path_list(root)
+        return Listing(
+            [
+                PictureSequence(f"line {number}", Path(), [os.fspath(path) for path in line])
+                for number, line in zip(numbers, lines)
+            ],
+            notes,
+        )
+    if not may_have_pages(root.name):
+        raise DataError(
+            f"{printable(root)}: expected a folder of pictures, a path list (.txt), or a file of "
+            f"several pages (.{', .'.join(PAGED_EXTENSIONS)})"
+        )
+    pages = read_header(root).pages
+    if pages == 1:
+        raise DataError(f"{printable(root)}: one picture is no sequence; name the folder it is in")
+    return Listing([PictureSequence(printable(root.name), root.parent, [root.name], pages)], [])

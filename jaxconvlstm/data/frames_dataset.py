@@ -13,7 +13,7 @@ import numpy as np
 from jaxconvlstm.config.run import DataConfig, Split, flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.fit_scale import scale_for
-from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class
+from jaxconvlstm.data.labels import label_sequences, split_by_class
 from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
@@ -70,7 +70,7 @@ class FramesDataset:
         input_frames: int | None = None,
         target_frames: int | None = None,
         dense_targets: bool = False,
-    ) -> "FrameWindows | LabelledWindows":
+    ) -> "FrameWindows":
         """See `Dataset.windows`."""
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
@@ -83,8 +83,7 @@ class FramesDataset:
             where = "segment of frames" if split == "all" else f"segment of frames for {split}"
             raise DataError(self._too_short(segments, where, inputs, targets))
         if self.labels is not None:
-            step = config.frame_step
-            return LabelledWindows(self.frames, positions, self.labels, inputs, step)
+            return FrameWindows(self.frames, positions, config, inputs, 0, labels=self.labels)
         return FrameWindows(self.frames, positions, config, inputs, targets, dense_targets)
 
     def split_record(self) -> dict[str, Any]:
@@ -236,7 +235,16 @@ class FramesDataset:
 
 
 class FrameWindows:
-    """Windows cut from sequences of frames; see `Windows`."""
+    """Windows cut from sequences of frames; see `dataset.Windows`.
+
+    Args:
+      frames: the source.
+      positions: of the windows' first frames.
+      config: says how far the frames of a window are apart, and the targets from the inputs.
+      input_frames, target_frames: lengths of the two.
+      dense_targets: see `dataset.Windows`.
+      labels: int32, the number of each sequence's class, to be predicted in place of frames.
+    """
 
     def __init__(
         self,
@@ -245,17 +253,23 @@ class FrameWindows:
         config: DataConfig,
         input_frames: int,
         target_frames: int,
-        dense_targets: bool,
+        dense_targets: bool = False,
+        labels: np.ndarray | None = None,
     ):
         self.frame_shape, self.dense_targets = frames.frame_shape, dense_targets
-        self._frames = frames
-        self._positions = positions
+        self._frames, self._positions, self._labels = frames, positions, labels
         self._input_frames = input_frames
         self._first_target = 1 if dense_targets else input_frames
-        first = input_frames + config.horizon - 1
-        step = config.frame_step
-        self._given = range(0, input_frames * step, step)
-        self._wanted = range(first * step, (first + target_frames) * step, step)
+        # Frames of a window, counted from its first; those before the horizon are not read.
+        step, first = config.frame_step, input_frames + config.horizon - 1
+        given = range(0, input_frames * step, step)
+        wanted = range(first * step, (first + target_frames) * step, step)
+        self._offsets: Sequence[int] = [*given, *wanted]
+        # Where no frame is left out, a range: it is read as one slice of a file.
+        if not wanted:
+            self._offsets = given
+        elif config.horizon == 1:
+            self._offsets = range(0, wanted.stop, step)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -263,15 +277,19 @@ class FrameWindows:
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Windows.read`; the same in every epoch."""
+        """See `dataset.Windows.read`; the same in every epoch."""
         sequence, start = self._positions[index]
-        numbers: Sequence[int] = range(start, start + self._wanted.stop, self._given.step)
-        if self._given.stop != self._wanted.start:
-            numbers = [start + offset for offset in (*self._given, *self._wanted)]
+        offsets = self._offsets
+        if isinstance(offsets, range):
+            numbers: Sequence[int] = range(start, start + offsets.stop, offsets.step)
+        else:
+            numbers = [start + offset for offset in offsets]
         window = self._frames.read(sequence, numbers, region)
+        if self._labels is not None:
+            return window, np.asarray(self._labels[sequence])
         return window[: self._input_frames], window[self._first_target :]
 
     def name(self, index: int) -> str:
         """The sequence and the window's first and last frame in it, counted from 0."""
         sequence, start = self._positions[index]
-        return f"{self._frames.names[sequence]} frames {start}-{start + self._wanted[-1]}"
+        return f"{self._frames.names[sequence]} frames {start}-{start + self._offsets[-1]}"

@@ -1,4 +1,4 @@
-"""Classes of sequences by the folders that they lie in, and windows with a class to predict."""
+"""Classes of sequences, by the folders that they lie in."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.sources.base import Frames, Region, Segment
+from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.data.sources.split_folders import PART_NAMES
-from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_segments
+from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, split_segments
 from jaxconvlstm.errors import DataError
 
 CLASSES_SHOWN = 20
@@ -117,38 +117,3 @@ def split_by_class(
         for name, found in divided.items():
             parts[name] += found
     return {name: sorted(found) for name, found in parts.items()}
-
-
-class LabelledWindows:
-    """Windows cut from sequences of frames, and the class of each; see `datasets.Windows`."""
-
-    dense_targets = False
-
-    def __init__(
-        self,
-        frames: Frames,
-        positions: WindowPositions,
-        labels: np.ndarray,
-        input_frames: int,
-        frame_step: int,
-    ):
-        self.frame_shape = frames.frame_shape
-        self._frames, self._positions, self._labels = frames, positions, labels
-        self._seen = range(0, (input_frames - 1) * frame_step + 1, frame_step)
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Windows.read`; the same in every epoch."""
-        sequence, start = self._positions[index]
-        seen = self._seen
-        frames = self._frames.read(sequence, range(start, start + seen.stop, seen.step), region)
-        return frames, np.asarray(self._labels[sequence])
-
-    def name(self, index: int) -> str:
-        """The sequence and the window's first and last frame in it, counted from 0."""
-        sequence, start = self._positions[index]
-        return f"{self._frames.names[sequence]} frames {start}-{start + self._seen[-1]}"

@@ -11,7 +11,6 @@ import numpy as np
 from jaxconvlstm.config.run import DataConfig, flag
 from jaxconvlstm.data import download
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
 from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
@@ -219,38 +218,15 @@ def open_frames(config: DataConfig, data: Any = None) -> Frames:
         wanted = {"folder": "DIR", "array": "FILE", "video": "FILE"}[config.dataset]
         raise DataError(f"--dataset {config.dataset} needs --data {wanted}")
     source: Any = with_public_data(config).data if data is None else data
-    preparation = Preparation(
-        config.channels, config.size, config.fit, config.threshold, config.missing_value
-    )
-    common: dict[str, Any] = {
-        "sequences": config.sequences,
-        "check_files": config.check_files,
-        "on_bad_frame": config.on_bad_frame,
-        "cache_gib": config.cache,
-        "allow_gaps": config.allow_gaps,
-    }
+    # Each kind needs libraries of its own, imported only where it is read.
     if config.dataset == "array" or data is not None:
         from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 
-        return ArrayFrames(
-            source,
-            preparation,
-            axes=config.axes,
-            variable=config.variable,
-            nan=config.nan,
-            time_format=config.time_format,
-            **common,
-        )
+        return ArrayFrames(source, config)
     if config.dataset == "video":
         from jaxconvlstm.data.sources.video.video_frames import VideoFrames
 
-        return VideoFrames(source, preparation, **common)
+        return VideoFrames(source, config)
     from jaxconvlstm.data.sources.images.folder import FolderFrames
 
-    return FolderFrames(
-        source,
-        preparation,
-        nan=config.nan,
-        time_format=config.time_format,
-        **common,
-    )
+    return FolderFrames(source, config)

@@ -67,9 +67,10 @@ class TrainLoader:
         self._windows = windows
         self._batch_size = batch_size
         self._seed = seed
-        self._augmentation = augmentation or Augmentation()
-        self._augmentation.check(windows.frame_shape)
-        self._augments = self._augmentation.changes
+        self._augmentation = None
+        if augmentation is not None and augmentation.changes:
+            augmentation.check(windows.frame_shape)
+            self._augmentation = augmentation
         self.batches_per_epoch = len(windows) // batch_size
         self._batches = ReadAhead(
             self._read, range(start, sys.maxsize), threads=threads, timeout=timeout, check=check
@@ -108,7 +109,7 @@ class TrainLoader:
     def _element(self, epoch: int, index: int) -> Window:
         """A window, augmented. Of a crop whose place is known, nothing else is read."""
         windows, augmentation = self._windows, self._augmentation
-        if not self._augments:
+        if augmentation is None:
             return windows.read(epoch, index, None)
         place = (self._seed, epoch, index, windows.frame_shape)
         if not augmentation.needs_frame:

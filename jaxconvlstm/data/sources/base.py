@@ -83,6 +83,27 @@ class Frames(abc.ABC):
         del sequence
         return str(frame)
 
+    def _choose_sequences(self, count: int, chosen: tuple[int, int] | None, place: str) -> range:
+        """The numbers of the sequences to use, with a note: `--sequences FIRST STOP`, or all.
+
+        Args:
+          count: number of sequences that there are.
+          chosen: the first number, and the one after the last; None for all.
+          place: where they are, for the error.
+
+        Raises:
+          DataError: there are not so many.
+        """
+        if chosen is None:
+            return range(count)
+        first, stop = chosen
+        if stop > count:
+            raise DataError(
+                f"{place}: --sequences {first} {stop}: there are only {count}, counted from 0"
+            )
+        self.notes.append(f"sequences {first} to {stop - 1} of {count} used (--sequences)")
+        return range(first, stop)
+
     def segments(self) -> list[Segment]:
         """The runs of usable frames without a gap, in order."""
         found = []
@@ -96,21 +117,6 @@ class Frames(abc.ABC):
                 if start not in bad
             ]
         return found
-
-
-def choose_sequences(count: int, chosen: tuple[int, int] | None, place: str) -> range:
-    """The numbers of the sequences to use, of `count`: those of `--sequences FIRST STOP`, or all.
-
-    Raises:
-      DataError: there are not so many.
-    """
-    if chosen is None:
-        return range(count)
-    if chosen[1] > count:
-        raise DataError(
-            f"{place}: --sequences {chosen[0]} {chosen[1]}: there are only {count}, counted from 0"
-        )
-    return range(*chosen)
 
 
 class FrameCache:

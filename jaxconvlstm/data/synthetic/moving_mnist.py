@@ -106,7 +106,7 @@ class MovingMNISTDataset(GeneratedDataset):
         each = ", ".join(f"{name} {len(own)}" for name, own in self.pictures.items())
         divided = f"{len(pictures)} digits, none in two splits: {each}"
         self.notes = [*notes, divided, *self.notes]
-        self._prepare = Preparation(threshold=config.threshold)
+        self._prepare = Preparation(config)
 
     def draw(
         self, clip: Clip, generator: np.random.Generator, frames: int

@@ -16,7 +16,7 @@ CHANGE_STREAM = 101
 CANDIDATES = 8
 """Places that a crop by signal is chosen from."""
 FLOOR = 0.05
-"""What a place without any signal counts, as a share of the best candidate's signal."""
+"""Weight of a place without any signal, as a fraction of the best candidate's signal."""
 BACKGROUND_SAMPLES = 10_000
 """About so many pixels of a frame say what its background is."""
 CROP_SAMPLES = 16
@@ -137,10 +137,10 @@ class Change(NamedTuple):
 
 
 def _place(place: np.ndarray, frame_size: tuple[int, ...], crop: tuple[int, int]) -> Region:
-    """The part of a frame at two numbers in [0, 1)."""
+    """The crop at two numbers in [0, 1): the fractions of the way down and to the right."""
     top, left = (
-        int(share * (side - part + 1))
-        for share, side, part in zip(place, frame_size[:2], crop, strict=True)
+        int(fraction * (side - length + 1))
+        for fraction, side, length in zip(place, frame_size[:2], crop, strict=True)
     )
     return slice(top, top + crop[0]), slice(left, left + crop[1])
 
@@ -154,8 +154,9 @@ def _choose(
     if not signals.max() > 0:
         return regions[0]
     weights = signals + FLOOR * signals.max()
-    shares = np.cumsum(weights[:-1]) / weights.sum()
-    return regions[int(np.searchsorted(shares, choice, "right"))]
+    # Upper ends of the candidates' intervals in [0, 1); the last one's is 1.
+    ends = np.cumsum(weights[:-1]) / weights.sum()
+    return regions[int(np.searchsorted(ends, choice, "right"))]
 
 
 def background(frame: np.ndarray, missing: float | None = None) -> np.ndarray:
@@ -178,17 +179,17 @@ def background(frame: np.ndarray, missing: float | None = None) -> np.ndarray:
     return found
 
 
-def signal(part: np.ndarray, background: np.ndarray, missing: float | None = None) -> float:
+def signal(crop: np.ndarray, background: np.ndarray, missing: float | None = None) -> float:
     """Mean absolute difference from the background; where there are no data, it is 0.
 
     Args:
-      part: `[height, width, channels]`; a sample of its pixels is looked at.
+      crop: `[height, width, channels]`; a sample of its pixels is looked at.
       background: of each channel.
       missing: value of pixels without data.
     """
-    rows, columns = (max(1, side // CROP_SAMPLES) for side in part.shape[:2])
-    part = part[::rows, ::columns]
-    known = np.where(_valid(part, missing), part, background)
+    rows, columns = (max(1, side // CROP_SAMPLES) for side in crop.shape[:2])
+    crop = crop[::rows, ::columns]
+    known = np.where(_valid(crop, missing), crop, background)
     return float(np.abs(known - background).mean())
 
 

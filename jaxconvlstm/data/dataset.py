@@ -102,11 +102,11 @@ class Dataset(Protocol):
             classes.
 
         Raises:
-          DataError: the split has no share, or not a single window.
+          DataError: the split has a fraction of 0, or not a single window.
         """
 
     def split_record(self) -> dict[str, Any] | None:
-        """Which frames belong to which part, for the run folder; None for generated clips."""
+        """The frames of each split, for the run folder; None for generated clips."""
 
 
 def open_dataset(
@@ -124,7 +124,7 @@ def open_dataset(
       config: kind and place of the data, and how windows are cut from them.
       seed: of generated clips.
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
-      split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
+      split: the splits as a run recorded them (`Dataset.split_record`), instead of dividing anew.
       values: the scale to use, instead of one that follows from the configuration.
       classes: those that a model was trained to tell apart, instead of those found; empty for none.
 

@@ -18,7 +18,7 @@ from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
     AnySplit,
-    Parts,
+    Splits,
     WindowPositions,
     split_segments,
     window_span,
@@ -27,7 +27,7 @@ from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
 FREE_RUNNING_STEPS = 5
-"""Steps that each part has room for at least, where the sequences allow it."""
+"""Steps that each split has room for at least, where the sequences allow it."""
 
 
 class FramesDataset:
@@ -35,7 +35,7 @@ class FramesDataset:
 
     Attributes:
       frames: the source.
-      parts: the segments of each split.
+      splits: the segments of each.
       labels: int32, the number of each sequence's class; None where frames are predicted.
     """
 
@@ -75,9 +75,9 @@ class FramesDataset:
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
         span = self._span_of(inputs, targets)
-        segments = self._segments if split == "all" else self.parts[split]
+        segments = self._segments if split == "all" else self.splits[split]
         if not segments:
-            raise DataError(f"{self._place}: the {split} part has no windows (--split {split}=0)")
+            raise DataError(f"{self._place}: the {split} split has no windows (--split {split}=0)")
         positions = WindowPositions(segments, span, config.stride, config.limit)
         if not positions:
             where = "segment of frames" if split == "all" else f"segment of frames for {split}"
@@ -88,28 +88,28 @@ class FramesDataset:
 
     def split_record(self) -> dict[str, Any]:
         """See `Dataset.split_record`."""
-        return split_file.to_json(self.parts, self.frames)
+        return split_file.to_json(self.splits, self.frames)
 
     @cached_property
-    def parts(self) -> Parts:
+    def splits(self) -> Splits:
         """Always for the configured lengths, so that no split moves when others are evaluated."""
         config = self._config
         if self._recorded is not None:
             return split_file.from_json(self._recorded, self.frames, "split.json of the run")
         if config.split_file is not None:
             record = split_file.read(Path(config.split_file))
-            parts = split_file.from_json(record, self.frames, config.split_file)
-            self._check_classes(parts)
-            return parts
+            splits = split_file.from_json(record, self.frames, config.split_file)
+            self._check_classes(splits)
+            return splits
         if max((s.stop - s.start for s in self._segments), default=0) < self._span:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(self._too_short(self._segments, "segment of frames", *sizes))
-        if self.frames.parts is not None and config.split_by == "auto":
-            parts = self._parts_of_folders(self.frames.parts)
+        if self.frames.splits is not None and config.split_by == "auto":
+            splits = self._splits_of_folders(self.frames.splits)
         else:
-            parts = self._divide(self._segments, config.split)
-        self._check_classes(parts)
-        return parts
+            splits = self._divide(self._segments, config.split)
+        self._check_classes(splits)
+        return splits
 
     def _check_missing(self) -> None:
         """Refuses a code for missing values that no value can have."""
@@ -119,28 +119,28 @@ class FramesDataset:
             if missing != int(missing) or not limits.min <= missing <= limits.max:
                 raise ConfigError(f"--missing-value {missing:g}: no {dtype} value is that")
 
-    def _parts_of_folders(self, given: Sequence[SplitName]) -> Parts:
-        """As the folders say; a part with a share and no folder is divided from training."""
-        parts: Parts = {name: [] for name in SPLIT_NAMES}
+    def _splits_of_folders(self, given: Sequence[SplitName]) -> Splits:
+        """As the folders say; a split that has a fraction, but no folder, is cut from training."""
+        splits: Splits = {name: [] for name in SPLIT_NAMES}
         for segment in self._segments:
-            parts[given[segment.sequence]].append(segment)
-        there = [name for name in ("val", "test") if parts[name]]
-        shares = dataclasses.asdict(self._config.split)
-        shares["train"] += sum(shares[name] for name in there)
-        shares.update(dict.fromkeys(there, 0.0))
-        divided = self._divide(parts["train"], Split(**shares))
-        return {name: parts[name] if name in there else divided[name] for name in SPLIT_NAMES}
+            splits[given[segment.sequence]].append(segment)
+        there = [name for name in ("val", "test") if splits[name]]
+        fractions = dataclasses.asdict(self._config.split)
+        fractions["train"] += sum(fractions[name] for name in there)
+        fractions.update(dict.fromkeys(there, 0.0))
+        divided = self._divide(splits["train"], Split(**fractions))
+        return {name: splits[name] if name in there else divided[name] for name in SPLIT_NAMES}
 
-    def _check_classes(self, parts: Parts) -> None:
+    def _check_classes(self, splits: Splits) -> None:
         """Refuses to train a model on classes of which it would see no example."""
         if self.labels is None or self._given_classes or not self._config.split.train:
             return
-        seen = {int(self.labels[segment.sequence]) for segment in parts["train"]}
+        seen = {int(self.labels[segment.sequence]) for segment in splits["train"]}
         for number, name in enumerate(self.classes):
             if number not in seen:
                 raise DataError(f"{self._place}: class {name}: none of it is for training")
 
-    def _divide(self, segments: list[Segment], split: Split) -> Parts:
+    def _divide(self, segments: list[Segment], split: Split) -> Splits:
         config, groups = self._config, self.frames.groups
         if self.labels is not None:
             by = config.split_by
@@ -149,7 +149,7 @@ class FramesDataset:
             except DataError as error:
                 raise DataError(f"{self._place}: {error}") from None
         # A model is evaluated on its own feedback further than it was trained for: where no
-        # sequence is lost by it, each part gets room for a few steps.
+        # sequence is lost by it, each split gets room for a few steps.
         steps = max(config.target_frames, FREE_RUNNING_STEPS)
         roomy = window_span(config.input_frames, steps, config.frame_step, config.horizon)
         lengths = [segment.stop - segment.start for segment in segments]
@@ -165,7 +165,7 @@ class FramesDataset:
         if self._given_values is not None:
             return self._given_values, []
         try:
-            training = self.parts["train"] or self._segments
+            training = self.splits["train"] or self._segments
         except DataError:
             # Data that are only evaluated need not be large enough to be divided.
             training = self._segments
@@ -208,7 +208,9 @@ class FramesDataset:
         summary = f"{sequences}, {sum(lengths)} frames of {shape} {self.frames.dtype}"
         try:
             counts = [
-                f"{name} {len(self.windows(name))}" for name, part in self.parts.items() if part
+                f"{name} {len(self.windows(name))}"
+                for name, segments in self.splits.items()
+                if segments
             ]
         except DataError:
             # Who asks for a split is told.

@@ -38,10 +38,10 @@ class Frames(abc.ABC):
       bad: frames of a sequence that cannot be used, and why. No window touches one.
       folders: for each sequence the printable names of the folders that it lies in, below the one
         that was opened, from the outermost in; None where the data lie in no folders.
-      parts: for each sequence the part ("train", "val", "test") that the data themselves put it in,
-        or None where they say nothing.
+      splits: for each sequence the split that the names of its folders put it in, or None where
+        they say nothing.
       groups: for each sequence the number of its group; sequences that share frames are in one
-        group and must not be in different parts, and none is divided. None where no frame is in
+        group and must not be in different splits, and none is divided. None where no frame is in
         two sequences, or twice in one.
       unit: of the values, e.g. "dBZ", where the data name it.
       value_range: lowest and highest value, where the data say it: 0 and 1 for truth values.
@@ -57,7 +57,7 @@ class Frames(abc.ABC):
     gaps: Mapping[int, Sequence[int]]
     bad: Mapping[int, Mapping[int, str]]
     folders: Sequence[tuple[str, ...]] | None = None
-    parts: Sequence[SplitName] | None = None
+    splits: Sequence[SplitName] | None = None
     groups: Sequence[int] | None = None
     unit: str | None = None
     value_range: tuple[float, float] | None = None

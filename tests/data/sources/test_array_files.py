@@ -279,7 +279,7 @@ def test_folders_named_as_parts(tmp_path):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "x.npy")
     frames = arrays(tmp_path, axes="NTHW")
-    assert frames.parts == ["train"] * 4 + ["val"] * 4
+    assert frames.splits == ["train"] * 4 + ["val"] * 4
     assert frames.names[4] == "val/x[0]"
 
 

@@ -400,18 +400,18 @@ def test_folders_named_train_and_test_are_the_parts(tmp_path: Path) -> None:
     for name in ("Train/a", "Train/b", "validation", "test/x"):
         shot(tmp_path / name, range(2))
     frames = images(tmp_path)
-    assert dict(zip(frames.names, frames.parts or ())) == {
+    assert dict(zip(frames.names, frames.splits or ())) == {
         "Train/a": "train", "Train/b": "train", "validation": "val", "test/x": "test",
     }  # fmt: skip
-    assert "parts as the folders' names say, in sequences: train 2, val 1, test 1" in frames.notes
+    assert "splits as the folders' names say, in sequences: train 2, val 1, test 1" in frames.notes
     shot(tmp_path / "more", range(2))
-    assert images(tmp_path).parts is None
+    assert images(tmp_path).splits is None
 
 
 def test_train_alone_is_a_name_like_any_other(tmp_path: Path) -> None:
     shot(tmp_path / "train", range(2))
-    assert images(tmp_path).parts is None
-    assert images(tmp_path / "train").parts is None
+    assert images(tmp_path).splits is None
+    assert images(tmp_path / "train").splits is None
 
 
 def test_a_link_to_a_listed_picture_is_no_second_frame(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_lines_that_share_frames_are_a_group(tmp_path: Path) -> None:
     lines = ["0.png 1.png", "4.png 5.png", "1.png 2.png", "7.png 8.png", "link.png 6.png"]
     frames = images(written(tmp_path / "list.txt", "\n".join(lines)))
     assert frames.groups == [0, 1, 0, 2, 1]
-    assert frames.notes == ["lines that share frames: 4, kept in the same part"]
+    assert frames.notes == ["lines that share frames: 4, kept in the same split"]
     apart = images(written(tmp_path / "list.txt", "0.png 1.png\n2.png 3.png"))
     assert apart.groups is None and apart.notes == []
 

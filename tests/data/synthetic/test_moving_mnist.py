@@ -146,7 +146,7 @@ def test_no_digit_is_in_two_parts_and_the_seed_says_where_each_is(digits: Path) 
     only = open_dataset(config(digits, split=Split(0.5, 0, 0.1), limit=3), seed=1)
     assert {name: len(part) for name, part in only.pictures.items()} == {"train": 15, "test": 3}
     assert [len(only.windows("train")), len(only.windows("all"))] == [3, 6]
-    with pytest.raises(DataError, match="val part has no windows"):
+    with pytest.raises(DataError, match="val split has no windows"):
         only.windows("val")
 
 

@@ -17,7 +17,7 @@ from jaxconvlstm.data.sources.arrays.array_search import search_frames
 from jaxconvlstm.data.sources.arrays.array_series import Series, Source, choose_from, from_path
 from jaxconvlstm.data.sources.arrays.array_values import describe_bad, first_bad
 from jaxconvlstm.data.sources.base import FrameCache, Frames, Region
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.errors import ConfigError, DataError, printable
 
 CHECK_ALL_UP_TO = 2**30
@@ -230,7 +230,7 @@ class ArrayFrames(Frames):
         ]
         inside = [tuple(map(printable, series.folder.parts)) for series in self._series]
         self.folders = [folders for folders, count in zip(inside, counts) for _ in range(count)]
-        self.parts, notes = parts_of_folders(self.folders)
+        self.splits, notes = splits_of_folders(self.folders)
         self.notes += notes
 
     def _to_be_searched(self) -> bool:

@@ -36,7 +36,7 @@ from jaxconvlstm.data.sources.images.listing import (
 )
 from jaxconvlstm.data.sources.images.numbering import GAPS_ALLOWED, number_frames
 from jaxconvlstm.data.sources.images.path_list import group_lines, number_files, read_path_list
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.errors import ConfigError, DataError, printable
 
 CHECKED_AT_ONCE = 16
@@ -91,7 +91,7 @@ class FolderFrames(Frames):
                 tuple(map(printable, sequence.folder.relative_to(root).parts))
                 for sequence in self.sequences
             ]
-            self.parts, notes = parts_of_folders(self.folders)
+            self.splits, notes = splits_of_folders(self.folders)
             self.notes += notes
             self._find_gaps(config.time_format, config.allow_gaps)
         elif _is_path_list(root):
@@ -156,7 +156,7 @@ class FolderFrames(Frames):
         sharing = sum(size for size in Counter(groups).values() if size > 1)
         repeating = sum(len(set(files)) < len(files) for files in self._files)
         if sharing:
-            self.notes.append(f"lines that share frames: {sharing}, kept in the same part")
+            self.notes.append(f"lines that share frames: {sharing}, kept in the same split")
         if repeating:
             self.notes.append(f"lines that hold a frame twice: {repeating}, not divided in time")
         if sharing or repeating:

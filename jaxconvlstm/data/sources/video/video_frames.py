@@ -21,7 +21,7 @@ from jaxconvlstm.data.sources.base import (
 )
 from jaxconvlstm.data.sources.files import find_files, is_folder
 from jaxconvlstm.data.sources.images.numbering import GAP
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.data.sources.video.video_file import (
     EXTENSIONS,
     VideoIndex,
@@ -101,8 +101,8 @@ class VideoFrames(Frames):
         inside = [video.path.relative_to(base) for video in self._videos]
         self.names = [printable(path) for path in inside]
         self.folders = [tuple(map(printable, path.parent.parts)) for path in inside]
-        self.parts, part_notes = parts_of_folders(self.folders)
-        self.notes += part_notes
+        self.splits, split_notes = splits_of_folders(self.folders)
+        self.notes += split_notes
         self._note_remarks()
         if not config.allow_gaps:
             self._find_gaps()

@@ -30,9 +30,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.prefetch import AHEAD
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.sources.images.folder import FolderFrames
@@ -190,9 +190,7 @@ def measure(
     """Yield the name of each kind of data, and the result of `compare` for it."""
     for number, (name, (extension, shape)) in enumerate(KINDS.items()):
         paths = write_pictures(folder / str(number), extension, shape)
-        pictures = FolderFrames(
-            folder / str(number), Preparation(), check_files="headers", cache_gib=0
-        )
+        pictures = FolderFrames(folder / str(number), DataConfig(check_files="headers", cache=0))
         yield (
             name,
             compare(
@@ -203,7 +201,7 @@ def measure(
         )
     path = folder / "clips.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (2000, 20, 64, 64), np.uint8))
-    arrays = ArrayFrames(path, Preparation(), axes="NTHW")
+    arrays = ArrayFrames(path, DataConfig(axes="NTHW"))
     ours = partial(loaded, arrays, 20, threads, seconds)
     for name, bare in ((ARRAY, bare_array), (ARRAY_BATCHES, bare_batches)):
         yield name, compare(partial(bare, path, 20, threads, seconds), ours, repeats)

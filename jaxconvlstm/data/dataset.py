@@ -4,15 +4,14 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.data import DataConfig, SourceOptions
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import download
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
 from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
@@ -37,6 +36,8 @@ _APPLIES_TO: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("time_format", "nan"), ("folder", "array")),
 }
 _IDX_NAME = re.compile(r"idx3-ubyte(\.gz)?$")
+
+S = TypeVar("S", bound=SourceOptions)
 
 
 class Windows(Protocol):
@@ -104,11 +105,11 @@ class Dataset(Protocol):
             classes.
 
         Raises:
-          DataError: the split has no share, or not a single window.
+          DataError: the split has a fraction of 0, or not a single window.
         """
 
     def split_record(self) -> dict[str, Any] | None:
-        """Which frames belong to which part, for the run folder; None for generated clips."""
+        """The frames of each split, for the run folder; None for generated clips."""
 
 
 def open_dataset(
@@ -126,7 +127,7 @@ def open_dataset(
       config: kind and place of the data, and how windows are cut from them.
       seed: of generated clips.
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
-      split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
+      split: the splits as a run recorded them (`Dataset.split_record`), instead of dividing anew.
       values: the scale to use, instead of one that follows from the configuration.
       classes: those that a model was trained to tell apart, instead of those found; empty for none.
 
@@ -152,7 +153,7 @@ def open_dataset(
     return dataset
 
 
-def with_public_data(config: DataConfig) -> DataConfig:
+def with_public_data(config: S) -> S:
     """The same with the path of a file, fetched if need be, in place of the name of public data.
 
     Raises:
@@ -214,44 +215,21 @@ def for_other_data(config: DataConfig, dataset: str) -> DataConfig:
     return dataclasses.replace(config, **{**reset, "dataset": dataset})
 
 
-def open_frames(config: DataConfig, data: Any = None) -> Frames:
+def open_frames(config: SourceOptions, data: Any = None) -> Frames:
     """The frames that a configuration names, or those of `data`."""
     if data is None and not config.data:
         wanted = {"folder": "DIR", "array": "FILE", "video": "FILE"}[config.dataset]
         raise DataError(f"--dataset {config.dataset} needs --data {wanted}")
     source: Any = with_public_data(config).data if data is None else data
-    preparation = Preparation(
-        config.channels, config.size, config.fit, config.threshold, config.missing_value
-    )
-    common: dict[str, Any] = {
-        "sequences": config.sequences,
-        "check_files": config.check_files,
-        "on_bad_frame": config.on_bad_frame,
-        "cache_gib": config.cache,
-        "allow_gaps": config.allow_gaps,
-    }
+    # Each kind needs libraries of its own, imported only where it is read.
     if config.dataset == "array" or data is not None:
         from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 
-        return ArrayFrames(
-            source,
-            preparation,
-            axes=config.axes,
-            variable=config.variable,
-            nan=config.nan,
-            time_format=config.time_format,
-            **common,
-        )
+        return ArrayFrames(source, config)
     if config.dataset == "video":
         from jaxconvlstm.data.sources.video.video_frames import VideoFrames
 
-        return VideoFrames(source, preparation, **common)
+        return VideoFrames(source, config)
     from jaxconvlstm.data.sources.images.folder import FolderFrames
 
-    return FolderFrames(
-        source,
-        preparation,
-        nan=config.nan,
-        time_format=config.time_format,
-        **common,
-    )
+    return FolderFrames(source, config)

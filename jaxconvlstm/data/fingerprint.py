@@ -19,7 +19,7 @@ def fingerprint(windows: Windows, timeout: float, check: Check | None = None) ->
     exchanged, as for files. A change within windows that are not looked at goes unnoticed.
 
     Args:
-      windows: of the training part.
+      windows: of the training split.
       timeout, check: as for `TrainLoader`.
 
     Raises:
@@ -28,9 +28,9 @@ def fingerprint(windows: Windows, timeout: float, check: Check | None = None) ->
     digest = hashlib.sha256(f"{len(windows)} {windows.frame_shape}".encode())
     few = _Few(windows, spread(len(windows), WINDOWS))
     for batch in evaluation_batches(few, 1, threads=1, timeout=timeout, check=check):
-        for part in (batch.inputs[0], batch.targets[0]):
-            digest.update(f"{part.dtype} {part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
+        for array in (batch.inputs[0], batch.targets[0]):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

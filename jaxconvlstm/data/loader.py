@@ -9,9 +9,8 @@ import numpy as np
 
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.data.augment import Augmentation
-from jaxconvlstm.data.being_read import Reading
 from jaxconvlstm.data.dataset import Windows
-from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead
+from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead, Reading
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.
@@ -68,9 +67,10 @@ class TrainLoader:
         self._windows = windows
         self._batch_size = batch_size
         self._seed = seed
-        self._augmentation = augmentation or Augmentation()
-        self._augmentation.check(windows.frame_shape)
-        self._augments = self._augmentation.changes
+        self._augmentation = None
+        if augmentation is not None and augmentation.changes:
+            augmentation.check(windows.frame_shape)
+            self._augmentation = augmentation
         self.batches_per_epoch = len(windows) // batch_size
         self._batches = ReadAhead(
             self._read, range(start, sys.maxsize), threads=threads, timeout=timeout, check=check
@@ -109,7 +109,7 @@ class TrainLoader:
     def _element(self, epoch: int, index: int) -> Window:
         """A window, augmented. Of a crop whose place is known, nothing else is read."""
         windows, augmentation = self._windows, self._augmentation
-        if not self._augments:
+        if augmentation is None:
             return windows.read(epoch, index, None)
         place = (self._seed, epoch, index, windows.frame_shape)
         if not augmentation.needs_frame:
@@ -179,7 +179,7 @@ def _read_all(
     with Reading(reader, windows.name) as reading:
         for index in indices:
             if reader.closed:
-                raise DataError("nobody waits for this window any more")
+                raise DataError("the loader was closed")
             reading.start(index)
             try:
                 rows.append(read(epoch, index))
@@ -202,11 +202,11 @@ def stack(rows: list[Window], batch_size: int | None = None) -> Batch:
     return Batch(_join(inputs), _join(targets), weight)
 
 
-def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """As `np.stack`, in less time where the arrays are small."""
-    joined = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
-    for index, part in enumerate(parts):
-        if part.shape != parts[0].shape:  # Else it would be broadcast.
-            raise DataError(f"windows of shape {part.shape} and {parts[0].shape} in one batch")
-        joined[index] = part
+    joined = np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for index, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:  # Else it would be broadcast.
+            raise DataError(f"windows of shape {array.shape} and {arrays[0].shape} in one batch")
+        joined[index] = array
     return joined

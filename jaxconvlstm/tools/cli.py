@@ -22,7 +22,7 @@ import tyro
 
 from jaxconvlstm.config.data import Split
 from jaxconvlstm.config.model import MODELS, ModelConfig
-from jaxconvlstm.data.being_read import all_end_within
+from jaxconvlstm.data.prefetch import all_end_within
 from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
 from jaxconvlstm.memory import keep_freed_memory
 

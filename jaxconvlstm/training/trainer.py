@@ -185,9 +185,7 @@ class _Training:
             self.settings.batch_size,
             self.settings.seed,
             threads=self.settings.threads,
-            augmentation=Augmentation(
-                data.crop, data.crop_by, data.flip, data.rotate, data.reverse, data.missing_value
-            ),
+            augmentation=Augmentation(data),
             start=start,
             timeout=data.read_timeout,
             check=self.stop.check,

@@ -38,10 +38,10 @@ class Frames(abc.ABC):
       bad: frames of a sequence that cannot be used, and why. No window touches one.
       folders: for each sequence the printable names of the folders that it lies in, below the one
         that was opened, from the outermost in; None where the data lie in no folders.
-      parts: for each sequence the part ("train", "val", "test") that the data themselves put it in,
-        or None where they say nothing.
+      splits: for each sequence the split that the names of its folders put it in, or None where
+        they say nothing.
       groups: for each sequence the number of its group; sequences that share frames are in one
-        group and must not be in different parts, and none is divided. None where no frame is in
+        group and must not be in different splits, and none is divided. None where no frame is in
         two sequences, or twice in one.
       unit: of the values, e.g. "dBZ", where the data name it.
       value_range: lowest and highest value, where the data say it: 0 and 1 for truth values.
@@ -57,7 +57,7 @@ class Frames(abc.ABC):
     gaps: Mapping[int, Sequence[int]]
     bad: Mapping[int, Mapping[int, str]]
     folders: Sequence[tuple[str, ...]] | None = None
-    parts: Sequence[SplitName] | None = None
+    splits: Sequence[SplitName] | None = None
     groups: Sequence[int] | None = None
     unit: str | None = None
     value_range: tuple[float, float] | None = None
@@ -83,6 +83,27 @@ class Frames(abc.ABC):
         del sequence
         return str(frame)
 
+    def _choose_sequences(self, count: int, chosen: tuple[int, int] | None, place: str) -> range:
+        """The numbers of the sequences to use, with a note: `--sequences FIRST STOP`, or all.
+
+        Args:
+          count: number of sequences that there are.
+          chosen: the first number, and the one after the last; None for all.
+          place: where they are, for the error.
+
+        Raises:
+          DataError: there are not so many.
+        """
+        if chosen is None:
+            return range(count)
+        first, stop = chosen
+        if stop > count:
+            raise DataError(
+                f"{place}: --sequences {first} {stop}: there are only {count}, counted from 0"
+            )
+        self.notes.append(f"sequences {first} to {stop - 1} of {count} used (--sequences)")
+        return range(first, stop)
+
     def segments(self) -> list[Segment]:
         """The runs of usable frames without a gap, in order."""
         found = []
@@ -96,21 +117,6 @@ class Frames(abc.ABC):
                 if start not in bad
             ]
         return found
-
-
-def choose_sequences(count: int, chosen: tuple[int, int] | None, place: str) -> range:
-    """The numbers of the sequences to use, of `count`: those of `--sequences FIRST STOP`, or all.
-
-    Raises:
-      DataError: there are not so many.
-    """
-    if chosen is None:
-        return range(count)
-    if chosen[1] > count:
-        raise DataError(
-            f"{place}: --sequences {chosen[0]} {chosen[1]}: there are only {count}, counted from 0"
-        )
-    return range(*chosen)
 
 
 class FrameCache:

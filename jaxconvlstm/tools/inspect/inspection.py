@@ -142,8 +142,8 @@ def print_source(config: DataConfig, frames: Frames) -> None:
     height, width, channels = frames.frame_shape
     kind = "1 channel" if channels == 1 else f"{channels} channels"
     row("frames", f"{sum(lengths)} of {height}x{width} (height x width), {kind}, {frames.dtype}")
-    if frames.parts is not None:
-        given = (f"{name} {frames.parts.count(name)}" for name in SPLIT_NAMES)
+    if frames.splits is not None:
+        given = (f"{name} {frames.splits.count(name)}" for name in SPLIT_NAMES)
         row("parts", f"sequences that the data themselves put in {', '.join(given)}")
     if frames.groups is not None and (count := len(set(frames.groups))) < len(lengths):
         row("groups", f"{count}, of sequences that share frames and stay in one part")
@@ -189,7 +189,7 @@ def print_windows(dataset: FramesDataset, config: DataConfig) -> DataError | Non
         return error
     row("windows", f"{count} {kind} in all data")
     try:
-        given = {name: dataset.windows(name) for name in SPLIT_NAMES if dataset.parts[name]}
+        given = {name: dataset.windows(name) for name in SPLIT_NAMES if dataset.splits[name]}
     except DataError as error:
         row("", "no division into training, validation and test")
         return error

@@ -159,7 +159,7 @@ def _change(
     both = valid_before & valid_after
     if not both.any():
         return 0.0
-    change = np.abs(values.share(after) - values.share(before))
+    change = np.abs(values.fraction(after) - values.fraction(before))
     return float(change.mean(dtype=np.float64, where=both))
 
 

@@ -121,7 +121,9 @@ def choose_from(found: list[Series], used: range) -> list[Series]:
 def _from_folder(
     root: Path, axes: str | None, variable: str | None, on_bad_frame: Literal["error", "skip"]
 ) -> tuple[list[Series], list[str]]:
-    found, notes = find_files(root, is_array_file, "array files", EXTENSIONS)
+    found, notes = find_files(
+        root, lambda entry: is_array_file(entry.name), "array files", EXTENSIONS
+    )
     one_frame = axes is not None and "T" not in axes
     series = []
     first: Source | None = None

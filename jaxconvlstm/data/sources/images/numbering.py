@@ -19,8 +19,8 @@ AFTER_GAPS = "no window crosses one (--allow-gaps lets them)"
 GAPS_ALLOWED = "windows may cross them (--allow-gaps)"
 LONG_NUMBER = 10**7
 """Numbers from here on may be times of a form that is not recognised."""
-LEAST_SHARE = 0.2
-"""The typical step is the smallest one that makes up at least this share of all."""
+LEAST_FRACTION = 0.2
+"""The typical step is the smallest one that makes up at least this fraction of all."""
 
 _DIGITS = re.compile("[0-9]+")
 
@@ -160,7 +160,7 @@ def gaps_in(values: np.ndarray, kind: str) -> Gaps:
     if not len(steps) or not (steps > 0).all():  # Below 0: the difference was beyond 64 bits.
         return NOTHING
     sizes, counts = np.unique(steps, return_counts=True)
-    common = sizes[counts >= LEAST_SHARE * len(steps)]
+    common = sizes[counts >= LEAST_FRACTION * len(steps)]
     if not len(common):
         return NOTHING
     step = int(common[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxconvlstm.atomic import replacing
+from jaxconvlstm.data.sources.files import file_identity
 from jaxconvlstm.data.sources.images.image_file import EXTENSIONS
 from jaxconvlstm.data.sources.images.listing import is_picture, list_sequences, split_pages
 from jaxconvlstm.data.sources.images.numbering import number_frames
@@ -144,18 +145,9 @@ def number_files(lines: Iterable[Sequence[str]]) -> list[list[int]]:
     for line in lines:
         for path in line:
             if path not in by_path:
-                by_path[path] = by_file.setdefault(_identity(path), len(by_file))
+                by_path[path] = by_file.setdefault(file_identity(path), len(by_file))
         numbered.append([by_path[path] for path in line])
     return numbered
-
-
-def _identity(path: str) -> object:
-    """What is the same for the same file."""
-    try:
-        status = Path(path).stat()
-    except OSError:  # Gone meanwhile: reading it says so.
-        return path
-    return status.st_dev, status.st_ino
 
 
 def group_lines(files: Sequence[Sequence[int]]) -> list[int]:

@@ -11,7 +11,7 @@ from jaxconvlstm.tools import cli
 
 TOOLS = {
     "inspect": (
-        "jaxconvlstm.tools.inspect.inspection",
+        "jaxconvlstm.tools.inspect.main",
         "what data hold, what looks wrong, and pictures of them",
     ),
     "pathlist": ("jaxconvlstm.tools.pathlist", "write a path list of a folder of pictures"),

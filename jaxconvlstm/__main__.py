@@ -12,7 +12,7 @@ from jaxconvlstm.tools import cli
 TOOLS = {
     "inspect": (
         "jaxconvlstm.tools.inspect.main",
-        "what data hold, what looks wrong, and pictures of them",
+        "describe data, warn of likely mistakes, draw pictures",
     ),
     "pathlist": ("jaxconvlstm.tools.pathlist", "write a path list of a folder of pictures"),
     "verify": ("jaxconvlstm.tools.verify", "whether every checkpoint of a run is whole"),

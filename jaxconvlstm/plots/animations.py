@@ -142,7 +142,7 @@ def step_pictures(
         sizes,
         labels,
         title=title,
-        marks=(INITIAL, PREDICTION),
+        marks=_MARK_COLOURS,
         missing=has_missing(inputs, predictions, targets),
     )
     digits = max(3, len(str(steps - 1)))
@@ -150,9 +150,8 @@ def step_pictures(
     for step in range(steps):
         contents = [(left_labels[step], left[step])]
         contents += [("ground truth", right[step])] if right else []
-        mark = INITIAL if step < given else PREDICTION
         path = Path(folder) / f"step-{step:0{digits}}.png"
-        save_png(panels.page(contents, mark, _MARK_COLOURS[mark]), path)
+        save_png(panels.page(contents, INITIAL if step < given else PREDICTION), path)
         written.append(path)
     return written
 

@@ -211,6 +211,7 @@ def text_font(size: int = TEXT_SIZE, bold: bool = False) -> Any:
 def wrap_text(text: str, font: Any, width: int) -> list[str]:
     """Break a text into lines of at most `width` pixels."""
     text = one_line(text)
+    # `textwrap` counts characters, whose widths differ: the most that fit are tried from above.
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
         if all(font.getlength(line) <= width for line in lines):

@@ -100,7 +100,9 @@ def survey_frames(frames: Frames, values: Values) -> Survey:
             if previous is not None:
                 change = _change(*previous, pixels, valid, values)
                 survey.pairs += 1
-                survey.equal += _equal(previous[0], pixels)
+                # NaN equals NaN here; integers have none to look for.
+                has_nan = pixels.dtype.kind == "f"
+                survey.equal += np.array_equal(previous[0], pixels, equal_nan=has_nan)
                 survey.change += change
                 if change > most_change:
                     most_change, survey.liveliest = change, (segment.sequence, number - 1)
@@ -148,10 +150,6 @@ def _add_frame(survey: Survey, pixels: np.ndarray, valid: np.ndarray, values: Va
     survey.lowest, survey.highest = tuple(ordered[:2]), tuple(ordered[:-3:-1])
     if low < values.low or high > values.high:
         survey.outside += int(((there < values.low) | (there > values.high)).sum())
-
-
-def _equal(frame: np.ndarray, other: np.ndarray) -> bool:
-    return np.array_equal(frame, other, equal_nan=frame.dtype.kind == "f")
 
 
 def _change(

@@ -12,7 +12,7 @@ from jaxconvlstm.tools import cli
 TOOLS = {
     "train": ("train", "train a model on pictures, arrays or videos"),
     "eval": ("eval", "score a trained model, or predict the frames that come next"),
-    "inspect": ("inspect.inspection", "show what data hold and what looks wrong, with pictures"),
+    "inspect": ("inspect.main", "describe data, warn of likely mistakes, draw pictures"),
     "pathlist": ("pathlist", "write a path list of a folder of pictures"),
     "verify": ("verify", "read every byte of a run's checkpoints"),
 }

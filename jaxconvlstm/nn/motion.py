@@ -11,6 +11,8 @@ References:
   De Brabandere et al. 2016, "Dynamic Filter Networks", section 3.2: a filter for each place.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -57,26 +59,61 @@ def match(
     )
     steps = reach // _HALF
     around = ((0, 0), (steps, steps), (steps, steps), (0, 0))
-    before = jnp.pad(before, around, mode="edge")
-    rows, columns = now.shape[1:3]
-    offsets = jnp.arange(2 * steps + 1)
-
-    def costs_of_row(down: Array) -> Array:
-        """Costs of all displacements with the same vertical part, `[b, h / 8, w / 8, offsets]`."""
-        band = jax.lax.dynamic_slice_in_dim(before, down, rows, axis=1)
-        differences = (band[:, :, x : x + columns] - now for x in range(2 * steps + 1))
-        squares = [jnp.mean(d**2, axis=-1, keepdims=True) for d in differences]
-        return _mean_pool(jnp.concatenate(squares, axis=-1), _BLOCK)
-
-    # A loop over rows keeps the program small; a GPU or CPU is busy enough with each.
-    costs = jnp.moveaxis(jax.lax.map(costs_of_row, offsets), 0, -2)
+    costs = matching_costs(jnp.pad(before, around, mode="edge"), now, _BLOCK)
+    # One axis for all displacements, which the soft minimum is over.
     costs = _mean_neighbours(costs.reshape((*costs.shape[:3], -1)))
+    offsets = jnp.arange(2 * steps + 1)
     grid = jnp.stack(jnp.meshgrid(offsets, offsets, indexing="ij"), axis=-1).reshape((-1, 2))
     pixels = _HALF * (grid - steps).astype(costs.dtype)
     costs += jnp.expand_dims(_REST * jnp.sum(pixels**2, axis=-1), (0, 1, 2))
     flow = jax.nn.softmax(-costs / _TEMPERATURE, axis=-1) @ pixels
     full = (batch, height + below, width + right, 2)
     return jax.image.resize(flow, full, "bilinear")[:, :height, :width]
+
+
+def matching_costs(
+    before: Float[Array, "batch rows columns channels"],
+    now: Float[Array, "batch height width channels"],
+    block: int,
+    ignore_brightness: bool = False,
+) -> Float[Array, "batch down across offsets_down offsets_right"]:
+    """Compare each block of a frame with all places around it in the frame before.
+
+    Args:
+      before: the frame before, and what lies around it: larger than `now` by an even number of
+        rows and of columns, `2 * reach` each. NaN, outside of the picture for instance, matches
+        nothing.
+      now: a frame whose height and width `block` divides.
+      block: side of a block in pixels.
+      ignore_brightness: leave a difference that is the same all over the block, in each channel,
+        out of account.
+
+    Returns:
+      `[batch, height / block, width / block, 2 * reach + 1, 2 * reach + 1]`: the squared
+      difference, or with `ignore_brightness` its variance, as a mean over the block's pixels and
+      channels. The last two axes are displacements down and right, with rest in the middle.
+    """
+    rows, columns = now.shape[1:3]
+    down, right = (before.shape[axis] - now.shape[axis] + 1 for axis in (1, 2))
+
+    def squared(difference: Array) -> Array:
+        if ignore_brightness:
+            # Subtracted before squaring: a variance as the mean of squares less the square of the
+            # mean would drown in rounding wherever the brightness changes most.
+            blocks = difference.reshape(_blocks_of(difference.shape, block))
+            blocks -= jnp.mean(blocks, axis=(2, 4), keepdims=True)
+            difference = blocks.reshape(difference.shape)
+        return jnp.mean(difference**2, axis=-1, keepdims=True)
+
+    def costs_of_row(y: Array) -> Array:
+        """Costs of displacements by `y` rows, `[batch, height / block, width / block, right]`."""
+        band = jax.lax.dynamic_slice_in_dim(before, y, rows, axis=1)
+        differences = (band[:, :, x : x + columns] - now for x in range(right))
+        squares = [squared(difference) for difference in differences]
+        return _mean_pool(jnp.concatenate(squares, axis=-1), block)
+
+    # A loop over rows keeps the program small; a GPU or CPU is busy enough with each.
+    return jnp.moveaxis(jax.lax.map(costs_of_row, jnp.arange(down)), 0, -2)
 
 
 def warp(
@@ -137,11 +174,15 @@ def filter_locally(
     return jnp.moveaxis(sums, -3, -1)
 
 
+def _blocks_of(shape: Sequence[int], block: int) -> tuple[int, ...]:
+    """`[batch, height, width, c]` to `[batch, height / block, block, width / block, block, c]`."""
+    batch, height, width, channels = shape
+    return batch, height // block, block, width // block, block, channels
+
+
 def _mean_pool(frames: Array, block: int) -> Array:
     """Means of `block` x `block` pixels: `[b, h, w, c]` to `[b, h / block, w / block, c]`."""
-    batch, height, width, channels = frames.shape
-    shape = (batch, height // block, block, width // block, block, channels)
-    return jnp.mean(frames.reshape(shape), axis=(2, 4))
+    return jnp.mean(frames.reshape(_blocks_of(frames.shape, block)), axis=(2, 4))
 
 
 def _mean_neighbours(maps: Array) -> Array:

@@ -16,7 +16,7 @@ def last_valid(inputs: Any, valid: Any) -> Any:
       The same shape and dtype: for each time the newest value up to and with it, and 0 before the
       first one.
     """
-    space = inputs.__array_namespace__()
+    space = inputs.__array_namespace__()  # numpy or jax.numpy
     newest = space.zeros_like(inputs[..., 0, :, :, :])
     frames = []
     for time in range(inputs.shape[-4]):

@@ -4,12 +4,13 @@ A convolution sees a few pixels around a place. What has moved further since the
 cannot be drawn where it now is, and stays where it was: a trail.
 """
 
+import jax
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.run import Config
+from jaxconvlstm.nn.motion import matching_costs
 from jaxconvlstm.spread import spread
 
 MOST_PAIRS = 32
@@ -54,7 +55,7 @@ def largest_motion(inputs: np.ndarray) -> float:
     found: list[int] = []
     for pair in spread(pairs, MOST_PAIRS).tolist():
         clip, frame = divmod(pair, time - 1)
-        before, after = inputs[clip, frame : frame + 2].astype(np.float64)
+        before, after = inputs[clip, frame : frame + 2].astype(np.float32)
         found += _displacements(before, after, block, most)
     return float(np.percentile(found, 90)) if len(found) >= FEWEST_FOUND else 0.0
 
@@ -67,60 +68,39 @@ def _displacements(before: np.ndarray, after: np.ndarray, block: int, most: int)
       block: side of the blocks.
       most: largest displacement looked for.
     """
-    change, content = _variances(after - before, block), _variances(after, block)
+    whole = tuple(slice(side // block * block) for side in after.shape[:2])
+    # The cost at rest is how much a block changes; that against a black frame is what it holds.
+    change, content = (
+        np.asarray(_costs(frame[whole][None], after[whole][None], block))[0, ..., 0, 0]
+        for frame in (before, np.zeros_like(before))
+    )
     change = np.where(change <= _MOST_CHANGE * content, change, 0)
+    places = np.argsort(change, axis=None)[: -BLOCKS - 1 : -1]
+    corners = block * np.stack(np.unravel_index(places, change.shape), axis=-1)
+    # Nothing is found outside of the frame, which NaN says.
+    padded = np.pad(before, ((most, most), (most, most), (0, 0)), constant_values=np.nan)
+    # Displacements across are pairs of their own here, those down are `matching_costs`' to try:
+    # a program of 49 shifted pictures would take seconds to compile.
+    tries = 2 * most + 1
+    around = [
+        padded[top : top + block + 2 * most, left + across : left + across + block]
+        for top, left in corners
+        for across in range(tries)
+    ]
+    here = [after[top : top + block, left : left + block] for top, left in corners]
+    all_costs = _costs(np.stack(around), np.repeat(here, tries, axis=0), block)
+    all_costs = np.asarray(all_costs).reshape((len(corners), tries, tries))  # block, across, down
+    offsets = np.abs(np.arange(tries) - most)
+    distance = np.maximum(offsets[:, None], offsets[None])
     found = []
-    for place in np.argsort(change, axis=None)[: -BLOCKS - 1 : -1]:
-        at_rest = change.flat[place]
-        if at_rest == 0:
-            break
-        row, column = np.unravel_index(place, change.shape)
-        top, left = int(row) * block, int(column) * block
-        above, beside = max(0, top - most), max(0, left - most)
-        around = before[above : top + block + most, beside : left + block + most]
-        costs = _costs(around, after[top : top + block, left : left + block])
-        if costs.min() >= _LEFT * at_rest:
-            continue
-        down = np.abs(np.arange(costs.shape[0]) + above - top)
-        across = np.abs(np.arange(costs.shape[1]) + beside - left)
-        distance = np.maximum(down[:, None], across[None])
-        found.append(int(distance[costs <= costs.min() + _AS_GOOD * at_rest].min()))
+    for at_rest, costs in zip(change.flat[places], np.nan_to_num(all_costs, nan=np.inf)):
+        if costs.min() < _LEFT * at_rest:
+            found.append(int(distance[costs <= costs.min() + _AS_GOOD * at_rest].min()))
     return found
 
 
-def _costs(around: np.ndarray, here: np.ndarray) -> np.ndarray:
-    """What is left of `here` less each block of `around`: the variance, summed over channels.
-
-    Args:
-      around: `[height, width, channels]`.
-      here: `[block, block, channels]`.
-
-    Returns:
-      `[height - block + 1, width - block + 1]`: var(a - b) as var(a) + var(b) - 2 cov(a, b).
-    """
-    block = len(here)
-    centred = np.moveaxis(here - here.mean(axis=(0, 1)), 2, 0)
-    places = sliding_window_view(around, (block, block), axis=(0, 1))
-    products = np.einsum("yxckl,ckl->yx", places, np.ascontiguousarray(centred))
-    means, squares = (_block_means(values, block) for values in (around, around**2))
-    costs: np.ndarray = (squares - means**2).sum(axis=-1)
-    return costs + ((centred**2).sum() - 2 * products) / block**2
-
-
-def _block_means(values: np.ndarray, block: int) -> np.ndarray:
-    """The mean of each `block` x `block` pixels, from sums over all above and beside."""
-    sums = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0), (0, 0)))
-    rows = sums[block:] - sums[:-block]
-    means: np.ndarray = (rows[:, block:] - rows[:, :-block]) / block**2
-    return means
-
-
-def _variances(frame: np.ndarray, block: int) -> np.ndarray:
-    """Variance within each whole block, summed over channels: `[height // block, ...]`."""
-    rows, columns = frame.shape[0] // block, frame.shape[1] // block
-    blocks = frame[: rows * block, : columns * block].reshape(rows, block, columns, block, -1)
-    variances: np.ndarray = blocks.var(axis=(1, 3)).sum(axis=-1)
-    return variances
+# Traced once for all pairs of frames.
+_costs = jax.jit(partial(matching_costs, ignore_brightness=True), static_argnums=2)
 
 
 def warnings_for(config: Config, clips: np.ndarray) -> list[str]:

@@ -1,4 +1,4 @@
-"""Random changes of training windows: crops, mirroring, turning, playing backwards."""
+"""Augmentation of training windows: random crops, flips, quarter turns and reversal in time."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,9 +18,9 @@ CANDIDATES = 8
 FLOOR = 0.05
 """Weight of a place without any signal, as a fraction of the best candidate's signal."""
 BACKGROUND_SAMPLES = 10_000
-"""About so many pixels of a frame say what its background is."""
+"""About so many pixels of a frame its background is estimated from."""
 CROP_SAMPLES = 16
-"""About so many rows, and columns, of a crop say what its signal is."""
+"""About so many rows, and columns, of a crop its signal is estimated from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Augmentation:
         """The change of a window.
 
         Args:
-          seed, epoch, index: what it follows from.
+          seed, epoch, index: of the window; the change follows from these three.
           frame_size: height and width of the frames.
           frame: the last input frame `[height, width, channels]`, if `needs_frame`.
         """
@@ -97,7 +97,7 @@ class Augmentation:
 
 
 class Change(NamedTuple):
-    """What is done to one window. `region` is for whoever reads it; `apply` does the rest."""
+    """The changes of one window: `region` is cut when it is read, `apply` does the rest."""
 
     region: Region | None = None
     upside_down: bool = False
@@ -127,11 +127,13 @@ class Change(NamedTuple):
             return inputs[::-1] if self.backwards else inputs, targets
         inputs, targets = self._turn(inputs), self._turn(targets)
         if self.backwards:
+            # Joined to one clip without repeating a frame, reversed, and divided as before.
             clip = np.concatenate([inputs[:1] if dense_targets else inputs, targets])[::-1]
             inputs, targets = clip[: len(inputs)], clip[1 if dense_targets else len(inputs) :]
         return inputs, targets
 
     def _turn(self, clip: np.ndarray) -> np.ndarray:
+        # Views of [time, height, width, channels]; only stacking the batch copies.
         clip = clip[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
         return np.rot90(clip, self.quarter_turns, axes=(1, 2)) if self.quarter_turns else clip
 
@@ -149,6 +151,7 @@ def _choose(
     regions: list[Region], frame: np.ndarray, missing: float | None, choice: float
 ) -> Region:
     """One of the regions, the likelier the more signal it has; `choice` is in [0, 1)."""
+    # Drawn in proportion to the signal, of candidates that were drawn uniformly.
     found = background(frame, missing)
     signals = np.array([signal(frame[region], found, missing) for region in regions])
     if not signals.max() > 0:
@@ -166,11 +169,13 @@ def background(frame: np.ndarray, missing: float | None = None) -> np.ndarray:
       frame: `[height, width, channels]`; a sample of its pixels is looked at.
       missing: value of pixels without data.
     """
+    # The same step in rows and columns.
     step = max(1, round((frame.shape[0] * frame.shape[1] / BACKGROUND_SAMPLES) ** 0.5))
     pixels = frame[::step, ::step].reshape(-1, frame.shape[-1])
     found = np.zeros(frame.shape[-1])
     for channel, values in enumerate(pixels.T):
         values = values[_valid(values, missing)]
+        # Floats may all differ, so that none is common.
         if len(values) and frame.dtype.kind == "f":
             found[channel] = np.median(values)
         elif len(values):

@@ -1,4 +1,4 @@
-"""A run's data: windows of each split, whatever they are cut from."""
+"""The data of a run: windows of each split, cut from files, arrays or generated clips."""
 
 import dataclasses
 import re
@@ -20,7 +20,8 @@ from jaxconvlstm.data.windows import AnySplit
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
-# Settings that mean something for some kinds of data only.
+# Settings that mean something for some kinds of data only. With another kind they are refused,
+# rather than silently ignored.
 REAL = ("folder", "array", "video")
 _FILES = (*REAL, "moving-mnist")
 _APPLIES_TO: dict[str, tuple[str, ...]] = {
@@ -57,18 +58,21 @@ class Windows(Protocol):
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs `[time, height, width, channels]`, and what is to be predicted from them.
+        """Inputs `[time, height, width, channels]`, and the targets to be predicted from them.
 
         Targets are frames `[steps, ...]`: those that follow the inputs or, with
         `dense_targets`, all after the first, `[time - 1 + steps, ...]`. Or the number of the
         window's class, int32 `[]`.
 
-        Frames have the files' own dtype and values; of `region` alone, if given. `epoch` matters
-        for generated clips only.
+        Frames hold raw values in the files' dtype; of `region` alone, if given. `epoch` matters for
+        generated clips only.
+
+        Raises:
+          DataError: a frame cannot be read.
         """
 
     def name(self, index: int) -> str:
-        """What a caption says, e.g. "shot1 frames 20-31"."""
+        """Name of a window for captions and errors, e.g. "shot1 frames 20-31"."""
 
 
 class Dataset(Protocol):
@@ -137,6 +141,7 @@ def open_dataset(
     """
     check_applies(config)
     dataset: Dataset
+    # Data in memory are frames, whatever `dataset` says, which has a default.
     if data is not None or config.dataset in REAL:
         dataset = FramesDataset(config, open_frames(config, data), split, values, classes)
     elif config.dataset == "moving-mnist":
@@ -182,10 +187,12 @@ def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnis
 
     if download.is_name(path):
         return download.FILES[path].dataset
+    # Before the ending is looked at: ".gz" says nothing.
     if _IDX_NAME.search(path.lower()):
         return "moving-mnist"
     if is_array_file(path):
         return "array"
+    # A folder may be called "clips.avi".
     is_video = Path(path).suffix.lower().removeprefix(".") in EXTENSIONS
     return "video" if is_video and not Path(path).is_dir() else "folder"
 

@@ -62,6 +62,7 @@ class FramesDataset:
             self.classes, self.labels, note = label_sequences(frames, classes, self._place)
             notes.append(note)
         self._segments = frames.segments()
+        # Last, as both need the splits: the scale is measured on training data alone.
         self.values, value_notes = self._scale()
         self.notes = [*notes, *value_notes, *self._summary()]
 
@@ -75,6 +76,7 @@ class FramesDataset:
         """See `Dataset.windows`."""
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
+        # Not `self._span`: other lengths than the configured ones may be asked for.
         span = self._span_of(inputs, targets)
         segments = self._segments if split == "all" else self.splits[split]
         if not segments:
@@ -95,6 +97,7 @@ class FramesDataset:
     def splits(self) -> Splits:
         """Always for the configured lengths, so that no split moves when others are evaluated."""
         config = self._config
+        # A run that goes on keeps its splits, even where today's code would divide otherwise.
         if self._recorded is not None:
             return split_file.from_json(self._recorded, self.frames, "split.json of the run")
         if config.split_file is not None:
@@ -126,6 +129,7 @@ class FramesDataset:
         for segment in self._segments:
             splits[given[segment.sequence]].append(segment)
         there = [name for name in ("val", "test") if splits[name]]
+        # What a folder holds need not be cut off, so its fraction goes to training.
         fractions = dataclasses.asdict(self._config.split)
         fractions["train"] += sum(fractions[name] for name in there)
         fractions.update(dict.fromkeys(there, 0.0))
@@ -155,7 +159,7 @@ class FramesDataset:
         roomy = window_span(config.input_frames, steps, config.frame_step, config.horizon)
         lengths = [segment.stop - segment.start for segment in segments]
         if all(length >= roomy for length in lengths if length >= self._span):
-            with contextlib.suppress(DataError):
+            with contextlib.suppress(DataError):  # Too few for that: the windows decide alone.
                 return split_segments(segments, roomy, split, config.split_by, groups)
         try:
             return split_segments(segments, self._span, split, config.split_by, groups)
@@ -195,14 +199,16 @@ class FramesDataset:
             notes.append(
                 f"sequences left out, without {self._span} frames in a row for a window: {short}"
             )
+        # The windows that there would be without gaps and bad frames, to count those lost by them.
         whole = [Segment(index, 0, length) for index, length in enumerate(lengths)]
-        every, left = (
+        possible, left = (
             len(WindowPositions(segments, self._span, self._config.stride))
             for segments in (whole, self._segments)
         )
-        if every > left:
+        if possible > left:
             notes.append(
-                f"windows left out, across a gap or with a bad frame: {every - left} of {every}"
+                "windows left out, across a gap or with a bad frame: "
+                f"{possible - left} of {possible}"
             )
         shape = "x".join(map(str, self.frame_shape))
         sequences = "1 sequence" if len(lengths) == 1 else f"{len(lengths)} sequences"
@@ -214,7 +220,7 @@ class FramesDataset:
                 if segments
             ]
         except DataError:
-            # Who asks for a split is told.
+            # A split without a window is an error only for those who ask for it.
             return [*notes, summary]
         return [*notes, f"{summary}; windows: {', '.join(counts)}"]
 
@@ -287,7 +293,7 @@ class FrameWindows:
             numbers: Sequence[int] = range(start, start + offsets.stop, offsets.step)
         else:
             numbers = [start + offset for offset in offsets]
-        window = self._frames.read(sequence, numbers, region)
+        window = self._frames.read(sequence, numbers, region)  # [time, height, width, channels]
         if self._labels is not None:
             return window, np.asarray(self._labels[sequence])
         return window[: self._input_frames], window[self._first_target :]

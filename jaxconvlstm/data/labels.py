@@ -28,6 +28,7 @@ def class_names(frames: Frames, place: str) -> list[str]:
     if frames.folders is None:
         raise DataError(f"{place}: --labels folders: these sequences lie in no folders")
     outermost = {folders[0].lower() if folders else "" for folders in frames.folders}
+    # Below train, val and test lie the classes: train/cats/clip1.
     depth = 1 if outermost <= SPLIT_FOLDERS.keys() else 0
     for name, folders in zip(frames.names, frames.folders):
         if len(folders) <= depth:
@@ -101,11 +102,11 @@ def split_by_class(
       DataError: a class has too few sequences, or too short ones.
     """
     wanted = sum(getattr(split, name) > 0 for name in SPLIT_NAMES)
-    own: dict[int, list[Segment]] = {}
+    by_class: dict[int, list[Segment]] = {}
     for segment in segments:
-        own.setdefault(int(labels[segment.sequence]), []).append(segment)
+        by_class.setdefault(int(labels[segment.sequence]), []).append(segment)
     splits: Splits = {name: [] for name in SPLIT_NAMES}
-    for number, mine in own.items():
+    for number, mine in by_class.items():
         way = by  # Of this class alone.
         if way == "auto":
             usable = {s.sequence for s in mine if s.stop - s.start >= span}
@@ -116,4 +117,5 @@ def split_by_class(
             raise DataError(f"class {classes[number]}: {error}") from None
         for name, found in divided.items():
             splits[name] += found
+    # In the order of the data again, so that windows do not come class by class.
     return {name: sorted(found) for name, found in splits.items()}

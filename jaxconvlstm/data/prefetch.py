@@ -27,7 +27,7 @@ END_WITHIN = 1.0
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-# Made once, by the thread that read the item.
+# A queue of one element, put by the thread that read the item: the item, or the error instead.
 Result = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 
 
@@ -128,7 +128,7 @@ class ReadAhead(Generic[T]):
             raise StopIteration
         if not self._running:
             self._start()
-        self._order(1)
+        self._order(1)  # As many are always under way, however slowly they are taken.
         if not self._results:
             self.close()
             raise StopIteration
@@ -148,7 +148,7 @@ class ReadAhead(Generic[T]):
             return
         self.closed = True
         for _ in self._running:
-            self._orders.put(None)
+            self._orders.put(None)  # One for each thread, which ends at it.
         deadline = time.monotonic() + patience
         for thread in self._running:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -156,6 +156,7 @@ class ReadAhead(Generic[T]):
     def _start(self) -> None:
         self._order(max(AHEAD, self._threads))
         for _ in range(self._threads):
+            # A daemon, so that one that reads for ever does not keep the program from ending.
             thread = threading.Thread(target=self._work, name="read-ahead", daemon=True)
             thread.start()
             self._running.append(thread)
@@ -172,10 +173,10 @@ class ReadAhead(Generic[T]):
         while (order := self._orders.get()) is not None:
             number, result = order
             if self.closed:
-                continue
+                continue  # On to the end, which `close` has ordered.
             try:
                 result.put((self._read(self, number), None))
-            except BaseException as error:
+            except BaseException as error:  # Whatever it is: without a result the reader waits.
                 result.put((None, error))
 
     def _wait(self, result: Result[T]) -> tuple[T | None, BaseException | None]:
@@ -187,7 +188,7 @@ class ReadAhead(Generic[T]):
                 if self._check is not None:
                     self._check()
                 if name := count_wait(self, every, self._timeout):
-                    self.close(patience=0)
+                    self.close(patience=0)  # The thread has had its time.
                     raise StuckReaderError(
                         f"{name}: not read after {self._timeout:g} seconds of waiting "
                         "(--read-timeout)"

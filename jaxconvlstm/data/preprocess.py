@@ -126,5 +126,6 @@ def _resize_plane(plane: np.ndarray, size: tuple[int, int], missing: float | Non
 
 
 def _bicubic(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Pillow's mode "F": unlike 8 bits, nothing is rounded or clipped on the way.
     picture = Image.fromarray(plane.astype(np.float32))
     return np.array(picture.resize(size[::-1], Image.Resampling.BICUBIC))

@@ -40,8 +40,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
       DataError: it cannot be read, or is no object.
     """
+    # Neither a missing file nor a pipe, which might never end.
     if not path.is_file():
-        raise DataError(f"{path}: no such file")  # nor a pipe, which might never end
+        raise DataError(f"{path}: no such file")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -85,9 +86,11 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Splits:
             if after.start < before.stop:
                 where = f"both {split} and {other}" if split != other else f"{split} twice"
                 raise DataError(f"{source}: {frames.names[sequence]}: frames in {where}")
+        # Of what is named, only frames that can be used: neither bad, nor across a gap.
         runs = usable.get(sequence, [])
         starts = [run.start for run in runs]
         for segment, name in entries:
+            # The run that holds the segment's start, or the one after it.
             first = max(bisect.bisect_right(starts, segment.start) - 1, 0)
             for run in itertools.islice(runs, first, None):
                 if run.start >= segment.stop:
@@ -116,6 +119,7 @@ def _segment(item: Any, index: Mapping[str, int], frames: Frames, source: str) -
         raise DataError(f"{source}: {name}: frames {start!r} to {stop!r} are no segment")
     if stop > length:
         raise DataError(f"{source}: {name}: had at least {stop} frames, now {length}")
+    # A file that was added or removed moves all after it: numbers alone would not show it.
     for key, frame in (("first", start), ("last", stop - 1)):
         found = frames.frame_name(index[name], frame)
         if item.get(key, found) != found:

@@ -45,6 +45,7 @@ class WindowPositions:
         counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in segments]
         # The number of each segment's first window; one more for the end.
         self._firsts = [0, *itertools.accumulate(counts)]
+        # Positions are worked out when asked for: there may be millions of windows.
         total = self._firsts[-1]
         self._chosen: Sequence[int] | np.ndarray = range(total)
         if limit is not None and limit < total:
@@ -55,6 +56,7 @@ class WindowPositions:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         window = int(self._chosen[index])
+        # Segments without a window have the same first one as the next: the last of them has it.
         which = bisect.bisect_right(self._firsts, window) - 1
         sequence, start, _ = self._segments[which]
         return sequence, start + (window - self._firsts[which]) * self._stride
@@ -136,6 +138,7 @@ def allot(total: int, fractions: Mapping[SplitName, float], least: int) -> dict[
     `least` for each.
     """
     sizes = {name: max(round(total * fraction), least) for name, fraction in fractions.items()}
+    # Rounding must not leave a frame unused where all are given away.
     if sizes and sum(fractions.values()) > 1 - 1e-9:
         first = next(iter(sizes))  # training, if it has a fraction
         sizes[first] = max(total - sum(sizes.values()) + sizes[first], least)
@@ -160,6 +163,7 @@ def _by_sequence(
         units.setdefault(groups[sequence] if groups else sequence, []).extend(segments)
     whole = list(units.values())
     if len(whole) < len(fractions):
+        # Too few: the others stay empty, which the caller reports.
         splits[next(iter(fractions))] = [segment for segments in whole for segment in segments]
         return splits
     sizes = allot(len(whole), fractions, 1)
@@ -193,6 +197,7 @@ def _by_time(
         for name, found in divided.items():
             splits[name] += found
     tested = {segment.sequence for segment in splits["test"]}
+    # No sequence holds three windows: one of several test pieces serves validation.
     if "val" in fractions and not splits["val"] and len(tested) > 1:
         moved = [s for s in splits["test"] if s.sequence == min(tested)]
         splits["val"] = moved
@@ -213,6 +218,7 @@ def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float
     Each piece is at least a window long, and empty only if there is no room for that.
     """
     splits: Splits = {}
+    # A sequence that is too short is treated as if it were just long enough; pieces come out empty.
     least = span * len(fractions)
     sizes = allot(max(_frames(segments), least), fractions, span)
     for name in ("test", "val"):
@@ -220,6 +226,7 @@ def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float
             segments, splits[name] = _take_end(segments, sizes[name], span)
     if "train" not in fractions:
         return splits
+    # Where no fraction is to stay unused, training takes all that is left.
     frames = sizes["train"] if sum(fractions.values()) < 1 - 1e-9 else _frames(segments)
     _, taken = _take_end(_backwards(segments), frames, span)
     splits["train"] = _backwards(taken)

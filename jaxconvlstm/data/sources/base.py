@@ -1,4 +1,4 @@
-"""What every source of real data gives: sequences of frames, all of one shape and dtype."""
+"""The interface of every source of real data: sequences of frames of one shape and dtype."""
 
 import abc
 import itertools
@@ -79,7 +79,7 @@ class Frames(abc.ABC):
         """
 
     def frame_name(self, sequence: int, frame: int) -> str:
-        """What the data themselves call a frame: a file's name or time, else its number."""
+        """The data's own name of a frame: that of its file, or its time; else its number."""
         del sequence
         return str(frame)
 
@@ -109,6 +109,7 @@ class Frames(abc.ABC):
         found = []
         for sequence, length in enumerate(self.lengths):
             bad = self.bad.get(sequence, {})
+            # A segment ends at a gap, and before and after each bad frame.
             cuts = {0, length, *self.gaps.get(sequence, ()), *bad, *(frame + 1 for frame in bad)}
             ends = sorted(cuts)
             found += [
@@ -129,6 +130,7 @@ class FrameCache:
     """
 
     def __init__(self, frames: int, frame_bytes: int, limit: float):
+        # All or nothing, so that nothing ever has to be thrown out.
         self.keeps = frames * frame_bytes <= limit
         self._frames: dict[tuple[int, int], np.ndarray] = {}
 
@@ -138,6 +140,7 @@ class FrameCache:
 
     def put(self, sequence: int, frame: int, pixels: np.ndarray) -> None:
         """Keeps a frame, which nobody may write to from now on."""
+        # Windows that overlap share it: a change of one would show in the other.
         pixels.flags.writeable = False
         if self.keeps:
             self._frames[sequence, frame] = pixels

@@ -76,7 +76,7 @@ def walk(
     while waiting:
         path = waiting.pop()
         try:
-            status = path.stat()
+            status = path.stat()  # Of a link, that of the real folder.
             identity = status.st_dev, status.st_ino
             if identity in seen:
                 continue
@@ -156,6 +156,7 @@ def _repeated_links(
     seen: Mapping[tuple[int, int], int | None],
 ) -> dict[int, set[str]]:
     """The links of each folder to files that are listed themselves, or by an earlier link."""
+    # A real file is known by device and inode of its folder, and its name there.
     taken: set[tuple[int, int, str]] = set()
     names_in: dict[int, set[str]] = {}
     repeated: dict[int, set[str]] = {}

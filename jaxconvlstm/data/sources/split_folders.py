@@ -30,6 +30,7 @@ def splits_of_folders(
       notes.
     """
     splits = [SPLIT_FOLDERS.get(names[0].lower()) if names else None for names in folders]
+    # All or none: a class called "test" among others must not become a split.
     known = [split for split in splits if split is not None]
     counts = Counter(known)
     if len(known) < len(splits) or not counts["train"] or len(counts) < 2:

@@ -172,6 +172,7 @@ class GeneratedWindows:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `dataset.Windows.read`; each training epoch has clips of its own."""
         clip = self._clips[index]
+        # Drawing is cheap: a region is cut from whole frames.
         generator = clip.generator(self._dataset.seed, epoch)
         inputs, targets = self._dataset.draw(clip, generator, self._span)
         # [span, height, width, 1] -> [frames of the window, rows, columns, 1]

@@ -37,12 +37,14 @@ def moving_line(generator: np.random.Generator, direction: int) -> np.ndarray:
     side = int(generator.integers(0, FRAME_SIZE))
     drawn = np.zeros((FRAME_SIZE, FRAME_SIZE), np.uint8)  # [across, along]
     drawn[side, 0] = INK
+    # Always the whole line, whatever number of frames is used: the same seed, the same line.
     for along, turn in enumerate(generator.integers(-1, 2, FRAME_SIZE - 1).tolist(), start=1):
         side = min(max(side + turn, 0), FRAME_SIZE - 1)
         drawn[side, along] = INK
     # [time, across, along]: what is there by each frame.
     clip = drawn * np.tri(FRAME_SIZE, dtype=np.uint8)[:, None]
     name = DIRECTIONS[direction]
+    # Every line is drawn from left to right, and then reversed or turned upright.
     if name in ("right-to-left", "bottom-to-top"):
         clip = clip[:, :, ::-1]
     if name in ("top-to-bottom", "bottom-to-top"):

@@ -47,6 +47,7 @@ def moving_digits(
       uint8 `[frames, 64, 64, 1]`: the brighter value, where digits overlap.
     """
     height, width = pictures.shape[1:]
+    # All random numbers come before the first frame, so that a longer clip starts alike.
     chosen = generator.integers(0, len(pictures), digits)
     # Plain numbers: arrays of two would take longer.
     starts = generator.random((digits, 2)).tolist()
@@ -68,7 +69,7 @@ def _path(position: float, velocity: float, room: int, frames: int) -> list[int]
         position += velocity
         if not 0 < position < 1:
             position, velocity = min(max(position, 0.0), 1.0), -velocity
-        path.append(int(room * position))
+        path.append(int(room * position))  # Rounded down, as in the common generator.
     return path
 
 

@@ -83,7 +83,7 @@ class ArrayFrames(Frames):
         values = self._read(sequence, frames, WHOLE if region is None else region)
         if not self._prepare.changes_pixels:
             return values
-        # All frames at once, as one tall frame.
+        # All frames at once, as one tall frame [time * height, width, channels].
         time, height, width, channels = values.shape
         prepared = self._by_pixel(values.reshape(time * height, width, channels))
         return prepared.reshape(time, height, width, -1)
@@ -99,6 +99,7 @@ class ArrayFrames(Frames):
                 missing.append(frame)
             else:
                 found[frame] = kept
+        # Frames of one size are read together, others one by one.
         for together in [missing] if self._alike else [[frame] for frame in missing]:
             values = self._read(sequence, together, WHOLE) if together else ()
             for frame, pixels in zip(together, values):
@@ -110,6 +111,7 @@ class ArrayFrames(Frames):
     def _read(self, sequence: int, frames: Sequence[int], region: Region) -> np.ndarray:
         """Frames before their preparation, searched for NaN."""
         values = self._reader.read(sequence, frames, region)
+        # Once all values were searched, reading need not look again.
         if self._refuse and not self._checked:
             where = first_bad(values, self.nan_is_missing)
             if where is not None:
@@ -137,7 +139,7 @@ class ArrayFrames(Frames):
         place = printable(source) if isinstance(source, str | os.PathLike) else "data"
         used = self._choose_sequences(count, config.sequences, place)
         if found is None:
-            # Only those used are asked for.
+            # Only those used are asked for: an item may be loaded by getting it.
             found = objects.from_objects(source, axes, used, most_bytes)
         else:
             found = choose_from(found, used)
@@ -173,7 +175,7 @@ class ArrayFrames(Frames):
         self._by_pixel(np.zeros((1, 1, self._raw_shape[2]), self._raw_dtype))
 
     def _unlike(self, source: Source, first: Source) -> str | None:
-        """What distinguishes an array from the first one."""
+        """The difference of an array from the first one, as an error says it; None if alike."""
         name, other = source.stored.name, first.stored.name
         if source.dtype != first.dtype:
             return f"{name}: {source.dtype} values, but {other} has {first.dtype}"

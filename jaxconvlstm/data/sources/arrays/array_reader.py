@@ -73,6 +73,7 @@ class ArrayReader:
         Raises:
           DataError: a file is damaged.
         """
+        # Of sequences that are not used nothing is loaded, so they do not count.
         size, slow = 0.0, []
         for series in self._series:
             fraction = (series.stop - series.first) / series.any_source.layout.size("N")

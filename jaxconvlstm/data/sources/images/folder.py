@@ -1,4 +1,4 @@
-"""Pictures as sequences of frames: a folder of them, a path list, or the pages of one file."""
+"""Pictures as sequences of frames: those of a folder, of a path list, or the pages of a file."""
 
 import os
 from collections import Counter
@@ -73,6 +73,7 @@ class FolderFrames(Frames):
         super().__init__()
         root = Path(source)
         self._prepare, self._allow_nan = Preparation(config), config.nan == "mask"
+        # Of a path list, the number of each frame's file, which may be in several lines.
         self._files: list[list[int]] | None = None
         is_folder = not root.is_file()
         for flag, given in (
@@ -102,8 +103,10 @@ class FolderFrames(Frames):
 
         skip, check_files = config.on_bad_frame == "skip", config.check_files
         first = self._read_first(skip)
+        # All frames have one number of channels: that asked for, or that of the first picture.
         self._as_first = config.channels is None
         self._colour = first.colour if self._as_first else config.channels == 3
+        # Compared before preparation, which would hide that one is of another size.
         self._raw = first.frame.shape[:2], first.frame.dtype
         prepared = self._prepare(first.frame)
         self.frame_shape, self.dtype = prepared.shape, prepared.dtype
@@ -124,6 +127,7 @@ class FolderFrames(Frames):
     ) -> np.ndarray:
         """See `Frames.read`."""
         found = {frame: self._cache.get(*self._key(sequence, frame)) for frame in frames}
+        # In rising order, as the pages of a file can only be decoded one after the other.
         missing = sorted(frame for frame, pixels in found.items() if pixels is None)
         for frame, picture in zip(missing, self._pictures(sequence, missing)):
             found[frame] = picture.frame
@@ -169,7 +173,7 @@ class FolderFrames(Frames):
         return 1 + max(map(max, self._files))
 
     def _key(self, sequence: int, frame: int) -> tuple[int, int]:
-        """What is the same for the same picture."""
+        """The key of a frame in the cache, which all frames of one file share."""
         return (sequence, frame) if self._files is None else (0, self._files[sequence][frame])
 
     def _read_first(self, skip: bool) -> Picture:
@@ -253,6 +257,7 @@ class FolderFrames(Frames):
                 f"bad frames skipped: {len(findings.refused)}, e.g. {example}; "
                 "no window touches one"
             )
+            # Each file of a path list was read once; in all its places it is bad.
             reasons = {self._key(*place): why for place, why in findings.refused.items()}
             self.bad = self._places(reasons)
         self.details = findings.details(self._count())
@@ -261,7 +266,7 @@ class FolderFrames(Frames):
         """A frame's header, compared with the first, and the number of frames that it is of."""
         chosen = self.sequences[sequence]
         if chosen.pages is not None and frame:
-            return None
+            return None  # The header is that of the file, and was looked at with its first page.
         header = read_header(chosen.path(frame))
         self._compare(chosen, frame, (header.height, header.width), header.dtype)
         return header, chosen.pages or 1
@@ -293,7 +298,7 @@ class FolderFrames(Frames):
 
 
 def _is_path_list(root: Path) -> bool:
-    """Whether a file is to be read as a path list, by its name."""
+    """True if the file's name says that it is a path list."""
     return root.suffix.lower() == ".txt"
 
 

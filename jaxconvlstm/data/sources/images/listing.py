@@ -1,4 +1,4 @@
-"""Which pictures a folder holds, as sequences of files in order."""
+"""The pictures of a folder as sequences: files in natural order, or the pages of one file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,8 @@ from jaxconvlstm.errors import DataError, printable
 PAGED_EXTENSIONS = ("gif", "tif", "tiff", "webp")
 """Of files that may hold several pictures."""
 OPENED_UP_TO = 10_000
-"""So many of those files are opened to count their pages; more are taken for single pictures."""
+"""Files with such an extension that are opened to count their pages; more are not opened, and taken
+for single pictures."""
 COUNT_TIMEOUT = 300.0
 """Seconds that are waited for one of them: counting a GIF's pages goes through all."""
 _SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
@@ -49,13 +50,13 @@ class PictureSequence(NamedTuple):
         return f"{self.name}/{self.frame_name(frame)}"
 
     def frame_name(self, frame: int) -> str:
-        """What the file is called, and the page, as `read_picture` counts them: from 0."""
+        """The file's name, and the page, as `read_picture` counts them: from 0."""
         name = printable(self.path(frame).name)
         return name if self.pages is None else f"{name} page {frame}"
 
 
 class Listing(NamedTuple):
-    """What was found in a folder, and a note on each kind of thing that was left out."""
+    """The sequences found in a folder, and a note on each kind of thing that was left out."""
 
     sequences: list[PictureSequence]
     notes: list[str]
@@ -91,7 +92,7 @@ def _is_picture_file(entry: os.DirEntry[str]) -> bool:
 
 
 def split_pages(sequences: Sequence[PictureSequence], root: Path) -> Listing:
-    """Makes a sequence of its own of each file that holds several pages.
+    """Makes each file that holds several pages a sequence by itself.
 
     Files that cannot be opened stay where they are: reading them says why.
 
@@ -110,6 +111,7 @@ def split_pages(sequences: Sequence[PictureSequence], root: Path) -> Listing:
         found.folder / name for found in sequences for name in found.files if may_have_pages(name)
     ]
     counts = map_in_threads(count_pages, paths, printable, timeout=COUNT_TIMEOUT)
+    # `counts` is one iterator over the candidates of all sequences: each takes its own from it.
     split = []
     for sequence in sequences:
         opened = filter(may_have_pages, sequence.files) if paths else ()
@@ -152,10 +154,10 @@ def name_apart(sequences: Iterable[PictureSequence]) -> list[PictureSequence]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is a picture by its name."""
+    """True if a file is a picture by its name."""
     return name.lower().endswith(_SUFFIXES)
 
 
 def may_have_pages(name: str) -> bool:
-    """Whether a file may hold several pictures, by its name."""
+    """True if a file may hold several pictures, by its name."""
     return name.lower().endswith(_PAGED_SUFFIXES)

@@ -69,6 +69,7 @@ class VideoFrames(Frames):
         super().__init__()
         import_av()
         self._skips = config.on_bad_frame == "skip"
+        # Each thread has files and a converter of its own: PyAV's are not safe to share.
         self._local = threading.local()
         root = Path(source)
         files = [root]
@@ -89,6 +90,7 @@ class VideoFrames(Frames):
         self.dtype = self._prepare.dtype(np.uint8)
         for video in videos:
             self._compare(video, video.shape)
+        # Lost ones count, too: `_check` adds them to the list, as bad frames.
         frames = sum(len(video.times) + video.lost for video in videos)
         frame_bytes = int(np.prod(self.frame_shape)) * self.dtype.itemsize
         self._cache = FrameCache(frames, frame_bytes, config.cache * 2**30)
@@ -198,6 +200,7 @@ class VideoFrames(Frames):
 
         def check(number: int) -> tuple[VideoIndex, dict[int, str]]:
             video = videos[number]
+            # Where packets do not tell which frames there are, decoding has to.
             return (
                 self._check_one(number, video) if everything or not video.certain else (video, {})
             )
@@ -235,6 +238,7 @@ class VideoFrames(Frames):
         if bad and not self._skips:
             frame = min(bad)
             raise DataError(f"{printable(video.path)}: {checked.frame_name(frame)}: {bad[frame]}")
+        # Positions have moved if packets turned out to hold no frame.
         if np.array_equal(checked.times[: len(video.times)], video.times):
             for position, pixels in decoded_frames.items():
                 self._cache.put(number, position, pixels)
@@ -251,6 +255,7 @@ class VideoFrames(Frames):
         gaps: dict[int, list[int]] = {}
         for number, video in enumerate(self._videos):
             steps = np.diff(video.times)
+            # Frames are missing where one is shown for longer than usual.
             jumps = np.flatnonzero(steps > GAP * video.step) + 1
             if len(jumps):
                 gaps[number] = jumps.tolist()

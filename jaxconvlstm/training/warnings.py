@@ -4,6 +4,8 @@ A convolution sees a few pixels around a place. What has moved further since the
 cannot be drawn where it now is, and stays where it was: a trail.
 """
 
+from functools import partial
+
 import jax
 import numpy as np
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconvlstm.checks import plural
 from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.errors import DataError
-from jaxconvlstm.evaluation.predictor import plural
 from jaxconvlstm.scale import Values
 
 

@@ -138,6 +138,11 @@ class Classes:
         return f"accuracy {self.sums.means()['accuracy']:.4f}"
 
 
+def make_sums(classes: int) -> Sums:
+    """Empty sums: of classes where there are any, of frames otherwise."""
+    return Classes(classes) if classes else Forecasts()
+
+
 S = TypeVar("S", bound=Sums)
 
 

@@ -1,5 +1,6 @@
 """The training loop: take steps, report them, and stop where a run or a call ends."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,62 +24,54 @@ from jaxconvlstm.training.step import TrainState, TrainStep, step_key
 from jaxconvlstm.training.validation import Validation
 
 
+@dataclasses.dataclass(kw_only=True)
 class Loop:
     """Takes the steps of a run until it is over, or until something ends this call before.
 
     A call ends early at `--max-steps` or `--max-hours`, by a signal, when data cannot be read, and
     at a step that is not finite. In all cases but the last the newest state is saved first.
+
+    Attributes:
+      state: the newest state; to begin with, the one to go on from.
+      position: index of the next of `batches`, counted from the start of the run.
+      batches: training batches from there on, without end.
+      train_step: see `step.make_train_step`; compiled here.
+      task: defines the loss that `train_step` minimises.
+      training: limits, and how often to log and save.
+      steps_per_epoch: steps between two validations.
+      frames_per_window: frames read for a window, inputs and targets.
+      validation: ends each epoch.
+      saved: checkpoints of the run.
+      folder: where metrics are logged.
+      check_stop: raises `Interrupted` once a signal has arrived.
+      began: `time.monotonic()` at the start of the call, which `--max-hours` counts from.
+      warn: from the first batch's clips `[batch, time, height, width, channels]`, on the network's
+        scale, to warnings about the settings, a line each.
     """
 
-    def __init__(
-        self,
-        state: TrainState,
-        position: int,
-        batches: Iterator[Batch],
-        *,
-        train_step: TrainStep,
-        task: Task,
-        training: TrainingConfig,
-        steps_per_epoch: int,
-        frames_per_window: int,
-        validation: Validation,
-        saved: SavedRun,
-        folder: RunFolder,
-        check_stop: Callable[[], None],
-        began: float,
-        warn: Callable[[np.ndarray], Sequence[str]],
-    ):
-        """Prepares; nothing is compiled yet.
+    state: TrainState
+    position: int
+    batches: Iterator[Batch]
+    train_step: TrainStep
+    task: Task
+    training: TrainingConfig
+    steps_per_epoch: int
+    frames_per_window: int
+    validation: Validation
+    saved: SavedRun
+    folder: RunFolder
+    check_stop: Callable[[], None]
+    began: float
+    warn: Callable[[np.ndarray], Sequence[str]]
 
-        Args:
-          state: the state to go on from.
-          position: index of the first of `batches`; a checkpoint holds how far that has come.
-          batches: training batches, without end.
-          train_step: see `step.make_train_step`; compiled here.
-          task: what `train_step` minimises.
-          training: limits, and how often to log and save.
-          steps_per_epoch: steps between two validations.
-          frames_per_window: frames read for a window, inputs and targets.
-          validation: ends each epoch.
-          saved: checkpoints of the run.
-          folder: where metrics are logged.
-          check_stop: raises `Interrupted` once a signal has arrived.
-          began: `time.monotonic()` at the start of the call, which `--max-hours` counts from.
-          warn: from the first batch's clips `[batch, time, height, width, channels]`, on the
-            network's scale, to warnings about these settings, a line each.
-        """
-        self._state, self._step, self._begun_at = state, int(state.step), int(state.step)
-        self._position, self._batches = position, batches
-        self._train_step, self._task, self._training = train_step, task, training
-        self._steps_per_epoch = steps_per_epoch
-        self._total_steps = training.epochs * steps_per_epoch
-        self._schedule = make_schedule(training, self._total_steps, steps_per_epoch)
-        self._validation, self._saved, self._folder = validation, saved, folder
-        self._check_stop, self._began, self._warn = check_stop, began, warn
+    def __post_init__(self) -> None:
+        self._step = self._begun_at = int(self.state.step)
+        self._total_steps = self.training.epochs * self.steps_per_epoch
+        self._schedule = make_schedule(self.training, self._total_steps, self.steps_per_epoch)
         self._compiled: TrainStep | None = None
         self._next: Batch | None = None
         self._read_error: DataError | None = None
-        self._meter = Meter(training.batch_size * frames_per_window)
+        self._meter = Meter(self.training.batch_size * self.frames_per_window)
         self._progress = Progress(self._total_steps, self._step)
 
     def run(self) -> int:
@@ -104,15 +97,15 @@ class Loop:
 
     def _ends(self) -> bool:
         """Does what is due between two steps; True where the run, or this call, ends."""
-        self._check_stop()
-        if self._validation.is_due(self._step):
+        self.check_stop()
+        if self.validation.is_due(self._step):
             self._finish_epoch()
-        if self._validation.is_over(self._step):
+        if self.validation.is_over(self._step):
             return True
         if self._read_error is not None:
             raise self._read_error
         if limit := self._limit_reached():
-            if self._step != self._saved.step:
+            if self._step != self.saved.step:
                 self._save(None)
             self._progress.say(
                 f"stopping at step {self._step} of {self._total_steps}, as {limit} says; "
@@ -127,11 +120,11 @@ class Loop:
         if self._compiled is None:
             if self._step == 0:
                 self._say_warnings(batch)
-            self._compiled = compile_step(self._train_step, self._state, batch, self._progress.say)
+            self._compiled = compile_step(self.train_step, self.state, batch, self._progress.say)
             self._meter.restart()
-        self._state, metrics = self._compiled(self._state, batch)
+        self.state, metrics = self._compiled(self.state, batch)
         self._step += 1
-        self._position += 1
+        self.position += 1
         self._next = None
         try:
             if self._step < self._total_steps:
@@ -144,18 +137,18 @@ class Loop:
             self._read_error = error
         finally:
             self._report(self._finite(metrics, batch))
-        every = self._training.checkpoint_every
-        if every and self._step % every == 0 and self._step % self._steps_per_epoch:
+        every = self.training.checkpoint_every
+        if every and self._step % every == 0 and self._step % self.steps_per_epoch:
             self._save(None)
 
     def _read_batch(self) -> Batch:
         """The next batch, on the device."""
-        batch: Batch = jax.device_put(next(self._batches))
+        batch: Batch = jax.device_put(next(self.batches))
         return batch
 
     def _say_warnings(self, batch: Batch) -> None:
-        clips = np.asarray(self._task.values.scale(np.asarray(batch.inputs)))
-        for warning in self._warn(clips):
+        clips = np.asarray(self.task.values.scale(np.asarray(batch.inputs)))
+        for warning in self.warn(clips):
             self._progress.say(f"warning: {warning}")
 
     def _finish_epoch(self) -> None:
@@ -163,23 +156,23 @@ class Loop:
         # Training, validation and pictures are programs of different sizes: what one has freed
         # seldom fits the next, so that the process would hold the memory of all of them.
         hand_back_freed_memory()
-        loss = self._validation.run(
-            self._state.evaluated, self._step, self._progress.say, self._describe_saved()
+        loss = self.validation.run(
+            self.state.evaluated, self._step, self._progress.say, self._describe_saved()
         )
         # A plateau lowers the learning rate.
-        self._state = self._state.replace(rate_scale=jnp.float32(self._validation.rate_scale))
+        self.state = self.state.replace(rate_scale=jnp.float32(self.validation.rate_scale))
         # Before the pictures: an error while they are drawn must not validate this epoch twice.
         self._save(loss)
-        self._validation.draw_samples(self._state.evaluated, self._step)
+        self.validation.draw_samples(self.state.evaluated, self._step)
         hand_back_freed_memory()
         self._meter.restart()
 
     def _limit_reached(self) -> str | None:
         """The flag that ends this call here, if one does."""
-        steps, hours = self._training.max_steps, self._training.max_hours
+        steps, hours = self.training.max_steps, self.training.max_hours
         if steps is not None and self._step - self._begun_at >= steps:
             return f"--max-steps {steps}"
-        if hours is not None and time.monotonic() - self._began >= hours * 3600:
+        if hours is not None and time.monotonic() - self.began >= hours * 3600:
             return f"--max-hours {hours:g}"
         return None
 
@@ -197,10 +190,10 @@ class Loop:
             f"step {self._step} is not finite; taking it again to see where that began"
         )
         # A step that is not finite leaves the variables as they were, so it can be taken again.
-        before = self._state.step - 1
-        key = step_key(self._state, before)
+        before = self.state.step - 1
+        key = step_key(self.state, before)
         try:
-            where = describe_non_finite(self._task, self._state.variables, batch, before, key)
+            where = describe_non_finite(self.task, self.state.variables, batch, before, key)
         except Exception as error:  # such as too little memory to run it layer by layer
             where = f"where that began could not be found ({type(error).__name__})"
         raise NonFiniteError(
@@ -214,14 +207,14 @@ class Loop:
         """Shows the step just taken, and logs it where a line is due."""
         meter = self._meter
         meter.count()
-        epoch = (self._step - 1) // self._steps_per_epoch + 1
+        epoch = (self._step - 1) // self.steps_per_epoch + 1
         self._progress.update(
             self._step,
-            f"epoch {epoch}/{self._training.epochs}, loss {metrics['loss']:.5f}, "
+            f"epoch {epoch}/{self.training.epochs}, loss {metrics['loss']:.5f}, "
             f"{meter.frames_per_second:.0f} frames/s, {meter.wait_fraction:.1%} waiting for data",
         )
-        if self._step % self._training.log_every == 0 or self._step % self._steps_per_epoch == 0:
-            self._folder.log(
+        if self._step % self.training.log_every == 0 or self._step % self.steps_per_epoch == 0:
+            self.folder.log(
                 {
                     "step": self._step,
                     "epoch": epoch,
@@ -236,29 +229,29 @@ class Loop:
 
     def _learning_rate(self) -> float:
         """The learning rate that the step just taken was taken with."""
-        return float(self._schedule(self._step - 1)) * self._validation.rate_scale
+        return float(self._schedule(self._step - 1)) * self.validation.rate_scale
 
     def _describe_saved(self) -> str:
-        saved = self._saved.step
+        saved = self.saved.step
         return "last good checkpoint: " + ("none" if saved is None else f"step {saved}")
 
     def _save(self, val_loss: float | None) -> None:
         counters = {
-            **self._validation.to_json(),
-            "sampling_steps": getattr(self._task, "sampling_steps", None),
+            **self.validation.to_json(),
+            "sampling_steps": getattr(self.task, "sampling_steps", None),
         }
-        self._saved.save(self._step, self._state, self._position, counters, val_loss)
+        self.saved.save(self._step, self.state, self.position, counters, val_loss)
 
     def _save_after(self, error: Interrupted | DataError) -> str | None:
         """Saves what `error` must not take with it; its message with where that is, if anywhere."""
         # Without a step of its own, a call whose data fail has nothing to save.
         worth = isinstance(error, Interrupted) or self._step > self._begun_at
-        if worth and self._step != self._saved.step:
+        if worth and self._step != self.saved.step:
             self._save(None)
-        self._saved.wait()
-        if self._saved.step is None:
+        self.saved.wait()
+        if self.saved.step is None:
             return None
         return (
-            f"{error}; saved step {self._saved.step} of {self._total_steps} in "
-            f"{self._folder.path}, go on with --resume auto"
+            f"{error}; saved step {self.saved.step} of {self._total_steps} in "
+            f"{self.folder.path}, go on with --resume auto"
         )

@@ -111,15 +111,16 @@ def _train(
     optimizer = make_optimizer(training, total_steps, steps_per_epoch)
     task = make_task(module, dataset.values, config, total_steps)
     validation = Validation(
-        held_out,
-        dataset,
-        task,
+        held_out=held_out,
+        dataset=dataset,
+        task=task,
         data=data,
         training=training,
         steps_per_epoch=steps_per_epoch,
         folder=folder,
         check_stop=stop.check,
     )
+    frames_per_window = data.input_frames + (0 if dataset.classes else data.target_frames)
     about = {
         "config": config.to_json(),
         "values": dataset.values.to_json(),
@@ -154,14 +155,14 @@ def _train(
             folder.open_events(step)
             with open_loader(start=position) as batches:
                 step = Loop(
-                    state,
-                    position,
-                    batches,
+                    state=state,
+                    position=position,
+                    batches=batches,
                     train_step=make_train_step(task, optimizer, training.ema),
                     task=task,
                     training=training,
                     steps_per_epoch=steps_per_epoch,
-                    frames_per_window=_frames_per_window(config),
+                    frames_per_window=frames_per_window,
                     validation=validation,
                     saved=saved,
                     folder=folder,
@@ -214,9 +215,3 @@ def _frame_shape(config: Config, dataset: Dataset) -> tuple[int, int, int]:
             f"{config.model.model}, --peephole {config.model.peephole})"
         )
     return (*trained, channels)
-
-
-def _frames_per_window(config: Config) -> int:
-    """Frames that are read for a window: inputs, and targets where those are frames."""
-    targets = 0 if config.classifies else config.data.target_frames
-    return config.data.input_frames + targets

@@ -1,5 +1,6 @@
 """Validation at the end of each epoch, and what follows from its loss."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,51 +22,46 @@ from jaxconvlstm.training.early_stopping import Patience, Plateau
 from jaxconvlstm.training.samples import Samples
 
 
+@dataclasses.dataclass(kw_only=True)
 class Validation:
     """Scores the held-out split, keeps the best loss, and ends training when it stays away.
 
     Where no split is held out, epochs are counted and sample pictures drawn all the same.
 
     Attributes:
+      held_out: windows of the validation split; None where there is none.
+      dataset: where sample pictures are taken from.
+      task: how a batch is scored.
+      data: size of tiles, and lengths of the samples.
+      training: patience, and how often samples are drawn.
+      steps_per_epoch: steps between two validations.
+      folder: where scores are logged and pictures lie.
+      check_stop: raises `Interrupted` once a signal has arrived.
       best: lowest validation loss and its step; None before the first.
       stopped_early: whether patience has ended the run.
       pictures: the sample pictures that this call drew last.
     """
 
-    def __init__(
-        self,
-        held_out: Windows | None,
-        dataset: Dataset,
-        task: Task,
-        *,
-        data: DataConfig,
-        training: TrainingConfig,
-        steps_per_epoch: int,
-        folder: RunFolder,
-        check_stop: Callable[[], None],
-    ):
-        """Prepares; nothing is read or compiled yet.
+    held_out: Windows | None
+    dataset: Dataset
+    task: Task
+    data: DataConfig
+    training: TrainingConfig
+    steps_per_epoch: int
+    folder: RunFolder
+    check_stop: Callable[[], None]
+    best: tuple[float, int] | None = None
+    stopped_early: bool = False
+    pictures: list[Path] = dataclasses.field(default_factory=list)
 
-        Args:
-          held_out: windows of the validation split; None where there is none.
-          dataset: where sample pictures are taken from.
-          task: how a batch is scored.
-          data: size of tiles, and lengths of the samples.
-          training: patience, and how often samples are drawn.
-          steps_per_epoch: steps between two validations.
-          folder: where scores are logged and pictures lie.
-          check_stop: raises `Interrupted` once a signal has arrived.
-        """
-        self._held_out, self._classes = held_out, len(dataset.classes)
-        self._data, self._training = data, training
-        self._steps_per_epoch = steps_per_epoch
-        self._folder, self._check_stop = folder, check_stop
-        self._batch_size = fitting_batch(training.batch_size, data.tile or dataset.frame_shape)
-        self._eval_step = jax.jit(task.evaluate)
+    def __post_init__(self) -> None:
+        training, frame = self.training, self.data.tile or self.dataset.frame_shape
+        self._batch_size = fitting_batch(training.batch_size, frame)
+        self._eval_step = jax.jit(self.task.evaluate)
+        split: SplitName = "train" if self.held_out is None else "val"
         # In validation's own shapes nothing has to be compiled for the samples.
-        split: SplitName = "train" if held_out is None else "val"
-        scoring = task, self._eval_step, self._batch_size
-        self._samples = Samples(folder, dataset, data, split, *scoring)
+        scoring = self.task, self._eval_step, self._batch_size
+        self._samples = Samples(self.folder, self.dataset, self.data, split, *scoring)
         # Without the flags, more patience than there are epochs.
         endless = training.epochs + 1
         self._plateau = Plateau(
@@ -73,9 +69,6 @@ class Validation:
         )
         self._patience = Patience(training.early_stopping or endless)
         self._validated_epochs = 0
-        self.best: tuple[float, int] | None = None
-        self.stopped_early = False
-        self.pictures: list[Path] = []
 
     @property
     def rate_scale(self) -> float:
@@ -84,12 +77,12 @@ class Validation:
 
     def is_due(self, step: int) -> bool:
         """Whether `step` ends an epoch that has not been validated yet."""
-        epochs, rest = divmod(step, self._steps_per_epoch)
+        epochs, rest = divmod(step, self.steps_per_epoch)
         return rest == 0 and epochs > self._validated_epochs
 
     def is_over(self, step: int) -> bool:
         """Whether no step follows `step`: it is the last one, or training was stopped early."""
-        return step >= self._training.epochs * self._steps_per_epoch or self.stopped_early
+        return step >= self.training.epochs * self.steps_per_epoch or self.stopped_early
 
     def run(
         self, variables: Any, step: int, say: Callable[[str], None], saved: str
@@ -109,21 +102,21 @@ class Validation:
           NonFiniteError: the loss is not finite.
           DataError: a window cannot be read, or all pixels of all windows are missing.
         """
-        epoch = step // self._steps_per_epoch
+        epoch = step // self.steps_per_epoch
         loss = None
-        if self._held_out is not None:
-            scores = self._evaluate(self._held_out, variables)
+        if self.held_out is not None:
+            scores = self._evaluate(self.held_out, variables)
             loss = scores.loss
             # Logged first: the line of a loss that is not finite says what the error is about.
             record = {"step": step, "epoch": epoch, "split": "val", "loss": loss}
-            self._folder.log({**record, **scores.record()})
+            self.folder.log({**record, **scores.record()})
             if not math.isfinite(loss):
                 raise NonFiniteError(f"validation loss {loss} at step {step}; {saved}")
             better = self.best is None or loss < self.best[0]
             if better:
                 self.best = (loss, step)
             say(
-                f"epoch {epoch}/{self._training.epochs}: validation loss {loss:.5f}, "
+                f"epoch {epoch}/{self.training.epochs}: validation loss {loss:.5f}, "
                 f"{scores.describe()}" + (", best so far" if better else "")
             )
             self._follow_up(loss, epoch, say)
@@ -136,11 +129,11 @@ class Validation:
                 self._eval_step,
                 variables,
                 held_out,
-                make_sums(self._classes),
+                make_sums(len(self.dataset.classes)),
                 batch_size=self._batch_size,
-                threads=self._training.threads,
-                timeout=self._data.read_timeout,
-                check=self._check_stop,
+                threads=self.training.threads,
+                timeout=self.data.read_timeout,
+                check=self.check_stop,
             )
         scores.check_valid("the validation split")
         return scores
@@ -152,13 +145,13 @@ class Validation:
                 f"no better for {plural(self._plateau.patience, 'epoch')}: the learning rate is "
                 f"now {self._plateau.scale:g} times the schedule's"
             )
-        if self._patience.update(loss) and epoch < self._training.epochs:
+        if self._patience.update(loss) and epoch < self.training.epochs:
             self.stopped_early = True
             say(f"no better for {plural(self._patience.patience, 'epoch')}: training ends early")
 
     def draw_samples(self, variables: Any, step: int) -> None:
         """Draws sample pictures, every so many epochs and at the end of training."""
-        epoch, every = step // self._steps_per_epoch, self._training.sample_every
+        epoch, every = step // self.steps_per_epoch, self.training.sample_every
         if every and (epoch % every == 0 or self.is_over(step)):
             with memory_advice(LESS_MEMORY):
                 self.pictures = self._samples.write(variables, step, epoch)

@@ -47,6 +47,9 @@ class Classifier(TrainedModel):
         super().__init__(module, variables, config, values, channels, step, frame_size)
         self.classes = classes
 
+    def _compile(self) -> None:
+        module = self.module
+
         def apply(variables: Any, inputs: Any) -> Any:
             logits: Any = module.apply(variables, inputs)
             return jax.nn.softmax(logits)

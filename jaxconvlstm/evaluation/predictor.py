@@ -5,13 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.config.run import Config
 from jaxconvlstm.evaluation.trained_model import TrainedModel
 from jaxconvlstm.models.tiled import predict_tiled
-from jaxconvlstm.scale import Values
 
 
 class Predictor(TrainedModel):
@@ -24,18 +21,8 @@ class Predictor(TrainedModel):
       `future = jcl.load("RUN").predict(frames, steps=12)`
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        variables: Any,
-        config: Config,
-        values: Values,
-        channels: int,
-        step: int = 0,
-        frame_size: tuple[int, int] | None = None,
-    ):
-        """Takes the parts; see `TrainedModel`."""
-        super().__init__(module, variables, config, values, channels, step, frame_size)
+    def _compile(self) -> None:
+        module = self.module
 
         def predict(variables: Any, inputs: Any, steps: int, tile: tuple[int, int] | None) -> Any:
             def whole(frames: Any) -> Any:
@@ -43,7 +30,6 @@ class Predictor(TrainedModel):
 
             return predict_tiled(whole, inputs, tile) if tile else whole(inputs)
 
-        # Kept with the model: what was compiled for one shape serves every later call with it.
         self._predict = jax.jit(predict, static_argnames=("steps", "tile"))
         self._observe = jax.jit(lambda v, frames: module.apply(v, frames, method="observe"))
         self._advance = jax.jit(lambda v, *state: module.apply(v, *state, method="step"))

@@ -43,6 +43,11 @@ class TrainedModel:
         self.channels = channels
         self.step = step
         self.frame_size = frame_size
+        self._compile()
+
+    def _compile(self) -> None:
+        """Makes the jitted functions, once: later calls of the same shapes compile nothing."""
+        raise NotImplementedError
 
     def with_values(self, values: Values) -> Self:
         """The same model for data of another scale, with the same compiled functions.

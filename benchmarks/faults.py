@@ -27,8 +27,8 @@ import numpy as np
 
 from jaxconvlstm.errors import CheckpointError
 from jaxconvlstm.evaluation.load import load
-from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.step_folders import step_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 # Small steps, saved often. Every option is on whose state a resumed run has to restore.
@@ -368,7 +368,7 @@ def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
                 whole = [step for step in checkpoints.steps() if not checkpoints.damage(step)]
             counts["steps lost"] += len({2, 4} - set(whole))
             counts["steps lost"] += not same(load(run, "4").variables, before)
-            left = [p for p in manifest.step_folders(run / "checkpoints") if int(p.name) > 4]
+            left = [p for p in step_folders(run / "checkpoints") if int(p.name) > 4]
             counts["rest left"] += len(left) + len(list(run.glob("checkpoints/*tmp*")))
             filler.unlink()
             counts["go on"] += train(run, *flags, "--max-steps", 1).wait() == 0

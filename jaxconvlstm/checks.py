@@ -66,3 +66,8 @@ def per_layer(name: str, values: Sequence[Any], layers: int) -> tuple[Any, ...]:
             f"{name}: expected 1 or {layers} values (one per layer), got {len(values)}"
         )
     return values
+
+
+def plural(count: int, noun: str) -> str:
+    """Counts things in a message: `1, "channel"` as "1 channel", `3, "channel"` as "3 channels"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

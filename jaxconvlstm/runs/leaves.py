@@ -25,9 +25,7 @@ def leaves(tree: Any) -> dict[str, Leaf]:
     return found
 
 
-def differences(
-    saved: Mapping[str, Mapping[str, Leaf]], expected: Mapping[str, Any]
-) -> list[str]:
+def differences(saved: Mapping[str, Mapping[str, Leaf]], expected: Mapping[str, Any]) -> list[str]:
     """Every leaf that is not what is expected: path, shape saved, shape expected.
 
     Args:
@@ -54,9 +52,7 @@ def memory_problem(expected: Any) -> str | None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size <= memory:
         return None
-    return (
-        f"would need {size / 1e9:.1f} GB of memory, this machine has {memory / 1e9:.1f}"
-    )
+    return f"would need {size / 1e9:.1f} GB of memory, this machine has {memory / 1e9:.1f}"
 
 
 def larger_in_chunks(array: Any) -> bool:

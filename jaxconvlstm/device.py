@@ -26,6 +26,7 @@ def device_memory() -> int | None:
     """Bytes of memory that the device has for JAX, or None if that is not known."""
     device = jax.devices()[0]
     if device.platform == "cpu":
+        # JAX gives no statistics of the CPU; its memory is the machine's.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (device.memory_stats() or {}).get("bytes_limit")
 
@@ -56,6 +57,7 @@ def memory_advice(advice: str) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        # XLA raises one class for all errors, and begins its message with the kind.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ResourceError(f"out of memory on the device; {advice}") from error

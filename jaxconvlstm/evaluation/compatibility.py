@@ -15,15 +15,11 @@ from jaxconvlstm.scale import Values
 
 def is_same_data(data: DataConfig, trained_on: DataConfig) -> bool:
     """Whether `data` are read from the place, and the array, that the model was trained on."""
-    places = {
-        None if config.data is None else Path(config.data).resolve()
+    there, before = (
+        (config.dataset, config.data is not None and Path(config.data).resolve(), config.variable)
         for config in (data, trained_on)
-    }
-    return (
-        data.dataset == trained_on.dataset
-        and len(places) == 1
-        and data.variable == trained_on.variable
     )
+    return there == before
 
 
 def override_values(values: Values, data: DataConfig, trained_on: DataConfig) -> Values:

@@ -1,6 +1,7 @@
 """A trained model with the scale of its data: what `Predictor` and `Classifier` have in common."""
 
 import copy
+import dataclasses
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +13,9 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.scale import Values
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class TrainedModel:
-    """A trained model, which takes frames in the data's raw values.
+    """A trained model, which takes frames in the data's raw values; `load` makes one from a run.
 
     Attributes:
       module: the Flax module.
@@ -25,24 +27,15 @@ class TrainedModel:
       frame_size: height and width of the only frames that it takes; None for any.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        variables: Any,
-        config: Config,
-        values: Values,
-        channels: int,
-        step: int = 0,
-        frame_size: tuple[int, int] | None = None,
-    ):
-        """Takes the parts; see the attributes. `load` makes them from a run folder."""
-        self.module = module
-        self.variables = variables
-        self.config = config
-        self.values = values
-        self.channels = channels
-        self.step = step
-        self.frame_size = frame_size
+    module: nn.Module
+    variables: Any
+    config: Config
+    values: Values
+    channels: int
+    step: int = 0
+    frame_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
         self._compile()
 
     def _compile(self) -> None:
@@ -55,6 +48,7 @@ class TrainedModel:
         Args:
           values: the scale of the data that it will be given, e.g. of another dtype.
         """
+        # The compiled functions take and return the network's scale, which stays the same.
         other = copy.copy(self)
         other.values = values
         return other

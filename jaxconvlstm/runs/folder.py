@@ -191,6 +191,7 @@ class RunFolder:
           record: `step`, `epoch`, `split` and any numbers.
         """
         path = self.path / METRICS_NAME
+        # Opened for each line: what is logged is in the file, whatever becomes of the process.
         with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_nulls(record)) + "\n")
         scalars = {

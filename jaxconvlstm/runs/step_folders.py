@@ -55,7 +55,7 @@ def replaced_name(step: Path) -> Path:
 
 def remove_step(step: Path) -> None:
     """Removes a step; one that is removed half way counts as unfinished, not as damaged."""
-    (step / manifest.NAME).unlink()
+    (step / manifest.NAME).unlink()  # first, as nothing else marks a step as finished
     shutil.rmtree(step, ignore_errors=True)
 
 

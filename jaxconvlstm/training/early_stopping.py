@@ -62,8 +62,9 @@ class Plateau(Patience):
         """Counts an epoch; returns whether the scale was reduced."""
         if not super().update(loss):
             return False
-        self.waited = 0
+        self.waited = 0  # the lower rate gets as many epochs
         before, self.scale = self.scale, max(self.scale * self.factor, SMALLEST_SCALE)
+        # Nothing is reduced where the scale was at its smallest already.
         return not math.isclose(self.scale, before)
 
     def to_json(self) -> dict[str, Any]:

@@ -119,7 +119,9 @@ class Loop:
             batch = self._next or self._read_batch()
         if self._compiled is None:
             if self._step == 0:
-                self._say_warnings(batch)
+                clips = np.asarray(self.task.values.scale(np.asarray(batch.inputs)))
+                for warning in self.warn(clips):
+                    self._progress.say(f"warning: {warning}")
             self._compiled = compile_step(self.train_step, self.state, batch, self._progress.say)
             self._meter.restart()
         self.state, metrics = self._compiled(self.state, batch)
@@ -145,11 +147,6 @@ class Loop:
         """The next batch, on the device."""
         batch: Batch = jax.device_put(next(self.batches))
         return batch
-
-    def _say_warnings(self, batch: Batch) -> None:
-        clips = np.asarray(self.task.values.scale(np.asarray(batch.inputs)))
-        for warning in self.warn(clips):
-            self._progress.say(f"warning: {warning}")
 
     def _finish_epoch(self) -> None:
         """Validates, saves and draws sample pictures."""

@@ -39,7 +39,7 @@ def make_schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int
     after = _after_warmup(config, max(total_steps - warmup, 1), steps_per_epoch)
     if warmup == 0:
         return after
-    # From one part of the peak in `warmup + 1`, not from zero.
+    # From peak / (warmup + 1), not from zero: see Returns.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, after], [warmup])
 

@@ -45,6 +45,7 @@ class Progress:
             text = f"{text}, {clock(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
+        # In a log file a line for each step would bury everything else.
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             print(f"step {step}/{self._total}: {text}", flush=True)
@@ -83,7 +84,7 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Starts anew, after what is not training: compilation or validation."""
+        """Starts anew, after anything but training: compilation or validation."""
         self._began = time.perf_counter()
         self._waited = 0.0
         self._steps = 0

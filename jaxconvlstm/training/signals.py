@@ -30,6 +30,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        # Only noted: an exception raised from here could tear a file that is being written.
         del frame
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -92,6 +92,7 @@ def _train(
     held_out = dataset.windows("val", dense_targets=dense_targets) if data.split.val > 0 else None
     frame_shape = _frame_shape(config, dataset)
     module = models.build(config.model, frame_shape[-1], len(dataset.classes))
+    # Of a few windows, so that a resumed run notices other data in the place of its own.
     digest = fingerprint(windows, data.read_timeout, stop.check)
     open_loader = partial(
         TrainLoader,
@@ -147,6 +148,7 @@ def _train(
             reason = ", as the validation loss got no better" if validation.stopped_early else ""
             print(f"{folder.path}: finished already, at step {step}{reason}")
         else:
+            # Only now: a folder whose run cannot go on stays as it is.
             folder.write_config(config)
             folder.write_split(dataset.split_record())
             folder.rewind_metrics(step)
@@ -169,7 +171,7 @@ def _train(
                     warn=partial(warnings_for, config),
                 ).run()
             pictures = validation.pictures + folder.draw_history()
-        checkpoints.wait()
+        checkpoints.wait()  # the last save goes on in a thread
         finished = validation.is_over(step)
         return FitResult(folder.path, step, finished, validation.best, pictures)
 
@@ -206,6 +208,7 @@ def _frame_shape(config: Config, dataset: Dataset) -> tuple[int, int, int]:
     """
     data = config.data
     height, width, channels = dataset.frame_shape
+    # Convolutions fit frames of any size; spatial peepholes and dense layers have weights for one.
     trained, evaluated = data.crop or (height, width), data.tile or (height, width)
     if config.model.fixes_frame_size and {trained, evaluated} != {(height, width)}:
         raise ConfigError(

@@ -79,7 +79,3 @@ def check_compatible(
             f"{place}: trained on {scale.dtype} from {scale.low:g} to {scale.high:g}, "
             f"got {dtype.name}; --value-range LO HI says what becomes 0 and 1"
         )
-
-
-# Names that `tools/eval.py` imports until it is rebuilt.
-values_for, check_like = override_values, check_compatible

@@ -20,7 +20,7 @@ from jaxconvlstm.config.run import Config
 from jaxconvlstm.data.dataset import Dataset, for_other_data, guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.evaluation.compatibility import check_like, is_same_data, values_for
+from jaxconvlstm.evaluation.compatibility import check_compatible, is_same_data, override_values
 from jaxconvlstm.runs.folder import read_config, read_split, write_json
 from jaxconvlstm.tools import cli
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def score(parsed: Arguments, own: DataConfig) -> None:
-    """Writes `metrics.json`, a table and pictures."""
+    """Scores a split: writes `metrics.json` and pictures, prints a table."""
     import jax
 
     from jaxconvlstm.device import describe_device, memory_advice
@@ -188,7 +188,7 @@ def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tupl
         data = dataclasses.replace(
             data, input_frames=own.input_frames, target_frames=own.target_frames
         )
-    values = values_for(model.values, data, own)
+    values = override_values(model.values, data, own)
     dataset = open_dataset(
         data,
         model.config.training.seed,
@@ -196,7 +196,7 @@ def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tupl
         values=values,
         classes=getattr(model, "classes", None),
     )
-    check_like(model, dataset.dtype, dataset.frame_shape, parsed.data, own)
+    check_compatible(model, dataset.dtype, dataset.frame_shape, parsed.data, own)
     return dataset, values
 
 
@@ -216,13 +216,10 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     last = LastFrames(parsed.data, parsed.data.input_frames)
     for note in last.notes:
         print(note)
-    check_like(predictor, last.dtype, last.frame_shape, parsed.data, own)
-    values = dataclasses.replace(
-        values_for(predictor.values, parsed.data, own), dtype=last.dtype.name
-    )
-    predictor = Predictor(
-        predictor.module, predictor.variables, predictor.config, values, predictor.channels
-    )
+    check_compatible(predictor, last.dtype, last.frame_shape, parsed.data, own)
+    values = override_values(predictor.values, parsed.data, own)
+    values = dataclasses.replace(values, dtype=last.dtype.name)
+    predictor = predictor.with_values(values)
     out = output_folder(parsed, "forecast")
     written: list[Path] = []
     folders: set[Path] = set()
@@ -248,7 +245,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
 
 
 def output_folder(parsed: Arguments, name: str) -> Path:
-    """Where to write: --out, or a folder in the run, or beside us if the run is read-only."""
+    """Folder to write to: --out, or one in the run, or here if the run is read-only."""
     if parsed.out is not None:
         return make_folder(parsed.out)
     folder = parsed.run / name

@@ -196,7 +196,7 @@ def test_a_killed_download_never_counts_as_whole(server, tmp_path) -> None:
     server.goes_on.clear()
     file = download.FILES["clips"]
     program = (
-        "from jaxconvlstm.data import public\n"
+        "from jaxconvlstm.data import download\n"
         f"download.FILES['clips'] = download.PublicFile({file.url!r}, {file.md5!r}, 'array')\n"
         "download.resolve('clips')\n"
     )

@@ -1,4 +1,4 @@
-"""The scripts run in this process, or in one of their own where that matters; tiny runs for both."""
+"""The scripts run in this process, or in one of their own where that matters; tiny runs."""
 
 import contextlib
 import fcntl
@@ -91,9 +91,7 @@ def make_clips(
     return folder
 
 
-def made_once(
-    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
-) -> Path:
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make` fills, once for all processes of a parallel session."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import ROOT, TINY, make_clips, made_once, run
+from scripts import ROOT, TINY, made_once, make_clips, run
 
 import jaxconvlstm as jcl
 from jaxconvlstm.runs.folder import RunFolder

@@ -35,6 +35,12 @@ jaxtyping.install_import_hook([f"jaxconvlstm.{name}" for name in CHECKED], "bear
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders whose files take long come first: at the end, no process works on one alone."""
+    long = ["tests", "tools", "training", "config", "models", "nn", "evaluation", "metrics", "runs"]
+    items.sort(key=lambda item: (*long, item.path.parent.name).index(item.path.parent.name))
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Double precision, for comparisons at 1e-10 and for numerical derivatives."""

@@ -74,7 +74,7 @@ def test_nothing_is_reached_unpickled_evaluated_or_started(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_hook_sees_what_it_is_to_see(tmp_path: Path) -> None:
+def test_the_hook_notes_each_kind_of_event(tmp_path: Path) -> None:
     (tmp_path / "jaxconvlstm_like.py").write_text(
         "import pickle, socket, subprocess\n"
         "pickle.loads(pickle.dumps(pickle.Pickler))\n"

@@ -98,7 +98,7 @@ def test_the_flax_parts_are_there(model: jcl.Predictor) -> None:
     assert model.config.model.features == (4, 5)
 
 
-def test_no_run_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(jcl.CheckpointError, match="run folder"):
             jcl.load(place)

@@ -127,7 +127,7 @@ class TestFolders:
         )
         assert report["to check"] == ["nothing looks wrong"]
 
-    def test_too_short_says_what_it_can(self, tmp_path: Path) -> None:
+    def test_data_too_short_for_a_window_are_still_described(self, tmp_path: Path) -> None:
         data = save_pictures(tmp_path / "data", moving_bar(4))
         flags = ["--data", data, "--out", tmp_path / "out"]
         result = run("-m jaxconvlstm", "inspect", *flags, code=3)
@@ -189,7 +189,7 @@ class TestArrays:
         assert not any(label.startswith("wrote") for label in report)
         assert [path.name for path in tmp_path.iterdir()] == ["clip.npy"]
 
-    def test_no_division_still_counts_windows(
+    def test_windows_are_counted_where_no_split_is_possible(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         np.save(tmp_path / "clip.npy", moving_bar(8))
@@ -337,7 +337,7 @@ def doubts(clip: np.ndarray, config: DataConfig | None = None, **scale: float) -
 
 
 class TestSuspicions:
-    def test_nothing_where_nothing_is_wrong(self) -> None:
+    def test_sound_data_raise_no_suspicion(self) -> None:
         assert doubts(moving_bar()) == []
         one_pixel = np.arange(0, 180, 20, dtype=np.uint8)[:, None, None]
         assert doubts(one_pixel) == []

@@ -108,6 +108,6 @@ def test_a_gradient_that_overflows_is_named_by_its_weights() -> None:
     assert describe(task, variables, batch).startswith("first not finite: the gradient of ")
 
 
-def test_finite_steps_are_called_so() -> None:
+def test_a_finite_step_is_reported_as_finite() -> None:
     found = describe(*task_of(MODELS["frame-predictor"]))
     assert found == "loss and gradient are finite, the weights after the update are not"

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,9 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> jcl.Predictor:
 
 def test_prediction_is_the_modules_own(model: jcl.Predictor) -> None:
     frames = clip(3, 12, 16)
-    scaled = model.module.apply(
-        model.variables, jnp.asarray(frames[None], jnp.float32) / 255, steps=4
-    )
+    apply = jax.jit(lambda inputs: model.module.apply(model.variables, inputs, steps=4))
+    scaled = apply(jnp.asarray(frames[None], jnp.float32) / 255)
     expected = np.clip(np.rint(np.asarray(scaled[0], np.float64) * 255), 0, 255).astype(np.uint8)
     np.testing.assert_array_equal(model.predict(frames, steps=4), expected)
 

@@ -135,6 +135,10 @@ def test_a_run_with_everything_goes_on_as_if_never_stopped(
 def test_calls_of_few_steps_make_the_same_run(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    """The first call has no time for one step, and leaves what the next can go on from."""
+    assert jcl.fit(training(EVERYTHING, max_hours=1e-9), tmp_path).step == 0
+    assert saved(tmp_path)["meta"]["step"] == 0
+    assert "as --max-hours 1e-09 says" in capsys.readouterr().out
     few = training(EVERYTHING, max_steps=7)
     for step in (7, 12, 12):
         result = jcl.fit(few, tmp_path, resume="auto")
@@ -142,17 +146,6 @@ def test_calls_of_few_steps_make_the_same_run(
     said = capsys.readouterr().out
     assert "stopping at step 7 of 12, as --max-steps 7 says; go on with --resume auto" in said
     assert "finished already" in said
-    assert_same_run(whole, tmp_path)
-
-
-def test_hours_end_a_call_with_everything_saved(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    result = jcl.fit(training(EVERYTHING, max_hours=1e-9), tmp_path)
-    # Not one step, but nothing that a next call could not go on from.
-    assert result.step == 0 and saved(tmp_path)["meta"]["step"] == 0
-    assert "as --max-hours 1e-09 says" in capsys.readouterr().out
-    assert jcl.fit(EVERYTHING, tmp_path, "must").step == 12
     assert_same_run(whole, tmp_path)
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 DEMO ?= runs/demo
-# More flags for the demo's training, e.g. FLAGS='--epochs 1'.
+# More flags for the demo's training or for pytest, e.g. FLAGS='--epochs 1' or FLAGS='-k cell'.
 FLAGS ?=
 
 .PHONY: install demo test lint readme bench lock clean
@@ -23,7 +23,7 @@ demo: install
 	$(RUN) eval.py $(DEMO)
 
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(FLAGS)
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100, help="number of kill -9")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of a run that is killed")
     parser.add_argument("--fills", type=int, default=10, help="fill levels of the disk")
     parser.add_argument("--repeats", type=int, default=3, help="signals of each kind in a phase")
     parser.add_argument("--seed", type=int, default=0)
@@ -143,10 +145,10 @@ def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Kill runs at random times, resume each until it ends, and compare it with an undisturbed run.
 
     A fifth of the kills come during the start of a process, the others within two seconds of its
-    first step. A run saves every 5 of its 600 steps, and at the end of each of 10 epochs.
+    first step. A run saves every 5 of its 60 steps an epoch, and at the end of each epoch.
     """
     rng = random.Random(arguments.seed)
-    flags = ("--epochs", 10, "--steps-per-epoch", 60, "--checkpoint-every", 5)
+    flags = ("--epochs", arguments.epochs, "--steps-per-epoch", 60, "--checkpoint-every", 5)
     shutil.rmtree(out, ignore_errors=True)
     reference = out / "reference"
     assert train(reference, *flags).wait() == 0, log_of(reference).read_text()
@@ -301,8 +303,13 @@ def signals(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: signal_in(out / name, name, arguments.repeats) for name in PHASES}
 
 
-def signal_in(out: Path, name: str, repeats: int) -> dict[str, Any]:
-    """Send `repeats` SIGTERM and as many SIGINT in one phase, each to a new run.
+def signal_in(
+    out: Path,
+    name: str,
+    repeats: int,
+    kinds: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> dict[str, Any]:
+    """Send `repeats` signals of each kind in one phase, each to a new run.
 
     Returns:
       Counts of signals, of right exit codes and of runs that continued afterwards (or left no
@@ -310,7 +317,7 @@ def signal_in(out: Path, name: str, repeats: int) -> dict[str, Any]:
     """
     phase = PHASES[name]
     seconds, right, going_on = [], 0, 0
-    cases = [(n, r) for n in (signal.SIGTERM, signal.SIGINT) for r in range(repeats)]
+    cases = [(n, r) for n in kinds for r in range(repeats)]
     for number, repeat in cases:
         run = out / f"{number.name}-{repeat}"
         flags = ("--epochs", 1000, "--steps-per-epoch", 500, *phase.flags)

@@ -2,17 +2,20 @@
 
 `make demo` and every `python train.py` get flags that make them short; DIR and RUN stand for a
 folder of pictures made here and for a fresh run folder. Commands that install or fetch something
-are left to the Makefile and to CI, which do nothing else.
+are left to the Makefile and to CI, which do nothing else. The scripts run in this process, and
+compile as under the tests.
 """
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import conftest  # noqa: F401
 import numpy as np
 from PIL import Image
 
@@ -51,13 +54,35 @@ def commands() -> list[list[str]]:
     return found
 
 
+def run(words: list[str]) -> None:
+    """Run a command; those of Python here, as if they were typed.
+
+    Raises:
+      SystemExit, CalledProcessError: it failed.
+    """
+    print("$", " ".join(words), flush=True)
+    if words[0] == "make":
+        subprocess.run(words, cwd=ROOT, check=True)
+        return
+    sys.argv = words[1:] if words[1] != "-m" else words[2:]
+    try:
+        if words[1] == "-m":
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[1], run_name="__main__")
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
 def main() -> None:
-    """Runs everything; the first failure ends it."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    """Run everything; the first failure ends it."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as scratch:
-        data, run = Path(scratch, "pictures"), Path(scratch, "run")
+        data, folder = Path(scratch, "pictures"), Path(scratch, "run")
         make_pictures(data)
-        places = {"DIR": str(data), "RUN": str(run), "list.txt": f"{scratch}/list.txt"}
+        places = {"DIR": str(data), "RUN": str(folder), "list.txt": f"{scratch}/list.txt"}
         places["RUN-LINES"] = f"{scratch}/lines"
         done = 0
         for words in commands():
@@ -65,16 +90,13 @@ def main() -> None:
             if words[0] == "make":
                 words += [f"FLAGS={' '.join(TINY)}", f"DEMO={scratch}/demo"]
             else:
-                words[0] = sys.executable
                 words += TINY if words[1] == "train.py" else []
                 words += ["--out", f"{scratch}/look"] if "inspect" in words else []
-            print("$", " ".join(words), flush=True)
-            subprocess.run(words, cwd=ROOT, check=True, env=environment)
+            run(words)
             done += 1
         for block in blocks("python"):
             print(block, flush=True)
-            program = block.replace('"RUN"', repr(str(run)))
-            subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=environment)
+            exec(block.replace('"RUN"', repr(str(folder))), {})
             done += 1
         if done < 5:
             raise SystemExit(f"only {done} commands found in the README: its form has changed")

@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "benchmarks" / "faults.py"
-FEW = argparse.Namespace(kills=3, fills=2, repeats=1, seed=1)
+FEW = argparse.Namespace(kills=2, epochs=3, fills=2, repeats=1, seed=1)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +28,29 @@ def faults() -> ModuleType:
     return module
 
 
-@pytest.mark.slow
 def test_killed_runs_go_on_to_the_same_end(faults: ModuleType, tmp_path: Path) -> None:
     counts = faults.kill(tmp_path, FEW)
-    assert counts["kills"] == 3 and counts["runs ended"] >= 1
+    assert counts["kills"] == 2 and counts["runs ended"] >= 1
     assert counts["cannot resume"] == counts["differ"] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("phase", ["importing", "compiling", "evaluating", "waiting", "saving"])
+@pytest.mark.parametrize(
+    "phase, kinds",
+    [
+        ("importing", [signal.SIGTERM, signal.SIGINT]),
+        ("compiling", [signal.SIGINT]),
+        ("evaluating", [signal.SIGTERM]),
+        ("waiting", [signal.SIGINT]),
+        ("saving", [signal.SIGTERM]),
+    ],
+)
 def test_signals_end_every_phase_with_everything_saved(
-    faults: ModuleType, tmp_path: Path, phase: str
+    faults: ModuleType, tmp_path: Path, phase: str, kinds: list[signal.Signals]
 ) -> None:
-    counts = faults.signal_in(tmp_path, phase, FEW.repeats)
-    assert counts["right exit code"] == counts["go on"] == counts["signals"] == 2
+    counts = faults.signal_in(tmp_path, phase, FEW.repeats, kinds)
+    assert counts["right exit code"] == counts["go on"] == counts["signals"] == len(kinds)
 
 
-@pytest.mark.slow
 def test_a_second_interrupt_waits_for_nothing(faults: ModuleType, tmp_path: Path) -> None:
     phase = faults.PHASES["saving"]
     process = faults.train(tmp_path / "run", "--epochs", 1000, *phase.flags)
@@ -58,7 +65,6 @@ def test_a_second_interrupt_waits_for_nothing(faults: ModuleType, tmp_path: Path
     assert last == "error: interrupted" or last.startswith("error: stopped by SIGINT; saved step")
 
 
-@pytest.mark.slow
 def test_a_read_only_run_is_evaluated_and_not_trained(faults: ModuleType, tmp_path: Path) -> None:
     run, shown = tmp_path / "run", tmp_path / "shown"
     assert faults.train(run, "--epochs", 1, "--steps-per-epoch", 2).wait() == 0
@@ -80,7 +86,6 @@ def test_a_read_only_run_is_evaluated_and_not_trained(faults: ModuleType, tmp_pa
         subprocess.run(["umount", "--lazy", shown], check=True)
 
 
-@pytest.mark.slow
 def test_full_disks_lose_nothing_that_was_saved(faults: ModuleType, tmp_path: Path) -> None:
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("a disk of its own takes the right to mount one")

@@ -201,7 +201,7 @@ def test_several_steps_without_a_manifest_are_not_touched(whole: Path, tmp_path:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_all_steps_damaged_is_the_end_of_it(tmp_path: Path) -> None:
+def test_with_every_step_damaged_loading_fails_and_nothing_changes(tmp_path: Path) -> None:
     save(tmp_path, {1: 0.5, 2: 0.4})
     for step in ("1", "2"):
         flip(files_of(tmp_path / step)[0])
@@ -215,7 +215,7 @@ def test_all_steps_damaged_is_the_end_of_it(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_manifest_cannot_name_files_outside_its_step(tmp_path: Path) -> None:
     save(tmp_path, {1: None})
     (tmp_path / "outside").write_text("x")
     contents = manifest.read(tmp_path / "1")
@@ -234,7 +234,7 @@ def test_a_file_that_is_not_in_the_manifest_is_damage(tmp_path: Path) -> None:
     assert manifest.damage(tmp_path / "1") == ["variables/more is not one of its files"]
 
 
-def test_nothing_of_any_size_is_read_as_json(
+def test_json_files_beyond_a_limit_are_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, {1: None})
@@ -297,7 +297,7 @@ def test_a_step_that_is_saved_again_is_there_until_its_successor_is(
     assert [path.name for path in folder.iterdir()] == ["1"]
 
 
-def test_names_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+def test_other_files_among_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
     save(tmp_path, {1: 0.5})
     others = ["notes", "notes.replaced", "01", "\u0661", "1.5", "-1"]
     for name in others:

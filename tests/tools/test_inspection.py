@@ -1,6 +1,5 @@
 """The tools beside training: what they print, draw and leave with, on small real files."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import ROOT, run, run_process
 
 from jaxconvlstm import __main__ as tools
 from jaxconvlstm.config.data import DataConfig
@@ -25,7 +25,6 @@ from jaxconvlstm.tools.inspect.pictures import places_of
 from jaxconvlstm.tools.inspect.survey import persistence_errors, survey_frames
 from jaxconvlstm.tools.inspect.warnings import find_warnings
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = "--input-frames 3 --target-frames 2".split()
 
 
@@ -65,24 +64,6 @@ def save_pictures(folder: Path, clip: np.ndarray) -> Path:
     return folder
 
 
-def run(
-    *arguments: object, code: int = 0, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs a tool in a process of its own; checks its exit code and that an error is one line."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    result = subprocess.run(
-        [sys.executable, "-m", "jaxconvlstm", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
-    )
-    assert result.returncode == code, result.stdout + result.stderr
-    assert len(result.stderr.splitlines()) == (1 if code else 0), result.stderr
-    return result
-
-
 def rows(text: str) -> dict[str, list[str]]:
     """The report by label; a line without one belongs to the label above."""
     found: dict[str, list[str]] = {}
@@ -110,13 +91,16 @@ def has_missing(path: Path) -> bool:
 
 
 class TestFolders:
-    def test_a_folder_from_end_to_end(self, tmp_path: Path) -> None:
+    def test_a_folder_from_end_to_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         data = tmp_path / "my clips"
         save_pictures(data / "a", moving_bar(24))
         save_pictures(data / "b", moving_bar(20))
         save_pictures(data / "c", moving_bar(3))
         (data / "notes.txt").write_text("no picture")
-        result = run("inspect", "--data", data, *SHORT, cwd=tmp_path)
+        result = run("-m jaxconvlstm", "inspect", "--data", data, *SHORT)
         report = rows(result.stdout)
         assert report["sequences"] == [
             "3: shortest 3, median 20, longest 24 frames",
@@ -144,9 +128,10 @@ class TestFolders:
         )
         assert report["to check"] == ["nothing looks wrong"]
 
-    def test_too_short_says_what_it_can(self, tmp_path: Path) -> None:
+    def test_data_too_short_for_a_window_are_still_described(self, tmp_path: Path) -> None:
         data = save_pictures(tmp_path / "data", moving_bar(4))
-        result = run("inspect", "--data", data, "--out", tmp_path / "out", code=3)
+        flags = ["--data", data, "--out", tmp_path / "out"]
+        result = run("-m jaxconvlstm", "inspect", *flags, code=3)
         assert "need 12" in result.stderr
         report = rows(result.stdout)
         assert report["values"][0].startswith("10 to 220")
@@ -205,7 +190,7 @@ class TestArrays:
         assert not any(label.startswith("wrote") for label in report)
         assert [path.name for path in tmp_path.iterdir()] == ["clip.npy"]
 
-    def test_no_division_still_counts_windows(
+    def test_windows_are_counted_where_no_split_is_possible(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         np.save(tmp_path / "clip.npy", moving_bar(8))
@@ -233,7 +218,7 @@ class TestFlags:
         assert f"python -m jaxconvlstm {tool} --data DIR" in capsys.readouterr().out
 
     def test_a_mistyped_tool(self) -> None:
-        assert "did you mean inspect?" in run("inspct", code=2).stderr
+        assert "did you mean inspect?" in run_process("-m", "jaxconvlstm", "inspct", code=2).stderr
 
     def test_data_that_are_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="absent"):
@@ -353,7 +338,7 @@ def doubts(clip: np.ndarray, config: DataConfig | None = None, **scale: float) -
 
 
 class TestWarnings:
-    def test_nothing_where_nothing_is_wrong(self) -> None:
+    def test_sound_data_raise_no_warning(self) -> None:
         assert doubts(moving_bar()) == []
         one_pixel = np.arange(0, 180, 20, dtype=np.uint8)[:, None, None]
         assert doubts(one_pixel) == []

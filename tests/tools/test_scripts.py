@@ -1,97 +1,136 @@
-"""The two scripts as a user runs them: in a process of their own, on real files."""
+"""The two scripts on real files: what they write, how they stop and go on, what they refuse."""
 
+import collections
+import contextlib
 import json
+import logging
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, TINY, make_clips, run
+from scripts import ROOT, TINY, made_once, make_clips, run
 
 import jaxconvlstm as jcl
+from jaxconvlstm.runs.folder import RunFolder
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run on a folder of grey pictures whose sides the strides do not divide, and that folder."""
-    base = tmp_path_factory.mktemp("trained")
-    data = make_clips(base / "clips")
-    out = base / "run"
-    result = run("train.py", "--dataset", "folder", "--data", data, "--out", out, *TINY)
-    assert "parameters" in result.stdout and "peak memory" in result.stdout
-    assert "device: cpu" in result.stdout
-    return out, data
+class Trained(NamedTuple):
+    """A run, the pictures it was trained on, and the scores of 4 predicted frames."""
+
+    run: Path
+    data: Path
+    scores: Path
+
+
+@contextlib.contextmanager
+def counted_compilations() -> Iterator[collections.Counter[str]]:
+    """How often each jitted function is compiled meanwhile, by its name."""
+    counts: collections.Counter[str] = collections.Counter()
+
+    class Count(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _, finished, name = record.getMessage().partition("Finished XLA compilation of jit(")
+            if finished:
+                counts[name.split(")")[0]] += 1
+
+    logger, handler = logging.getLogger("jax"), Count()
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            yield counts
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run on a folder of colour pictures whose sides the strides do not divide."""
+
+    def make(folder: Path) -> None:
+        data = make_clips(folder / "clips", mode="RGB")
+        flags = ["--dataset", "folder", "--data", data, *TINY, "--output", "change"]
+        with counted_compilations() as counts:
+            result = run("train.py", *flags, "--sample-every", 1, "--out", folder / "run")
+        (folder / "train.txt").write_text(result.stdout)
+        (folder / "compiled.json").write_text(json.dumps(counts))
+        result = run("eval.py", folder / "run", "--out", folder / "scores", "--steps", 4)
+        (folder / "eval.txt").write_text(result.stdout)
+
+    folder = made_once(tmp_path_factory, "trained", make)
+    return Trained(folder / "run", folder / "clips", folder / "scores")
+
+
+@pytest.fixture
+def copy(trained: Trained, tmp_path: Path) -> Path:
+    """The same run, to go on with."""
+    shutil.copytree(trained.run, tmp_path / "copy")
+    return tmp_path / "copy"
 
 
 def lines(run_folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_folder_holds_what_is_promised(trained: tuple[Path, Path]) -> None:
-    out, _ = trained
-    config = json.loads((out / "config.json").read_text())
+def test_a_run_folder_holds_what_is_promised(trained: Trained) -> None:
+    config = json.loads((trained.run / "config.json").read_text())
     assert config["data"]["dataset"] == "folder"
-    records = lines(out)
+    records = lines(trained.run)
     assert [r["step"] for r in records if r["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [r["epoch"] for r in records if r["split"] == "val"] == [1, 2]
     assert all({"step", "epoch", "split", "loss"} <= r.keys() for r in records)
-    assert sorted(p.name for p in (out / "samples").glob("*.png"))
-    assert list((out / "tensorboard").glob("events*"))
-    assert (out / "checkpoints" / "6").is_dir()
+    assert sorted(p.name for p in (trained.run / "samples").glob("*.png"))
+    assert list((trained.run / "tensorboard").glob("events*"))
+    assert (trained.run / "checkpoints" / "6").is_dir()
+    printed = (trained.run.parent / "train.txt").read_text()
+    assert "parameters" in printed and "peak memory" in printed and "device: cpu" in printed
 
 
-def test_evaluation_writes_scores_and_pictures(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    out, _ = trained
-    result = run("eval.py", out, "--out", tmp_path / "scores", "--steps", 4)
-    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+def test_the_train_step_is_compiled_once(trained: Trained) -> None:
+    compiled = json.loads((trained.run.parent / "compiled.json").read_text())
+    assert compiled["train_step"] == compiled["evaluate"] == 1
+
+
+def test_evaluation_writes_scores_and_pictures(trained: Trained) -> None:
+    scores = json.loads((trained.scores / "metrics.json").read_text())
     for who in ("model", "persistence"):
         assert set(scores[who]) >= {"mse", "mae", "psnr", "ssim", "openstl_mse", "openstl_ssim"}
         assert all(len(values) == 4 for values in scores["per_lead"][who].values())
     assert scores["count"] > 0 and scores["frames_per_second"] > 0
     assert set(scores["definitions"]) == set(scores["model"])
-    assert list((tmp_path / "scores").glob("*.png")) and list((tmp_path / "scores").glob("*.gif"))
-    assert "persistence" in result.stdout
+    assert list(trained.scores.glob("*.png")) and list(trained.scores.glob("*.gif"))
+    assert "persistence" in (trained.run.parent / "eval.txt").read_text()
 
 
-def test_persistence_scores_are_those_of_the_last_frame(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_persistence_scores_are_those_of_the_last_frame(trained: Trained) -> None:
     """Two columns of 14 differ once the bar has moved, by 200 of 255."""
-    out, _ = trained
-    run("eval.py", out, "--out", tmp_path)
-    scores = json.loads((tmp_path / "metrics.json").read_text())
+    scores = json.loads((trained.scores / "metrics.json").read_text())
     expected = 2 / 14 * (200 / 255) ** 2
     np.testing.assert_allclose(scores["per_lead"]["persistence"]["mse"], expected, rtol=1e-5)
 
 
-def test_forecast_writes_the_future_of_every_sequence(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
-    out, data = trained
-    run("eval.py", out, "--data", data, "--forecast", 5, "--out", tmp_path)
-    frames = np.stack(
-        [np.asarray(Image.open(data / "clip1" / f"frame{i}.png")) for i in (21, 22, 23)]
-    )
-    expected = jcl.load(out).predict(frames[..., None], steps=5)
+def test_forecast_writes_the_future_of_every_sequence(trained: Trained, tmp_path: Path) -> None:
+    run("eval.py", trained.run, "--data", trained.data, "--forecast", 5, "--out", tmp_path)
+    last = [trained.data / "clip1" / f"frame{i}.png" for i in (21, 22, 23)]
+    frames = np.stack([np.asarray(Image.open(path)) for path in last])
+    expected = jcl.load(trained.run).predict(frames, steps=5)
+    for clip in ("clip0", "clip1", "clip2"):
+        saved = np.load(tmp_path / clip / "forecast.npy")
+        assert saved.shape == (5, 18, 14, 3) and saved.dtype == np.uint8
     saved = np.load(tmp_path / "clip1" / "forecast.npy")
     np.testing.assert_array_equal(saved, expected)
-    assert saved.shape == (5, 18, 14, 1) and saved.dtype == np.uint8
     pictures = sorted((tmp_path / "clip1").glob("frame-*.png"))
     assert len(pictures) == 5
-    np.testing.assert_array_equal(np.asarray(Image.open(pictures[2])), saved[2, ..., 0])
-
-
-@pytest.mark.slow
-def test_colour_pictures_work_too(tmp_path: Path) -> None:
-    data = make_clips(tmp_path / "clips", sequences=1, frames=20, mode="RGB")
-    flags = ["--epochs", "1", "--output", "change", "--loss", "mae", "--optimizer", "adamw"]
-    run("train.py", "--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY, *flags)
-    future = jcl.load(tmp_path / "run").predict(np.zeros((2, 30, 22, 3), np.uint8), steps=2)
-    assert future.shape == (2, 30, 22, 3) and future.dtype == np.uint8
+    np.testing.assert_array_equal(np.asarray(Image.open(pictures[2])), saved[2])
 
 
 @pytest.mark.slow
@@ -99,102 +138,63 @@ def test_one_frame_out_still_predicts_many(tmp_path: Path) -> None:
     data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--target-frames", "1", "--loss", "bce"]
     run("train.py", *flags, "--output", "sigmoid", "--out", tmp_path / "run")
-    run("eval.py", tmp_path / "run", "--part", "all", "--steps", 6)
+    run("eval.py", tmp_path / "run", "--part", "all", "--steps", 6, "--samples", 0)
     scores = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
     assert len(scores["per_lead"]["model"]["mse"]) == 6
 
 
-def test_the_train_step_is_compiled_once(tmp_path: Path) -> None:
-    data = make_clips(tmp_path / "clips")
-    program = """
-import collections, logging, sys
-sys.path.insert(0, sys.argv.pop(1))
-import jax
-jax.config.update("jax_log_compiles", True)
-compiled = collections.Counter()
-class Count(logging.Handler):
-    def emit(self, record):
-        _, finished, name = record.getMessage().partition("Finished XLA compilation of jit(")
-        if finished:
-            compiled[name.split(")")[0]] += 1
-logging.getLogger("jax").addHandler(Count())
-logging.getLogger("jax").propagate = False
-from jaxconvlstm.tools import train
-train.main(sys.argv[1:])
-print("compiled", compiled["train_step"], compiled["evaluate"])
-"""
-    flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT), *map(str, flags)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "compiled 1 1" in result.stdout
-
-
-@pytest.mark.parametrize(
-    "number, code",
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, number: int, code: int) -> None:
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """By SIGTERM, then by SIGINT, each within an epoch; with every kind of flag to remember."""
     data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--flip", "both", "--crop", 12, 12]
+    flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200]
     flags += ["--epochs", 3, "--steps-per-epoch", 40]
     run("train.py", *flags, "--out", tmp_path / "whole")
 
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, flags)]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "parts")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    metrics = tmp_path / "parts" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not metrics.is_file() or len(metrics.read_text().splitlines()) < 47:  # within epoch 2
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == code, errors
-    assert "saved step" in errors and len(errors.strip().splitlines()) == 1
+    parts, metrics = tmp_path / "parts", tmp_path / "parts" / "metrics.jsonl"
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, flags), "--out", str(parts)]
+    for number, code, logged in ((signal.SIGTERM, 143, 15), (signal.SIGINT, 130, 47)):
+        process = subprocess.Popen(
+            [*command, "--resume", "auto"], stdout=-1, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 200
+        while not metrics.is_file() or len(metrics.read_text().splitlines()) < logged:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == code, errors
+        assert "saved step" in errors and len(errors.strip().splitlines()) == 1
 
-    run("train.py", *flags, "--out", tmp_path / "parts", "--resume", "must")
-    whole, parts = jcl.load(tmp_path / "whole", "last"), jcl.load(tmp_path / "parts", "last")
-    import jax
-
-    assert whole.step == parts.step == 120
-    for one, other in zip(
-        jax.tree.leaves(whole.variables), jax.tree.leaves(parts.variables), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    run("train.py", *flags, "--out", parts, "--resume", "must")
+    one, other = (jcl.load(tmp_path / name, "last") for name in ("whole", "parts"))
+    assert one.step == other.step == 120
+    jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
     keep = ("step", "epoch", "split", "loss")
     first, second = (
         [{k: r[k] for k in keep} for r in lines(tmp_path / n)] for n in ("whole", "parts")
     )
     assert first == second
-    again = run("train.py", *flags, "--out", tmp_path / "parts", "--resume", "auto")
+    again = run("train.py", *flags, "--out", parts, "--resume", "auto")
     assert "finished already" in again.stdout
 
 
-@pytest.mark.slow
-def test_the_same_command_goes_on_with_every_flag_it_started_with(tmp_path: Path) -> None:
-    data = make_clips(tmp_path / "clips")
-    flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
-    flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200, "--resume", "auto"]
-    run("train.py", *flags)
-    assert "finished already" in run("train.py", *flags).stdout
+def test_a_finished_run_can_be_given_more_epochs(copy: Path) -> None:
+    run("train.py", "--out", copy, "--epochs", 3, "--resume", "auto")
+    assert max(r["step"] for r in lines(copy)) == 9
 
 
-@pytest.mark.slow
-def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path) -> None:
-    data = make_clips(tmp_path / "clips")
-    flags = ["--dataset", "folder", "--data", data, "--out", tmp_path / "run", *TINY]
-    run("train.py", *flags)
-    run("train.py", *flags, "--epochs", 3, "--resume", "auto")
-    assert max(r["step"] for r in lines(tmp_path / "run")) == 9
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(
+    trained: Trained, tmp_path: Path
+) -> None:
+    flags = ["--data", trained.data, "--init-from", trained.run, *TINY, "--checkpoint-every", 1]
+    flags += ["--learning-rate", "1e15", "--out", tmp_path]
+    error = run("train.py", *flags, code=5).stderr
+    assert "step 2: loss" in error and "learning rate 1e+15" in error
+    assert "first not finite: " in error and "last good checkpoint: step 1" in error
+    model = jcl.load(tmp_path, "last")
+    assert model.step == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.variables))
 
 
 class TestBadInput:
@@ -210,124 +210,71 @@ class TestBadInput:
         assert "--data" in run("train.py", "--dataset", "folder", code=3).stderr
 
     def test_missing_folder(self, tmp_path: Path) -> None:
-        result = run(
-            "train.py",
-            "--dataset",
-            "folder",
-            "--data",
-            tmp_path / "no",
-            "--out",
-            tmp_path / "r",
-            code=3,
-        )
-        assert str(tmp_path / "no") in result.stderr
+        flags = ["--dataset", "folder", "--data", tmp_path / "no", "--out", tmp_path / "r"]
+        assert str(tmp_path / "no") in run("train.py", *flags, code=3).stderr
         assert not (tmp_path / "r").exists()
 
     def test_too_short(self, tmp_path: Path) -> None:
         data = make_clips(tmp_path / "clips", frames=4)
-        result = run(
-            "train.py",
-            "--dataset",
-            "folder",
-            "--data",
-            data,
-            *TINY,
-            "--out",
-            tmp_path / "r",
-            code=3,
-        )
-        assert "5" in result.stderr and "4" in result.stderr
+        error = run("train.py", "--data", data, *TINY, "--out", tmp_path / "r", code=3).stderr
+        assert "5" in error and "4" in error
 
     def test_truncated_picture(self, tmp_path: Path) -> None:
         data = make_clips(tmp_path / "clips")
         victim = data / "clip1" / "frame7.png"
         victim.write_bytes(victim.read_bytes()[:40])
-        result = run(
-            "train.py",
-            "--dataset",
-            "folder",
-            "--data",
-            data,
-            *TINY,
-            "--out",
-            tmp_path / "r",
-            code=3,
-        )
-        assert "frame7.png" in result.stderr
+        flags = ["--data", data, *TINY, "--out", tmp_path / "r"]
+        assert "frame7.png" in run("train.py", *flags, code=3).stderr
 
     def test_mixed_sizes(self, tmp_path: Path) -> None:
         data = make_clips(tmp_path / "clips")
         Image.new("L", (9, 9)).save(data / "clip1" / "frame7.png")
-        flags = ["--dataset", "folder", "--data", data, *TINY, "--out", tmp_path / "r"]
+        flags = ["--data", data, "--out", tmp_path / "r", *TINY, "--max-hours", 1e-9]
         assert "--size" in run("train.py", *flags, code=3).stderr
-        run("train.py", *flags, "--size", 16, 16)
+        assert "of 16x16x1" in run("train.py", *flags, "--size", 16, 16).stdout
 
-    def test_batch_larger_than_the_data(self, tmp_path: Path) -> None:
-        data = make_clips(tmp_path / "clips")
-        flags = ["--dataset", "folder", "--data", data, *TINY, "--batch-size", 5000]
-        assert "5000" in run("train.py", *flags, "--out", tmp_path / "r", code=3).stderr
+    def test_batch_larger_than_the_data(self, trained: Trained, tmp_path: Path) -> None:
+        flags = ["--data", trained.data, *TINY, "--batch-size", 5000, "--out", tmp_path / "r"]
+        assert "5000" in run("train.py", *flags, code=3).stderr
         assert not (tmp_path / "r" / "config.json").exists()
 
-    def test_a_run_is_never_overwritten(self, trained: tuple[Path, Path]) -> None:
-        out, data = trained
-        before = sorted(p for p in out.rglob("*"))
-        result = run("train.py", "--dataset", "folder", "--data", data, "--out", out, *TINY, code=2)
-        assert "--resume" in result.stderr
-        assert sorted(p for p in out.rglob("*")) == before
+    def test_a_run_is_never_overwritten(self, trained: Trained) -> None:
+        before = sorted(trained.run.rglob("*"))
+        flags = ["--data", trained.data, "--out", trained.run, *TINY]
+        assert "--resume" in run("train.py", *flags, code=2).stderr
+        assert sorted(trained.run.rglob("*")) == before
 
-    def test_resume_refuses_other_settings(self, trained: tuple[Path, Path]) -> None:
-        out, _ = trained
-        result = run("train.py", "--out", out, "--resume", "auto", "--features", 8, code=2)
-        assert "--features" in result.stderr
+    def test_resume_refuses_other_settings(self, trained: Trained) -> None:
+        flags = ["--out", trained.run, "--resume", "auto", "--features", 8]
+        assert "--features" in run("train.py", *flags, code=2).stderr
 
-    def test_evaluation_never_moves_the_split(
-        self, trained: tuple[Path, Path], tmp_path: Path
-    ) -> None:
+    def test_evaluation_never_moves_the_split(self, trained: Trained, tmp_path: Path) -> None:
         """Longer inputs are cut from the part that was held out, or refused; never from others."""
-        out, _ = trained
-        run("eval.py", out, "--input-frames", 20, "--out", tmp_path, code=3)
+        run("eval.py", trained.run, "--input-frames", 20, "--out", tmp_path, code=3)
         for change in (["--split", "train=0.1", "test=0.9"], ["--frame-step", 2]):
-            assert "split" in run("eval.py", out, *change, "--out", tmp_path, code=2).stderr
+            error = run("eval.py", trained.run, *change, "--out", tmp_path, code=2).stderr
+            assert "split" in error
 
-    def test_output_among_the_pictures(self, tmp_path: Path) -> None:
-        data = make_clips(tmp_path / "clips")
-        flags = ["--dataset", "folder", "--data", data, *TINY, "--out", data / "run"]
+    def test_output_among_the_pictures(self, trained: Trained) -> None:
+        flags = ["--data", trained.data, *TINY, "--out", trained.data / "run"]
         assert "--out" in run("train.py", *flags, code=2).stderr
 
     def test_nothing_to_resume(self, tmp_path: Path) -> None:
         run("train.py", "--out", tmp_path / "none", "--resume", "must", code=4)
         assert not (tmp_path / "none").exists()
 
-    def test_a_folder_in_use(self, tmp_path: Path) -> None:
-        flags = ["--out", tmp_path / "run", *TINY, "--steps-per-epoch", 2000]
-        first = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *map(str, flags)], stdout=subprocess.DEVNULL
-        )
-        try:
-            deadline = time.monotonic() + 100
-            while not (tmp_path / "run" / "metrics.jsonl").is_file():
-                assert first.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
+    def test_a_folder_in_use(self, copy: Path) -> None:
+        with RunFolder(copy, resume="must"):
             for resume in ([], ["--resume", "auto"]):
-                assert str(first.pid) in run("train.py", *flags, *resume, code=4).stderr
-            assert first.poll() is None
-        finally:
-            first.kill()
-            first.wait()
+                error = run("train.py", "--out", copy, *resume, code=4).stderr
+                assert f"process {os.getpid()} on " in error
 
     def test_missing_and_foreign_runs(self, tmp_path: Path) -> None:
         run("eval.py", tmp_path / "none", code=4)
         (tmp_path / "notes.txt").write_text("not a run")
         run("eval.py", tmp_path, code=4)
 
-    def test_wrong_channels_at_evaluation(self, trained: tuple[Path, Path], tmp_path: Path) -> None:
-        out, _ = trained
-        data = make_clips(tmp_path / "clips", mode="RGB")
-        result = run("eval.py", out, "--data", data, code=3)
-        assert "trained on 1 channel, got 3" in result.stderr
-
-    def test_non_finite_loss(self, tmp_path: Path) -> None:
-        data = make_clips(tmp_path / "clips")
-        flags = ["--data", data, "--out", tmp_path / "run", *TINY, "--output", "change"]
-        result = run("train.py", *flags, "--learning-rate", "1e30", "--warmup-steps", 0, code=5)
-        assert "learning rate" in result.stderr and "step" in result.stderr
+    def test_wrong_channels_at_evaluation(self, trained: Trained, tmp_path: Path) -> None:
+        data = make_clips(tmp_path / "clips", mode="L")
+        error = run("eval.py", trained.run, "--data", data, code=3).stderr
+        assert "trained on 3 channels, got 1" in error

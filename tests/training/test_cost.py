@@ -45,5 +45,5 @@ def test_peak_memory_covers_what_goes_in_and_out() -> None:
 @pytest.mark.parametrize(
     "amount, text", [(0, "0 B"), (999, "999 B"), (12_345_678, "12.3 MB"), (2e15, "2e+03 TB")]
 )
-def test_amounts_for_people(amount: float, text: str) -> None:
+def test_amounts_are_printed_with_units(amount: float, text: str) -> None:
     assert human(amount, "B") == text

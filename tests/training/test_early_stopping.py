@@ -77,14 +77,14 @@ def test_the_rate_is_reduced_when_keras_reduces_it(name: str, epochs: int, facto
         assert plateau.scale == pytest.approx(after)
 
 
-def test_the_rate_is_not_reduced_to_nothing() -> None:
+def test_the_rate_is_never_reduced_below_its_floor() -> None:
     plateau = Plateau(1, factor=0.1)
     reduced = [plateau.update(1.0) for _ in range(20)]
     assert plateau.scale == pytest.approx(SMALLEST_SCALE)
     assert reduced == [False, *[True] * 4, *[False] * 15]
 
 
-def test_a_loss_that_is_no_number_is_no_better() -> None:
+def test_a_nan_loss_is_no_improvement() -> None:
     patience = Patience(2)
     assert [patience.update(loss) for loss in (1, float("nan"), float("nan"))][-1]
     assert patience.best == 1
@@ -108,7 +108,7 @@ def test_a_resumed_count_goes_on_as_if_it_had_never_stopped(fresh: Patience) -> 
             assert whole == resumed
 
 
-def test_settings_come_from_the_new_run() -> None:
+def test_a_resumed_count_takes_the_new_settings() -> None:
     plateau = Plateau(1, factor=0.5)
     for _ in range(3):
         plateau.update(1.0)

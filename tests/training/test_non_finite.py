@@ -1,5 +1,6 @@
 """Where a step was first not finite: found in the order in which the network computes."""
 
+import functools
 import re
 from typing import Any
 
@@ -18,27 +19,36 @@ from jaxconvlstm.scale import Values
 from jaxconvlstm.task import make_task
 from jaxconvlstm.training.non_finite import describe_non_finite
 
+# With kernels of one pixel few operations are compiled, one by one, as the step is taken again.
+SMALL: Any = {"features": (3,), "layers": 2, "kernel_size": (1,)}
 MODELS = {
-    "frame-predictor": ModelConfig(features=(3,), layers=2),
-    "remat": ModelConfig(features=(3,), layers=2, remat=True),
-    "stacked": ModelConfig(
-        model="stacked", features=(3,), layers=2, norm="batch", activation="relu"
-    ),
-    "encoder-forecaster": ModelConfig(model="encoder-forecaster", features=(3,), layers=2),
+    "frame-predictor": ModelConfig(**SMALL),
+    "remat": ModelConfig(**SMALL, remat=True),
+    "stacked": ModelConfig("stacked", **SMALL, norm="batch", activation="relu"),
+    "encoder-forecaster": ModelConfig("encoder-forecaster", **SMALL),
 }
 
 
-def task_of(model: ModelConfig) -> tuple[Any, Any, Batch]:
-    config = Config(DataConfig(input_frames=3, target_frames=3), model, TrainingConfig(epochs=1))
-    task = make_task(models.build(model, 1), Values(0.0, 1.0, "float32"), config, 10)
+@functools.cache
+def task_and_variables(name: str) -> tuple[Any, Any]:
+    config = Config(
+        DataConfig(input_frames=3, target_frames=3), MODELS[name], TrainingConfig(epochs=1)
+    )
+    module = models.build(config.model, 1)
+    task = make_task(module, Values(0.0, 1.0, "float32"), config, 10)
+    return task, jax.jit(module.init)(jax.random.key(0), jnp.zeros((2, 3, 8, 8, 1)))
+
+
+def task_of(name: str) -> tuple[Any, Any, Batch]:
+    """A task, variables, and a batch; the last two are the caller's own."""
+    task, variables = task_and_variables(name)
     rng = np.random.default_rng(0)
     batch = Batch(
         rng.random((2, 3, 8, 8, 1)).astype(np.float32),
         rng.random((2, 3, 8, 8, 1)).astype(np.float32),
         np.ones((2, 1, 1, 1, 1), np.float32),
     )
-    variables = task.module.init(jax.random.key(0), jnp.asarray(batch.inputs))
-    return task, variables, batch
+    return task, jax.tree.map(lambda leaf: leaf, variables), batch
 
 
 def describe(task: Any, variables: Any, batch: Batch) -> str:
@@ -72,12 +82,12 @@ def poisoned(variables: Any, path: str, value: float = np.nan) -> Any:
     ],
 )
 def test_the_first_module_is_named(model: str, path: str, expected: str) -> None:
-    task, variables, batch = task_of(MODELS[model])
+    task, variables, batch = task_of(model)
     assert describe(task, poisoned(variables, path), batch) == f"first not finite: {expected}"
 
 
 def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
-    task, variables, batch = task_of(MODELS["stacked"])
+    task, variables, batch = task_of("stacked")
     batch.inputs[:] = 1e5  # with ReLU, so large are the states, which the second frame multiplies
     kernel = variables["params"]["layer_0"]["cell"]["hidden"]["kernel"]
     variables["params"]["layer_0"]["cell"]["hidden"]["kernel"] = kernel * 1e36
@@ -86,7 +96,7 @@ def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
 
 @pytest.mark.parametrize("model", ["frame-predictor", "remat", "stacked"])
 def test_what_overflows_while_feeding_back_has_a_lead_time(model: str) -> None:
-    task, variables, batch = task_of(MODELS[model])
+    task, variables, batch = task_of(model)
     # What is predicted is huge, and what it is multiplied by, too: beyond float32.
     stacked = model == "stacked"
     variables = poisoned(variables, "head/kernel" if stacked else "decoder/head/bias", 1e20)
@@ -97,13 +107,13 @@ def test_what_overflows_while_feeding_back_has_a_lead_time(model: str) -> None:
 
 
 def test_bad_frames_are_found_before_the_network() -> None:
-    task, variables, batch = task_of(MODELS["stacked"])
+    task, variables, batch = task_of("stacked")
     batch.inputs[1, 2, 3, 4] = np.nan
     assert describe(task, variables, batch) == "first not finite: the inputs, scaled"
 
 
 def test_a_gradient_that_overflows_is_named_by_its_weights() -> None:
-    task, variables, batch = task_of(MODELS["frame-predictor"])
+    task, variables, batch = task_of("frame-predictor")
     # The square of the error still fits into float32, its derivative times the kernel does not.
     variables = jax.tree.map(jnp.zeros_like, variables)
     variables = poisoned(variables, "decoder/head/kernel", 3e38)
@@ -111,6 +121,6 @@ def test_a_gradient_that_overflows_is_named_by_its_weights() -> None:
     assert describe(task, variables, batch).startswith("first not finite: the gradient of ")
 
 
-def test_finite_steps_are_called_so() -> None:
-    found = describe(*task_of(MODELS["frame-predictor"]))
+def test_a_finite_step_is_reported_as_finite() -> None:
+    found = describe(*task_of("frame-predictor"))
     assert found == "loss and gradient are finite, the weights after the update are not"

@@ -31,7 +31,7 @@ def test_the_warm_up_rises_in_a_line_and_its_first_step_moves() -> None:
         np.testing.assert_allclose(found[:5], [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-6)
 
 
-def test_constant() -> None:
+def test_the_constant_schedule_stays_at_its_rate() -> None:
     np.testing.assert_array_equal(rates(20, warmup_steps=4, schedule="constant")[4:], 1)
 
 
@@ -43,7 +43,7 @@ def test_cosine_goes_down_to_a_hundredth() -> None:
     assert found[-1] == pytest.approx(0.01) and found[10] == pytest.approx(0.505)
 
 
-def test_exponential_is_keras_s() -> None:
+def test_the_exponential_schedule_is_keras_s() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, at the first import
         import keras
@@ -54,7 +54,7 @@ def test_exponential_is_keras_s() -> None:
 
 
 @pytest.mark.parametrize("steps_per_epoch", [1, 7, 41, 61, 121])
-def test_stairs_are_pytorch_s_to_the_step(steps_per_epoch: int) -> None:
+def test_the_step_schedule_is_pytorch_s_step_lr(steps_per_epoch: int) -> None:
     """StepLR: gamma to the power of whole intervals. 41 is where dividing in XLA is inexact."""
     steps = 10 * steps_per_epoch
     found = rates(steps, steps_per_epoch, schedule="step", decay_rate=0.5, decay_epochs=1)
@@ -62,7 +62,7 @@ def test_stairs_are_pytorch_s_to_the_step(steps_per_epoch: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_stairs_begin_after_the_warm_up() -> None:
+def test_the_step_schedule_begins_after_the_warm_up() -> None:
     found = rates(30, 10, schedule="step", warmup_steps=4, decay_epochs=1)
     np.testing.assert_allclose(found[[4, 13, 14, 23, 24]], [1, 1, 0.1, 0.1, 0.01], rtol=1e-6)
 
@@ -85,7 +85,7 @@ def test_one_cycle_is_pytorch_s() -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_from_its_peak_on_no_rate_rises_and_before_it_none_falls(schedule: str) -> None:
+def test_rates_rise_to_one_peak_and_fall_after_it(schedule: str) -> None:
     for warmup in (0,) if schedule == "one-cycle" else (0, 1, 9):
         found = rates(40, 3, schedule=schedule, warmup_steps=warmup)
         peak = int(found.argmax())
@@ -96,7 +96,7 @@ def test_from_its_peak_on_no_rate_rises_and_before_it_none_falls(schedule: str) 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
-def test_short_runs_have_rates_too(schedule: str, steps: int) -> None:
+def test_rates_of_very_short_runs_are_positive(schedule: str, steps: int) -> None:
     """Shorter than the warm-up; and 0 steps, as a finished run has that is only looked at."""
     config = TrainingConfig(learning_rate=1.0, schedule=schedule, warmup_steps=20)
     made = make_schedule(config, steps, 1)
@@ -177,7 +177,7 @@ def test_optimizers_against_keras(optimizer: str) -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_adamw_is_adam_and_a_decay_that_no_average_sees() -> None:
+def test_adamw_decays_weights_apart_from_the_averages() -> None:
     start = np.linspace(-1, 1, 5)
     params, expected = start, []
     for change in adam(GRADIENTS):

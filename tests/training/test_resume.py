@@ -47,6 +47,24 @@ EVERYTHING = Config(
         ema=0.9,
     ),
 )
+# The compiled step of a run that goes on to more epochs is the one that is compiled already.
+SMALL = Config(
+    DataConfig(input_frames=2, target_frames=1, value_range=(0.0, 1.0)),
+    ModelConfig(features=(2,), layers=1),
+    TrainingConfig(
+        epochs=1,
+        steps_per_epoch=2,
+        batch_size=2,
+        sample_every=0,
+        schedule="constant",
+        warmup_steps=0,
+    ),
+)
+
+
+def training(config: Config, **settings: object) -> Config:
+    """The configuration with some settings of training changed."""
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **settings))
 
 
 def saved(folder: Path) -> dict[str, Any]:
@@ -61,6 +79,33 @@ def saved(folder: Path) -> dict[str, Any]:
     return {"meta": meta, **arrays}
 
 
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but for how long things took."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in line.items() if "second" not in k and k != "wait_share"}
+        for line in found
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with everything that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    jcl.fit(EVERYTHING, folder)
+    return folder
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The newest checkpoints hold the same bits and counters, and the logs the same numbers."""
+    first, second = saved(one), saved(other)
+    for run in (first, second):
+        del run["meta"]["config"]  # where limits of a call may differ
+    assert first["meta"] == second["meta"]
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert records(one) == records(other)
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> None:
     """A signal arrives at the `checks`-th time that one is looked for."""
     left = [checks]
@@ -73,81 +118,51 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> None:
     monkeypatch.setattr(StopSignals, "check", check)
 
 
-@pytest.mark.parametrize("checks", [7, 16])
 def test_a_run_with_everything_goes_on_as_if_never_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checks: int
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jcl.fit(EVERYTHING, tmp_path / "whole")
-    with monkeypatch.context() as stopping:
-        stop_after(stopping, checks)
-        with pytest.raises(Interrupted, match="saved step"):
-            jcl.fit(EVERYTHING, tmp_path / "parts")
-    assert 0 < saved(tmp_path / "parts")["meta"]["step"] < 12
-    jcl.fit(EVERYTHING, tmp_path / "parts", resume="must")
-    whole, parts = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    for name in whole["meta"]:
-        assert whole["meta"][name] == parts["meta"][name], name
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    assert whole["meta"]["plateau"]["scale"] < 1  # it was worth counting
-    records = [
-        [
-            {key: value for key, value in json.loads(line).items() if "second" not in key}
-            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        ]
-        for name in ("whole", "parts")
-    ]
-    for one, other in zip(*records, strict=True):
-        one.pop("wait_share", None), other.pop("wait_share", None)
-        assert one == other
+    steps = []
+    for checks in (7, 11):
+        with monkeypatch.context() as stopping:
+            stop_after(stopping, checks)
+            with pytest.raises(Interrupted, match="saved step"):
+                jcl.fit(EVERYTHING, tmp_path, resume="auto")
+        steps.append(saved(tmp_path)["meta"]["step"])
+    assert 0 < steps[0] < steps[1] < 12
+    jcl.fit(EVERYTHING, tmp_path, resume="must")
+    assert saved(tmp_path)["meta"]["config"] == saved(whole)["meta"]["config"]
+    assert_same_run(whole, tmp_path)
+    assert saved(whole)["meta"]["plateau"]["scale"] < 1  # it was worth counting
 
 
 def test_calls_of_few_steps_make_the_same_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    jcl.fit(EVERYTHING, tmp_path / "whole")
-    few = dataclasses.replace(
-        EVERYTHING, training=dataclasses.replace(EVERYTHING.training, max_steps=5)
-    )
-    capsys.readouterr()
-    for step in (5, 10, 12, 12):
-        result = jcl.fit(few, tmp_path / "parts", resume="auto")
+    """The first call has no time for one step, and leaves what the next can go on from."""
+    assert jcl.fit(training(EVERYTHING, max_hours=1e-9), tmp_path).step == 0
+    assert saved(tmp_path)["meta"]["step"] == 0
+    assert "as --max-hours 1e-09 says" in capsys.readouterr().out
+    few = training(EVERYTHING, max_steps=7)
+    for step in (7, 12, 12):
+        result = jcl.fit(few, tmp_path, resume="auto")
         assert (result.step, result.finished) == (step, step == 12)
     said = capsys.readouterr().out
-    assert "stopping at step 10 of 12, as --max-steps 5 says; go on with --resume auto" in said
+    assert "stopping at step 7 of 12, as --max-steps 7 says; go on with --resume auto" in said
     assert "finished already" in said
-    whole, parts = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    for run in (whole, parts):
-        del run["meta"]["config"]
-    assert whole["meta"] == parts["meta"]
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-
-
-def test_hours_end_a_call_with_everything_saved(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    training = dataclasses.replace(EVERYTHING.training, max_hours=1e-9)
-    result = jcl.fit(dataclasses.replace(EVERYTHING, training=training), tmp_path)
-    # Not one step, but nothing that a next call could not go on from.
-    assert result.step == 0 and saved(tmp_path)["meta"]["step"] == 0
-    assert "as --max-hours 1e-09 says" in capsys.readouterr().out
-    unlimited = dataclasses.replace(EVERYTHING.training, max_hours=None, epochs=1)
-    assert jcl.fit(dataclasses.replace(EVERYTHING, training=unlimited), tmp_path, "must").step == 2
+    assert_same_run(whole, tmp_path)
 
 
 def test_other_data_in_the_place_of_the_runs_own_are_refused(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).random((40, 8, 8), np.float32)
-    config = Config(
-        DataConfig(dataset="array", input_frames=2, target_frames=1, data=str(tmp_path / "d.npy")),
-        ModelConfig(features=(2,), layers=1),
-        TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2, sample_every=0),
-    )
-    np.save(tmp_path / "d.npy", data)
+    values = np.random.default_rng(0).random((40, 8, 8), np.float32)
+    data = dataclasses.replace(SMALL.data, dataset="array", data=str(tmp_path / "d.npy"))
+    config = dataclasses.replace(SMALL, data=data)
+    np.save(tmp_path / "d.npy", values)
     jcl.fit(config, tmp_path / "run")
-    more = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
-    np.save(tmp_path / "d.npy", data[::-1])
+    more = training(config, epochs=2)
+    np.save(tmp_path / "d.npy", values[::-1])
     with pytest.raises(jcl.CheckpointError, match=r"have changed since step 2 .*other values"):
         jcl.fit(more, tmp_path / "run", resume="must")
-    np.save(tmp_path / "d.npy", data)
+    np.save(tmp_path / "d.npy", values)
     assert jcl.fit(more, tmp_path / "run", resume="must").step == 4
 
 
@@ -163,60 +178,41 @@ def test_objects_that_draw_their_values_anew_go_on_with_a_warning(
         def __getitem__(self, index: int) -> np.ndarray:
             return self.rng.random((12, 8, 8), np.float32)
 
-    config = Config(
-        DataConfig(input_frames=2, target_frames=1),
-        ModelConfig(features=(2,), layers=1),
-        TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=2, sample_every=0),
-    )
-    jcl.fit(config, tmp_path, data=Drawn())
-    more = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
-    assert jcl.fit(more, tmp_path, resume="must", data=Drawn()).step == 4
+    jcl.fit(SMALL, tmp_path, data=Drawn())
     # Drawn once, they are drawn alike; the second draws of one object are others.
     drawn = Drawn()
     drawn[0]
-    last = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=3))
-    assert jcl.fit(last, tmp_path, resume="must", data=drawn).step == 6
+    assert jcl.fit(training(SMALL, epochs=2), tmp_path, resume="must", data=drawn).step == 4
     assert "they hold other values" in capsys.readouterr().out
 
 
 def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    training = dataclasses.replace(
-        EVERYTHING.training, learning_rate=1e-12, early_stopping=1, reduce_on_plateau=None, ema=0.0
-    )
-    config = dataclasses.replace(EVERYTHING, training=training)
-    result = jcl.fit(config, tmp_path)
-    assert result.step < 12
+    """At the first epoch of the run with everything whose validation loss is no better."""
+    losses = [line["loss"] for line in records(whole) if line["split"] == "val"]
+    worse = next(n for n in range(1, 6) if losses[n] >= min(losses[:n]))
+    assert worse < 5
+    impatient = training(EVERYTHING, early_stopping=1)
+    result = jcl.fit(impatient, tmp_path)
+    assert result.step == 2 * (worse + 1)
     assert "training ends early" in capsys.readouterr().out
-    assert jcl.fit(config, tmp_path, resume="must").step == result.step
+    assert jcl.fit(impatient, tmp_path, resume="must").step == result.step
     assert "finished already" in capsys.readouterr().out
-    patient = dataclasses.replace(training, early_stopping=12)
-    more = jcl.fit(dataclasses.replace(config, training=patient), tmp_path, resume="must")
-    assert more.step == 12
+    assert jcl.fit(training(EVERYTHING, early_stopping=12), tmp_path, resume="must").step == 12
     assert "going on with --early-stopping 12, was 1" in capsys.readouterr().out
 
 
-def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
-    jcl.fit(EVERYTHING, tmp_path / "first")
-    first = jcl.load(tmp_path / "first")
-    still = dataclasses.replace(
-        TrainingConfig(
-            epochs=1,
-            steps_per_epoch=1,
-            batch_size=2,
-            learning_rate=1e-30,
-            loss="bce",
-            sample_every=0,
-        ),
-        init_from=str(tmp_path / "first"),
-    )
-    config = dataclasses.replace(EVERYTHING, training=still)
-    jcl.fit(config, tmp_path / "second")
-    second = jcl.load(tmp_path / "second")
+def test_a_run_can_start_from_the_weights_of_another(whole: Path, tmp_path: Path) -> None:
+    config = training(EVERYTHING, init_from=str(whole), max_hours=1e-9)
+    assert jcl.fit(config, tmp_path / "second").step == 0
     jax.tree.map(
-        np.testing.assert_array_equal, first.variables["params"], second.variables["params"]
+        np.testing.assert_array_equal,
+        jcl.load(whole).variables,
+        jcl.load(tmp_path / "second").variables,
     )
+    on = training(EVERYTHING, init_from=str(whole), max_steps=1)
+    assert jcl.fit(on, tmp_path / "second", resume="must").step == 1
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, features=(5,)))
     with pytest.raises(jcl.CheckpointError, match="expected float32"):
         jcl.fit(other, tmp_path / "third")

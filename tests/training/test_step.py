@@ -1,7 +1,7 @@
 """One training step, and whole runs in this process."""
 
-import dataclasses
-from pathlib import Path
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,14 @@ from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
-from jaxconvlstm.errors import ConfigError, NonFiniteError
+from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models import FramePredictor
 from jaxconvlstm.scale import Values
 from jaxconvlstm.task import Forecasting
 from jaxconvlstm.training.step import init_state, make_train_step
+from jaxconvlstm.training.trainer import FitResult
 
 VALUES = Values(0.0, 1.0, "float32")
-TINY = Config(
-    DataConfig(input_frames=3, target_frames=2, limit=6),
-    ModelConfig(features=(4,), layers=1),
-    TrainingConfig(epochs=2, batch_size=2, log_every=1, warmup_steps=0),
-)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -34,19 +30,19 @@ def batch(seed: int = 0) -> Batch:
     return Batch(frames[:, :3], frames[:, 3:], np.ones((2, 1, 1, 1, 1), np.float32))
 
 
-def step_and_state(
-    values: Values = VALUES, ema: float = 0.0, **settings: object
-) -> tuple[object, object]:
+@functools.cache
+def step_and_state(values: Values = VALUES, ema: float = 0.0, loss: str = "mse") -> tuple[Any, Any]:
+    """A compiled step and a state to start from; neither changes by being used."""
     module = FramePredictor(channels=1, features=(4,))
     optimizer = optax.adam(1e-2)
-    task = Forecasting(module, values, dataclasses.replace(TINY.training, **settings))
+    task = Forecasting(module, values, TrainingConfig(loss=loss))
     step = jax.jit(make_train_step(task, optimizer, ema))
     return step, init_state(module, optimizer, (12, 12, 1), seed=0, ema=ema)
 
 
-@pytest.mark.parametrize("loss", ["mse", "mae"])
-def test_training_fits_a_batch(loss: str) -> None:
-    step, state = step_and_state(loss=loss)
+@pytest.mark.parametrize(("loss", "ema"), [("mse", 0.0), ("mae", 0.5)])
+def test_training_fits_a_batch(loss: str, ema: float) -> None:
+    step, state = step_and_state(ema=ema, loss=loss)
     losses = []
     for _ in range(30):
         state, metrics = step(state, batch())
@@ -82,7 +78,7 @@ def test_a_lower_rate_scale_makes_smaller_steps() -> None:
 
 def test_the_moving_average_follows_the_weights() -> None:
     """Of the first steps it is their own average, whatever the decay."""
-    step, state = step_and_state(ema=0.5)
+    step, state = step_and_state(ema=0.5, loss="mae")
     average = np.asarray(state.variables["params"]["decoder"]["head"]["bias"], np.float64)
     for number in range(20):
         state, _ = step(state, batch(number))
@@ -120,74 +116,34 @@ def test_integers_are_scaled_on_the_device() -> None:
     np.testing.assert_allclose(from_integers["loss"], from_floats["loss"], rtol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        jcl.fit(TINY, tmp_path / name)
-    first, second = (jcl.load(tmp_path / name, "last") for name in ("a", "b"))
-    for one, other in zip(
-        jax.tree.leaves(first.variables), jax.tree.leaves(second.variables), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_without_validation_the_newest_weights_are_the_best(tmp_path: Path) -> None:
-    config = dataclasses.replace(
-        TINY, data=dataclasses.replace(TINY.data, split=Split(0.8, 0.0, 0.2))
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    """An epoch without validation and samples, of a network for one frame size."""
+    config = Config(
+        DataConfig(input_frames=3, target_frames=2, limit=6, split=Split(0.8, 0.0, 0.2)),
+        ModelConfig(features=(4,), layers=1, peephole="spatial"),
+        TrainingConfig(epochs=1, batch_size=2, sample_every=0, checkpoint_every=2),
     )
-    result = jcl.fit(config, tmp_path / "run")
-    assert result.best is None
-    assert jcl.load(tmp_path / "run").step == result.step == 6
+    return jcl.fit(config, tmp_path_factory.mktemp("short"))
 
 
-def test_weight_decay_belongs_to_adamw(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--weight-decay: needs --optimizer adamw"):
-        dataclasses.replace(TINY.training, weight_decay=0.5)
-    runs = []
-    for decay in (0.0, 0.5):
-        training = dataclasses.replace(TINY.training, optimizer="adamw", weight_decay=decay)
-        jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / str(decay))
-        runs.append(jcl.load(tmp_path / str(decay), "last").variables)
-    kernels = [run["params"]["decoder"]["head"]["kernel"] for run in runs]
-    assert bool(jnp.any(kernels[0] != kernels[1]))
+def test_without_validation_the_newest_weights_are_the_best(short: FitResult) -> None:
+    assert short.best is None
+    assert jcl.load(short.folder).step == short.step == 3
 
 
-def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jcl.fit(TINY, tmp_path / "run")
-    training = dataclasses.replace(TINY.training, epochs=TINY.training.epochs + 5)
-    wild = TINY.training.learning_rate * 1e25
-
-    def diverge(config: TrainingConfig, *lengths: int) -> optax.Schedule:
-        return optax.constant_schedule(wild)
-
-    monkeypatch.setattr("jaxconvlstm.training.optimizer.make_schedule", diverge)
-    with pytest.raises(
-        NonFiniteError, match=r"step 7: loss .* learning rate .*last good .* step 6"
-    ):
-        jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / "run", resume="must")
-    model = jcl.load(tmp_path / "run", "last")
-    assert model.step >= 1
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.variables))
+def test_checkpoints_between_epochs(short: FitResult) -> None:
+    saved = (short.folder / "checkpoints").glob("[0-9]*")
+    assert sorted(int(path.name) for path in saved) == [2, 3]
 
 
-def test_checkpoints_between_epochs(tmp_path: Path) -> None:
-    training = dataclasses.replace(TINY.training, checkpoint_every=2, epochs=1)
-    jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / "run")
-    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").glob("[0-9]*")) == [2, 3]
+def test_no_samples_if_none_are_asked_for(short: FitResult) -> None:
+    assert [p.name for p in short.pictures] == ["history.png"]
+    assert not (short.folder / "samples").exists()
 
 
-def test_no_samples_if_none_are_asked_for(tmp_path: Path) -> None:
-    training = dataclasses.replace(TINY.training, sample_every=0, epochs=1)
-    result = jcl.fit(dataclasses.replace(TINY, training=training), tmp_path / "run")
-    assert [p.name for p in result.pictures] == ["history.png"]
-    assert not (tmp_path / "run" / "samples").exists()
-
-
-def test_spatial_peepholes_fix_the_frame_size(tmp_path: Path) -> None:
-    model = dataclasses.replace(TINY.model, peephole="spatial")
-    jcl.fit(dataclasses.replace(TINY, model=model), tmp_path / "run")
-    loaded = jcl.load(tmp_path / "run")
+def test_spatial_peepholes_fix_the_frame_size(short: FitResult) -> None:
+    loaded = jcl.load(short.folder)
     assert loaded.predict(np.zeros((3, 40, 40, 1), np.float32)).shape == (1, 40, 40, 1)
     with pytest.raises(ConfigError, match="made for 40x40, got 48x40"):
         loaded.predict(np.zeros((3, 48, 40, 1), np.float32))

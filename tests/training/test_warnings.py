@@ -64,7 +64,7 @@ def test_the_reach_is_that_of_the_jacobian(name: str) -> None:
     assert NETWORKS[name].receptive_radius() == least_seen(NETWORKS[name])
 
 
-def test_reach_by_hand() -> None:
+def test_reach_of_known_networks() -> None:
     assert ModelConfig(layers=2, kernel_size=(5,), downsample=1).receptive_radius() == 2 + 2 + 1
     published = ModelConfig("stacked", layers=3, kernel_size=(5, 3, 1))
     assert published.receptive_radius() == 2 + 1 + 0 + 1
@@ -188,13 +188,13 @@ def test_the_scale_of_the_values_does_not_matter() -> None:
     assert largest_motion(255 * clips) == largest_motion(clips - 7) == largest_motion(clips)
 
 
-def test_in_colour_too() -> None:
+def test_motion_in_colour() -> None:
     clips = shifting((3, 1))
     colour = np.concatenate([clips, 0 * clips, 1 - clips], axis=-1)
     assert largest_motion(colour) == 3
 
 
-def test_nothing_moves() -> None:
+def test_no_motion_is_found_where_nothing_moves() -> None:
     """In stillness, in noise, where only the light changes, in one frame, or in none at all."""
     generator = np.random.default_rng(3)
     still = shifting((0, 0))
@@ -267,5 +267,5 @@ def test_models_that_feed_nothing_back_anyway() -> None:
     assert warnings_for(config, CLIPS) == []
 
 
-def test_both_at_once() -> None:
+def test_two_warnings_at_once() -> None:
     assert len(warned(GHOSTING, target_frames=1)) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from programs import TINY, make_clips, run
+from scripts import TINY, make_clips, run
 
 import jaxconvlstm as jcl
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def tool(name: str, *arguments: object, code: int = 0) -> str:
-    """Runs `python -m jaxconvlstm NAME`; what it printed."""
-    return run("-m", "jaxconvlstm", name, *arguments, code=code).stdout
+    """Run `python -m jaxconvlstm NAME`; what it printed."""
+    return run("-m jaxconvlstm", name, *arguments, code=code).stdout
 
 
 def test_an_array_in_its_own_unit_with_holes(tmp_path: Path) -> None:
@@ -76,13 +76,11 @@ def test_a_path_list(tmp_path: Path) -> None:
     path, out = tmp_path / "clips.txt", tmp_path / "run"
     printed = tool("pathlist", "--data", tmp_path / "mes clips à moi", "--out", path)
     assert "8 lines of 8 frames from 4 sequences" in printed
-    run(
-        "train.py", "--data", path, "--out", out, "--input-frames", 7, "--target-frames", 1,
-        "--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 2, "--features", 4,
-    )  # fmt: skip
+    lengths = ("--input-frames", 7, "--target-frames", 1)
+    run("train.py", "--data", path, "--out", out, *TINY, *lengths)
     split = json.loads((out / "split.json").read_text())
     assert sum(len(split[part]) for part in ("train", "val", "test")) == 8
-    assert "8 windows" in run("eval.py", out, "--part", "all").stdout
+    assert "8 windows" in run("eval.py", out, "--part", "all", "--samples", 0).stdout
 
 
 def test_a_video(tmp_path: Path) -> None:

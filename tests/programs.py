@@ -1,23 +1,12 @@
-"""The scripts as a user runs them, clips for them, and what a traced function is lowered to."""
+"""The scripts as a user runs them, and clips for them."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
-
-
-def convolutions(function: Callable[..., Any], *arguments: Any, platform: str = "cpu") -> list[str]:
-    """The lines of StableHLO that are convolutions, once `function` is lowered for `platform`."""
-    traced = jax.jit(function).trace(*arguments)
-    text = traced.lower(lowering_platforms=(platform,)).as_text()
-    return [line for line in text.splitlines() if "stablehlo.convolution" in line]
-
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (

@@ -167,7 +167,7 @@ def test_small_frames_use_the_largest_odd_window() -> None:
     @jax.jit
     def ssim_of(pairs: list) -> list:
         clips = (jnp.stack(pair)[:, None, None, ..., None] for pair in pairs)
-        return [frame_scores(p[None], y[None], ONES)["ssim"][0] for p, y in clips]
+        return [frame_scores(p, y, ONES)["ssim"][0] for p, y in clips]
 
     for size, pair, score in zip(sizes, pairs, ssim_of(pairs)):
         window = min(11, *size) - (1 - min(11, *size) % 2)

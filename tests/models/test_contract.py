@@ -517,6 +517,8 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(programs: Programs, as_u
     if case.takes("kernel_size"):
         message = r"kernel_size: expected 1 or 2 values .*, got 3"
         refused.append((clip, dict(kernel_size=(3, 5, 3)), {}, message))
+        too_few = dict(features=(3, 2, 2), kernel_size=(3, 5))
+        refused.append((clip, too_few, {}, r"kernel_size: expected 1 or 3 values .*, got 2"))
     if case.takes("downsample"):
         for factor in (0, 3):
             message = f"downsample: expected a power of 2, got {factor}"

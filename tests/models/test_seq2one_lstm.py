@@ -98,7 +98,8 @@ def numpy_predict(variables: Tree, clips: np.ndarray) -> np.ndarray:
         maps = full + layer["bias"]
         if index < 6:
             maps = np.maximum(norm(f"up_norm_{index}", maps), 0)
-    return reference.sigmoid(maps[:, 1:-1, 1:-1])  # the last one has a padding of 1
+    # The last one has a padding of 1; the sigmoid's logits are limited.
+    return reference.sigmoid(maps[:, 1:-1, 1:-1].clip(-15, 15))
 
 
 def test_the_model_is_its_numpy_loop(float64: None) -> None:

@@ -13,6 +13,7 @@ from jaxconvlstm.config.presets import PRESETS, preset
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.tools import train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -200,6 +201,14 @@ def test_a_flag_without_effect_on_the_model_is_refused(settings, message) -> Non
 def test_any_preset_can_take_another_model(name: str, model: str) -> None:
     kept = preset(name).model.of_kind(model)
     assert kept.model == model and kept.of_kind(model) == kept
+
+
+def test_another_model_keeps_no_feeding_back_that_it_cannot_have() -> None:
+    fed = [name for name in PRESETS if preset(name).training.supervise == "all"]
+    assert fed
+    for name in fed:
+        taken = train.parse(["--preset", name, "--model", "encoder-forecaster"])
+        assert taken.training.supervise == "targets" and taken.training.sampling == "free"
 
 
 @pytest.mark.parametrize(

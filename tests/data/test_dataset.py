@@ -125,6 +125,13 @@ def test_a_recorded_split_stays_where_it_was() -> None:
     [
         ({"train": ["sequence9"]}, "no sequence 'sequence9'"),
         ({"train": ["sequence0"], "test": [{"sequence": "sequence0", "start": 5}]}, "in both"),
+        (
+            {
+                "train": [{"sequence": "sequence0", "start": 0, "stop": 11}],
+                "test": [{"sequence": "sequence0", "start": 10, "stop": 30}],
+            },
+            "in both",
+        ),
         ({"training": []}, "unknown key training"),
         ({"train": [{"sequence": "sequence0", "start": 9, "stop": 3}]}, "are no segment"),
         ({"train": [7]}, "expected a sequence's name"),

@@ -69,11 +69,22 @@ def test_floats_are_in_the_data_s_own_units(model: jcl.Predictor) -> None:
 
 def test_a_stream_is_the_prediction_frame_by_frame(model: jcl.Predictor) -> None:
     frames = clip(3, 13, 16)
-    stream = model.stream(frames)
-    streamed = np.stack([next(stream) for _ in range(5)])
-    np.testing.assert_allclose(
-        streamed.astype(int), model.predict(frames, steps=5).astype(int), atol=1
-    )
+    # Of floats nothing is rounded: after two steps of training little changes from frame to frame.
+    for dtype, tolerance in ((np.uint8, 1), (np.float32, 1e-3)):
+        stream = model.stream(frames.astype(dtype))
+        streamed = np.stack([next(stream) for _ in range(5)])
+        expected = model.predict(frames.astype(dtype), steps=5)
+        assert streamed.dtype == expected.dtype == dtype
+        np.testing.assert_allclose(
+            streamed.astype(float), expected.astype(float), rtol=0, atol=tolerance
+        )
+
+
+def test_a_tile_smaller_than_the_frames_is_predicted_by_itself(model: jcl.Predictor) -> None:
+    """So that a prediction in tiles is near that of whole frames, and not the same."""
+    frames = clip(1, 40, 24).astype(np.float32)
+    whole, tiled = (model.predict(frames, steps=2, tile=tile) for tile in (None, (24, 24)))
+    assert 0 < np.abs(tiled - whole).max() < 5  # of 255
 
 
 @pytest.mark.parametrize(

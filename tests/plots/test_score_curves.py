@@ -58,7 +58,7 @@ def test_curves_of_many_scores(tmp_path: Path, figures: list[Any], count: int) -
     """Every score has a panel; titles lie above their panels, apart and inside the picture."""
     keys = [*list(CURVE_TITLES)[::-1], "another"][:count]
     scores = {key: [0.1, float("nan"), 0.3] for key in keys}
-    curves({"model": scores, "persistence": {}}, tmp_path / "curves.png")
+    curves({"model": scores, "persistence": {}}, tmp_path / "curves.png", first_lead=2)
     (figure,) = figures
     panels = [panel for panel in figure.axes if panel.axison]
     titles = [panel.get_title().replace("\n", " ") for panel in panels]
@@ -66,6 +66,7 @@ def test_curves_of_many_scores(tmp_path: Path, figures: list[Any], count: int) -
     for panel in panels:
         assert [line.get_label() for line in panel.lines] == ["model", "persistence"]
         np.testing.assert_array_equal(panel.lines[0].get_ydata(), [0.1, np.nan, 0.3])
+        np.testing.assert_array_equal(panel.lines[0].get_xdata(), [2, 3, 4])
     places = boxes(*(panel.title for panel in panels))
     assert not any(a.overlaps(b) for a in places for b in places if a is not b)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in places)

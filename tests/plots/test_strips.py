@@ -76,6 +76,7 @@ def test_last_inputs_are_shown(tmp_path: Path) -> None:
     picture = pixels(tmp_path / "strip.png")
     shown = [index for index, frame in enumerate(inputs[1:], 1) if places(picture, frame)]
     assert shown == list(range(44, 50))
+    assert drawing.input_labels(3, np.arange(1, 3)) == ["t-1", "t0"]
 
 
 TITLES = ("word " * 60, "x" * 400, "new\nline", "caf\xe9 \udcff \u65e5", "", " ")
@@ -179,8 +180,10 @@ def test_grid_is_never_too_wide(tmp_path: Path, shape: tuple[int, int], horizon:
 
 
 def test_decoded_and_raw_are_the_pixels_alone(tmp_path: Path) -> None:
-    target = np.random.default_rng(0).integers(0, 256, (5, 7, 3))
-    prediction = (target / 255).astype(np.float32)
+    """Predictions are rounded to the nearest of 256 values."""
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 256, (5, 7, 3))
+    prediction = ((target + rng.uniform(-0.4, 0.4, target.shape)) / 255).astype(np.float32)
     prediction[0, 0], prediction[0, 1, 0] = (-0.5, np.nan, 1.5), np.inf
     paths = decoded_and_raw(prediction, target / 255, tmp_path / "new" / "epoch-5")
     assert [path.name for path in paths] == ["epoch-5-decoded.png", "epoch-5-raw.png"]

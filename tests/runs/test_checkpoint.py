@@ -409,14 +409,20 @@ def test_the_manifest_says_what_was_saved(tmp_path: Path) -> None:
         for path in (tmp_path / "3").rglob("*")
         if path.is_file() and path.name != manifest.NAME
     }
+    path = tmp_path / "3" / manifest.NAME
+    path.write_text(path.read_text().replace("0.25", "0.15"))
+    assert manifest.read(tmp_path / "3") == {}  # its own digest tells that it was changed
 
 
 def test_verify_names_the_state_of_every_step(tmp_path: Path, capsys: Any) -> None:
     save(tmp_path / "checkpoints", {1: 0.25, 2: None, 3: 0.5})
     verify.main([str(tmp_path)])
     assert capsys.readouterr().out.count(": whole, ") == 3
-    (tmp_path / "checkpoints" / "1" / manifest.NAME).unlink()
     flip(files_of(tmp_path / "checkpoints" / "2")[0])
+    with pytest.raises(CheckpointError, match="1 of 3 steps"):
+        verify.main([str(tmp_path)])
+    (tmp_path / "checkpoints" / "1" / manifest.NAME).unlink()
+    capsys.readouterr()
     with pytest.raises(CheckpointError, match="2 of 3 steps"):
         verify.main([str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()

@@ -1,5 +1,6 @@
 """The run folder's lock, and TensorBoard's events as TensorBoard would read them."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -59,6 +60,18 @@ def events(folder: Path) -> list[event_pb2.Event]:
             found.append(event_pb2.Event.FromString(content[12 : 12 + length]))
             content = content[16 + length :]
     return found
+
+
+def test_metrics_of_steps_that_are_taken_again_are_dropped(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        run.open_events(0)
+        for step in (5, 6, 7):
+            run.log({"step": step, "epoch": 1, "split": "train", "loss": 0.25})
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 8, "ep')  # cut short by a kill
+        run.rewind_metrics(6)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 6]
 
 
 def test_events_hold_what_is_logged_and_hide_what_was_rewound(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ class TestFolders:
         )
         assert report["to check"] == ["nothing looks wrong"]
 
+    def test_lead_times_are_counted_from_the_horizon(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        np.save(tmp_path / "clip.npy", moving_bar())
+        flags = ["--data", tmp_path / "clip.npy", "--samples", 0, "--horizon", 3]
+        report = inspect(capsys, *flags, *SHORT)
+        assert [line.split()[0] for line in report["persistence"][2:4]] == ["+3", "+4"]
+
     def test_data_too_short_for_a_window_are_still_described(self, tmp_path: Path) -> None:
         data = save_pictures(tmp_path / "data", moving_bar(4))
         flags = ["--data", data, "--out", tmp_path / "out"]
@@ -363,6 +371,16 @@ class TestWarnings:
         clip = np.random.default_rng(0).random((20, 9, 9)).astype(np.float32)
         clip[3, 2, 1] = -9999
         assert any("--missing-value -9999" in line for line in doubts(clip))
+
+    def test_values_outside_the_range(self) -> None:
+        frames = FramesInMemory(moving_bar()[..., None])
+        config = DataConfig(dataset="array", input_frames=3, target_frames=2)
+        found = []
+        for high in (220, 219):
+            values = Values(0, high, "uint8")
+            found.append(find_warnings(survey_frames(frames, values), frames, values, config))
+        assert found[0] == []
+        assert found[1][0].startswith("values outside the range 0 to 219: 7.1 %")
 
     def test_large_frames(self) -> None:
         clip = np.random.default_rng(0).integers(0, 255, (5, 600, 500)).astype(np.uint8)

@@ -111,6 +111,16 @@ def test_evaluation_writes_scores_and_pictures(trained: Trained) -> None:
     assert "persistence" in (trained.run.parent / "eval.txt").read_text()
 
 
+def test_the_test_split_is_the_one_that_the_run_has_recorded(copy: Path, tmp_path: Path) -> None:
+    """Whatever the settings would make of the data now."""
+    record = json.loads((copy / "split.json").read_text())
+    record |= {"train": ["clip0", "clip1"], "val": [], "test": ["clip2"]}
+    (copy / "split.json").write_text(json.dumps(record))
+    printed = run("eval.py", copy, "--out", tmp_path / "scores", "--samples", 0).stdout
+    assert "20 windows of the test part" in printed
+    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["count"] == 20
+
+
 def test_persistence_scores_are_those_of_the_last_frame(trained: Trained) -> None:
     """Two columns of 14 differ once the bar has moved, by 200 of 255."""
     scores = json.loads((trained.scores / "metrics.json").read_text())

@@ -16,6 +16,7 @@ from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.errors import Interrupted
 from jaxconvlstm.training.signals import StopSignals
+from jaxconvlstm.training.validation import Validation
 
 EVERYTHING = Config(
     DataConfig(input_frames=3, target_frames=2, limit=4),
@@ -125,8 +126,9 @@ def test_a_run_with_everything_goes_on_as_if_never_stopped(
     for checks in (7, 11):
         with monkeypatch.context() as stopping:
             stop_after(stopping, checks)
-            with pytest.raises(Interrupted, match="saved step"):
+            with pytest.raises(Interrupted, match="saved step") as stopped:
                 jcl.fit(EVERYTHING, tmp_path, resume="auto")
+            assert stopped.value.exit_code == 143  # 128 and the signal's number
         steps.append(saved(tmp_path)["meta"]["step"])
     assert 0 < steps[0] < steps[1] < 12
     jcl.fit(EVERYTHING, tmp_path, resume="must")
@@ -187,15 +189,33 @@ def test_objects_that_draw_their_values_anew_go_on_with_a_warning(
 
 
 def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At the first epoch of the run with everything whose validation loss is no better."""
     losses = [line["loss"] for line in records(whole) if line["split"] == "val"]
     worse = next(n for n in range(1, 6) if losses[n] >= min(losses[:n]))
     assert worse < 5
     impatient = training(EVERYTHING, early_stopping=1)
+    validated: list[Any] = []
+    validate = Validation.run
+
+    def run(self: Validation, variables: Any, *arguments: Any) -> float | None:
+        validated.append(jax.device_get(variables))
+        return validate(self, variables, *arguments)
+
+    monkeypatch.setattr(Validation, "run", run)
     result = jcl.fit(impatient, tmp_path)
     assert result.step == 2 * (worse + 1)
+    # The averaged weights are those that are validated, saved, and loaded if they are the best.
+    jax.tree.map(np.testing.assert_array_equal, validated[-1], saved(tmp_path)["variables"])
+    best = int(np.argmin(losses[: worse + 1]))
+    assert result.best == (losses[best], 2 * (best + 1))
+    loaded = jcl.load(tmp_path)
+    assert loaded.step == result.best[1] < result.step
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, validated[best])
     assert "training ends early" in capsys.readouterr().out
     assert jcl.fit(impatient, tmp_path, resume="must").step == result.step
     assert "finished already" in capsys.readouterr().out

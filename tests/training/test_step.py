@@ -85,8 +85,8 @@ def test_the_moving_average_follows_the_weights() -> None:
         decay = min(0.5, (1 + number) / (10 + number))
         bias = np.asarray(state.variables["params"]["decoder"]["head"]["bias"], np.float64)
         average = decay * average + (1 - decay) * bias
-    held = state.evaluated["params"]["decoder"]["head"]["bias"]
-    np.testing.assert_allclose(held, average, atol=1e-6)
+        held = state.evaluated["params"]["decoder"]["head"]["bias"]
+        np.testing.assert_allclose(held, average, atol=1e-6)
     assert not np.allclose(held, bias, atol=1e-4)
 
 

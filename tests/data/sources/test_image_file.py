@@ -122,9 +122,10 @@ def test_the_short_way_gives_what_the_long_one_does(
     assert frame.dtype == np.uint8 and colour == (mode == "RGB")
 
 
-def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused_unless_allowed(tmp_path: Path, value: float) -> None:
     pixels = np.zeros((3, 4), np.float32)
-    pixels[1, 2] = np.nan
+    pixels[1, 2] = value
     Image.fromarray(pixels).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match="NaN or infinity at row 1, column 2"):
         read_picture(tmp_path / "a.tif")

@@ -152,8 +152,10 @@ def test_a_long_sequence_is_quick() -> None:
 @pytest.mark.parametrize(
     ("form", "kind"), [("rw_10000-%y%m%d%H%M-dwd", "%y%m%d%H%M"), ("%Y%j%H%M", "%Y%j%H%M")]
 )
-def test_dates_without_a_century_or_a_month(form: str, kind: str) -> None:
-    start = datetime(2016, 12, 31, 21)
+@pytest.mark.parametrize("year", [1999, 2016])
+def test_dates_without_a_century_or_a_month(form: str, kind: str, year: int) -> None:
+    """Also from the last century to this one."""
+    start = datetime(year, 12, 31, 21)
     times = [start + timedelta(minutes=5 * n) for n in range(60) if n not in (30, 31)]
     assert gaps([f"{time:{form}}" for time in times]) == ([30], 2, 5 * MINUTE, kind)
 

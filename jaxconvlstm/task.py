@@ -17,6 +17,7 @@ from jaxconvlstm.config.run import Config, TrainingConfig
 from jaxconvlstm.metrics.class_scores import class_scores, cross_entropy
 from jaxconvlstm.metrics.frame_scores import frame_scores
 from jaxconvlstm.metrics.losses import batch_loss, masked_mean
+from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.models.scheduled_sampling import teacher_mask
 from jaxconvlstm.models.tiled import predict_tiled
 from jaxconvlstm.scale import Values
@@ -220,21 +221,3 @@ def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:
     if values.missing is not None or values.nan:
         weight = weight * values.valid(batch.targets)
     return values.scale(batch.inputs), values.scale(batch.targets), weight
-
-
-def last_valid(inputs: Array, valid: Array) -> Array:
-    """Each pixel's last value so far that is not missing: what persistence repeats.
-
-    Args:
-      inputs: `[batch, time, height, width, channels]`.
-      valid: likewise, 0 where a value is missing.
-
-    Returns:
-      The same shape, for each time; a pixel that was not there yet keeps its own.
-    """
-    last, seen = [inputs[:, 0]], valid[:, 0] > 0
-    for time in range(1, inputs.shape[1]):
-        there = valid[:, time] > 0
-        last.append(jnp.where(there | ~seen, inputs[:, time], last[-1]))
-        seen |= there
-    return jnp.stack(last, axis=1)

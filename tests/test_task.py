@@ -10,9 +10,10 @@ import pytest
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.config.run import TrainingConfig
 from jaxconvlstm.metrics.losses import batch_loss
+from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.models import ConvLSTMClassifier, FramePredictor
 from jaxconvlstm.scale import Values
-from jaxconvlstm.task import Classification, Forecasting, last_valid
+from jaxconvlstm.task import Classification, Forecasting
 
 VALUES = Values(0.0, 1.0, "float32")
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.metrics.ghosting import trail
+from jaxconvlstm.metrics.ghosting import ghosting
 from jaxconvlstm.metrics.losses import LAYOUT, Video, Weight, expand_weight, value_cross_entropy
 from jaxconvlstm.metrics.ssim import (
     gaussian_window,
@@ -150,7 +150,7 @@ def frame_scores(
         )
     if inputs is not None:
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        scores["trail"] = trail(shown, y, mask, jnp.asarray(inputs, jnp.float32))
+        scores["trail"] = ghosting(shown, y, mask, jnp.asarray(inputs, jnp.float32))
     return scores
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.sources.base import Frames, Segment
+from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
 
@@ -181,7 +182,10 @@ def persistence(windows: Windows, values: Values) -> tuple[list[float], list[flo
     chosen = spread(len(windows), most)
     for index in chosen:
         inputs, targets = windows.read(0, int(index))
-        last = values.to_unit(_last_valid(inputs, values))
+        valid = values.valid(inputs)
+        if valid[-1].all():
+            inputs, valid = inputs[-1:], valid[-1:]  # nothing to look for in earlier frames
+        last = values.to_unit(last_valid(values.scale(inputs), valid)[-1])
         rows = []
         for target in targets:
             valid = values.valid(target) > 0
@@ -196,15 +200,3 @@ def persistence(windows: Windows, values: Values) -> tuple[list[float], list[flo
     count = np.isfinite(table).sum(axis=0)
     means = np.where(count > 0, np.nansum(table, axis=0) / np.maximum(count, 1), np.nan)
     return means[:, 0].tolist(), means[:, 1].tolist(), len(chosen)
-
-
-def _last_valid(inputs: np.ndarray, values: Values) -> np.ndarray:
-    """Each pixel's last value that is not missing, on the network's scale; 0 where all are."""
-    last = values.scale(inputs[-1])
-    missing = values.valid(inputs[-1]) == 0
-    for frame in inputs[-2::-1]:
-        if not missing.any():
-            break
-        last = np.where(missing, values.scale(frame), last)
-        missing &= values.valid(frame) == 0
-    return np.where(missing, np.float32(0), last)

@@ -23,10 +23,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": ja
 
 
 class Peephole(nn.Module):
-    """The weight of one gate's elementwise look at the cell state.
+    """Peephole weight of one gate: W_ci, W_cf or W_co of Shi et al. 2015, equation 3.
 
-    It is `[features]` for "channel" and `[height, width, features]` for "spatial", which is the
-    published form and fixes the frame size.
+    Attributes:
+      kind: "channel" for a `weight` of `[features]`; "spatial" for one of
+        `[height, width, features]`, which is the published form and fixes the frame size.
+      param_dtype: dtype of the weight, which starts at zero.
     """
 
     kind: str
@@ -34,8 +36,13 @@ class Peephole(nn.Module):
 
     @nn.compact
     def __call__(self, shape: Sequence[int]) -> Array:
-        """For cell states of shape `[batch, height, width, features]`; broadcasts to that."""
+        """Give the weight with 4 axes, for cell states of shape `[batch, height, width, features]`.
+
+        Raises:
+          ConfigError: a spatial weight was made for another height and width.
+        """
         shape = tuple(shape[-1:] if self.kind == "channel" else shape[-3:])
+        # Flax's own error would not say that spatial peepholes fix the frame size.
         if self.has_variable("params", "weight"):
             known: tuple[int, ...] = self.get_variable("params", "weight").shape
             if known != shape:
@@ -43,7 +50,7 @@ class Peephole(nn.Module):
                     f"{self.name}: spatial peepholes were made for maps of {known}, got {shape}"
                 )
         weight = self.param("weight", nn.initializers.zeros_init(), shape, self.param_dtype)
-        return jnp.expand_dims(weight, range(4 - weight.ndim))
+        return jnp.expand_dims(weight, range(4 - weight.ndim))  # no rank is promoted silently
 
 
 class Terms(NamedTuple):
@@ -101,11 +108,16 @@ class ConvLSTMCell(nn.RNNCellBase):
       kernel_size: height and width of both convolutions; SAME padding.
       peephole: None, "channel" (one weight per feature, any frame size) or "spatial" (one per
         pixel and feature; fixes the frame size).
-      activation: squashes the candidate and the output: "tanh", "relu" or a function.
-      gate_activation: squashes the gates (sigmoid).
-      forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015).
-      reads_input: whether there is an input at all.
+      activation: of the candidate g and of the output: "tanh", "relu" or a function.
+      gate_activation: of the gates i, f and o; the sigmoid in the publication.
+      forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015, "An Empirical
+        Exploration of Recurrent Network Architectures").
+      use_bias: add a bias at all.
+      reads_input: False for a cell without an input.
       dtype: dtype of the convolutions and of `h`.
+      param_dtype: dtype of the parameters.
+      kernel_init, recurrent_kernel_init: initializers of the kernels of `x` and of `h`; Glorot and
+        orthogonal, as in Keras.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -141,6 +153,7 @@ class ConvLSTMCell(nn.RNNCellBase):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
+        # One convolution gives all four gates, side by side along its features.
         if self.reads_input:
             self.input = Conv(
                 **shared,
@@ -152,7 +165,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         self.hidden = Conv(
             **shared,
             name="hidden",
-            use_bias=self.use_bias and not self.reads_input,
+            use_bias=self.use_bias and not self.reads_input,  # one bias a gate is enough
             kernel_init=self.recurrent_kernel_init,
             bias_init=self._bias_init,
         )
@@ -163,7 +176,7 @@ class ConvLSTMCell(nn.RNNCellBase):
 
     def _bias_init(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
         del key
-        forget = slice(self.features, 2 * self.features)
+        forget = slice(self.features, 2 * self.features)  # f is the second of i, f, g, o
         return jnp.zeros(shape, dtype).at[forget].set(self.forget_bias)
 
     def __call__(
@@ -187,8 +200,8 @@ class ConvLSTMCell(nn.RNNCellBase):
         """
         return self.step(carry, self.terms(carry[0], inputs, hidden_mask, projected))
 
-    # The equations. They touch arrays only, no Flax variables, so that any of JAX's
-    # transformations may be wrapped around them; hence `nowrap`.
+    # The equations touch arrays alone, no Flax variables, so that any of JAX's transformations may
+    # be wrapped around them; `nowrap`, as Flax would otherwise count each as a module's call.
 
     @nn.nowrap
     def step(self, carry: Carry, terms: Terms) -> tuple[Carry, Array]:
@@ -205,7 +218,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         i = self.gate_activation(_add_peephole(i, terms.w_ci, c))
         f = self.gate_activation(_add_peephole(f, terms.w_cf, c))
         g = self._activate(g)
-        c = f * c + i * g
+        c = f * c + i * g  # the dtype of c, which may be wider than that of the gates
         o = _add_peephole(o, terms.w_co, c)  # unlike i and f, the output gate sees the new c
         return c, o.astype(h.dtype)
 
@@ -215,13 +228,13 @@ class ConvLSTMCell(nn.RNNCellBase):
         dtype = o.dtype
         o = self.gate_activation(o)
         h = o * self._activate(c)
-        return h.astype(dtype)  # c, and so the product, may be wider: see `param_dtype`
+        return h.astype(dtype)
 
     @nn.nowrap
     def pre_activations(self, h: Array, terms: Terms) -> Array:
         """Compute `W_x * x + W_h * h + b` for all gates: `[batch, height, width, 4 * features]`."""
         if terms.hidden_mask is not None:
-            h = h * terms.hidden_mask
+            h = h * terms.hidden_mask  # only here: the state that is carried on keeps all values
         if terms.x is None or terms.W_x is None:
             gates = _convolve_sum((h, terms.W_h))
         else:
@@ -249,7 +262,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         W_h, b = self.hidden.weights(self.features)
         x = W_x = projection = None
         if projected:
-            projection = inputs
+            projection = inputs  # the bias is in it
         elif inputs is not None:
             W_x, b = self.input.weights(inputs.shape[-1])
             x = inputs.astype(self.dtype)
@@ -260,8 +273,12 @@ class ConvLSTMCell(nn.RNNCellBase):
         return Terms(x, W_x, projection, W_h, hidden_mask, b, **peepholes)
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
-        """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
-        del key
+        """Make the zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`.
+
+        Returns:
+          `c` and `h`, each `[batch, height, width, features]`; `key` has no effect.
+        """
+        del key  # an argument of every `nn.RNNCellBase`
         shape = (*input_shape[:-1], self.features)
         state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
         return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)

@@ -15,7 +15,8 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn.cell import Carry, ConvLSTMCell, Terms
 
 PIXELS_IN_LOOP = 256
-"""With fewer in a step, over the batch, reading the kernels takes longer than what is computed."""
+"""Smallest number of pixels in a step, over the batch, for the input convolution to be in the loop.
+With fewer, reading the kernels takes longer than computing."""
 
 
 class LoopCell(ConvLSTMCell):
@@ -105,20 +106,20 @@ def _store_pre_activations(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ConvLSTM(nn.Module):
-    """A ConvLSTM cell unrolled over time with `nn.scan`.
+    """ConvLSTM layer (Shi et al. 2015, section 3.1): the cell unrolled over time with `nn.scan`.
 
     `step` takes one frame, for forecasts that feed on themselves and for streams; it uses the same
     parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
 
-    The input convolution of small maps is done for all time steps at once, before the loop. That of
-    larger ones is part of the hidden state's, in the loop, where a step is work enough: so what it
-    gives is not to be kept for all time steps.
+    The input convolution of small maps is done for all time steps at once, before the loop. With
+    larger maps a step is work enough, and the input convolution is done in the loop together with
+    that of the hidden state, so that its result need not be stored for all time steps.
 
     Dropout is Gal & Ghahramani's (2016, "A Theoretically Grounded Application of Dropout in
-    Recurrent Neural Networks"), as in Keras: each call draws one mask for the inputs and one for
-    the hidden states, of a frame's shape, and keeps them over all its time steps; what stays is
-    divided by the share that stays. All gates share a mask, while Keras's ConvLSTM2D draws one for
-    each, which would split the convolution in four.
+    Recurrent Neural Networks", section 4), as in Keras: each call draws one mask for the inputs and
+    one for the hidden states, of a frame's shape, and keeps them over all its time steps; values
+    kept are divided by the fraction that is kept. All gates share a mask, while Keras's ConvLSTM2D
+    draws one for each, which would split the convolution in four.
 
     `step` draws its masks anew in each call, except inside an `nn.scan` with
     `split_rngs={"dropout": False}`, where all iterations have the same. So a model that reads the
@@ -126,9 +127,9 @@ class ConvLSTM(nn.Module):
     and another one for all frames fed back.
 
     Attributes:
-      dropout: share of the inputs that is dropped in training.
-      recurrent_dropout: share of the hidden state that is dropped in training on its way into the
-        hidden convolution; the state itself is kept.
+      dropout: fraction of the inputs that is dropped in training, from 0 to below 1.
+      recurrent_dropout: fraction of the hidden state that is dropped in training on its way into
+        the hidden convolution, from 0 to below 1; the state itself is kept.
       remat: recompute each step in the backward pass instead of storing its gates: less memory,
         about a third more time.
       Others: see `ConvLSTMCell`.
@@ -184,19 +185,23 @@ class ConvLSTM(nn.Module):
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
-        """All hidden states `[batch, time, height, width, features]`.
+        """Run the cell over all frames.
 
         Args:
           inputs: `[batch, time, height, width, channels]`.
           carry: initial `(c, h)`, each `[batch, height, width, features]`; zeros by default.
           return_carry: also return the last `(c, h)`: `(carry, outputs)`.
-          train: whether to drop; that takes the PRNG "dropout".
+          train: apply dropout, which takes the PRNG "dropout".
+
+        Returns:
+          All hidden states `[batch, time, height, width, features]`, in `dtype`.
         """
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
         frames = self._drop(frames, train)
+        # [time, batch, height, width, channels]: pixels of one step
         projected = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP
         if projected:
             frames = self.cell.project(frames)
@@ -206,7 +211,12 @@ class ConvLSTM(nn.Module):
     def unroll(
         self, carry: Carry, steps: int, train: bool = False
     ) -> tuple[Carry, Float[Array, "batch steps height width features"]]:
-        """`steps` time steps from `carry` on, of a layer that reads no input.
+        """Take `steps` time steps from `carry` on, of a layer that reads no input.
+
+        Args:
+          carry: `(c, h)`, each `[batch, height, width, features]`.
+          steps: number of time steps, above 0.
+          train: see `__call__`.
 
         Returns:
           The last `(c, h)` and all hidden states `[batch, steps, height, width, features]`.
@@ -220,12 +230,21 @@ class ConvLSTM(nn.Module):
         frame: Float[Array, "batch height width channels"] | None,
         train: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One time step: `(carry, frame)` to `(new carry, hidden state)`; no frame if none read."""
+        """Take one time step: `(carry, frame)` to `(new carry, hidden state)`.
+
+        Args:
+          carry: `(c, h)`, each `[batch, height, width, features]`.
+          frame: `[batch, height, width, channels]`; None for a layer that reads no input.
+          train: see `__call__`.
+
+        Returns:
+          The new `(c, h)`, and `h`.
+        """
         seen = None if frame is None else self._drop(frame, train)
         return self.cell(carry, seen, self._hidden_mask(carry, train))
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
-        """Zero state for frames of shape `[batch, height, width, channels]`."""
+        """Make the zero state `(c, h)` for frames of shape `[batch, height, width, channels]`."""
         return self.cell.initialize_carry(None, frame_shape)
 
     def _scan(
@@ -240,6 +259,7 @@ class ConvLSTM(nn.Module):
             frame, first = xs
             return cell.step_from_halfway(halfway, start, first, frame, hidden_mask, projected)
 
+        # With remat not even the pre-activations are stored, and the convolutions are done twice.
         scan = nn.scan(
             nn.remat(body, prevent_cse=False) if self.remat else body,
             variable_broadcast="params",
@@ -258,7 +278,7 @@ class ConvLSTM(nn.Module):
         return (c, last), jnp.moveaxis(outputs, 0, 1)
 
     def _drop(self, frames: Array, train: bool) -> Array:
-        """`[..., batch, height, width, channels]` with the same values dropped at all times."""
+        """Drop the same values of `[..., batch, height, width, channels]` at all times."""
         mask = self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
         return frames if mask is None else frames * jnp.expand_dims(mask, range(frames.ndim - 4))
 
@@ -269,19 +289,19 @@ class ConvLSTM(nn.Module):
         if rate == 0 or not train:
             return None
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
-        return (kept / (1 - rate)).astype(dtype)
+        return (kept / (1 - rate)).astype(dtype)  # scaled, so that the expected value stays
 
 
 def recurrent_layers(
     model: Any, name: str = "layer", without_input: int | None = None
 ) -> list[ConvLSTM]:
-    """The ConvLSTM layers of a model, named `name_0`, `name_1` and so on; called in its `setup`.
+    """Make the ConvLSTM layers of a model, `name_0`, `name_1` and so on; called in its `setup`.
 
     Args:
       model: has `features`, one number per layer, `kernel_size`, one for all or one per layer, and
         `peephole`, `activation`, `dropout`, `recurrent_dropout`, `remat` and `dtype` for all.
       name: what the layers' names begin with.
-      without_input: number of the layer that reads no input, if one does not.
+      without_input: index of the layer that reads no input, if one does not.
     """
     kernel_size = per_layer("kernel_size", model.kernel_size, len(model.features))
     return [

@@ -1,7 +1,7 @@
-"""Motion between two frames by block matching, and moving a frame along; no parameters.
+"""Motion between two frames by block matching, and warping a frame along it; no parameters.
 
-What radar extrapolation and video coding have long done, and what a network learns only slowly
-from few clips: to look where each part of the picture came from.
+Radar extrapolation and video coding have long searched for the place that each part of a picture
+came from; a network learns that only slowly from few clips.
 
 References:
   Woo & Wong 2017, "Operational Application of Optical Flow Techniques to Radar-Based Rainfall
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxconvlstm.nn.winograd import windows
+from jaxconvlstm.nn.winograd import im2col
 
 # Frames are matched at half resolution, and costs summed over blocks of 8 x 8 pixels and their
 # neighbours: 24 x 24 pixels, enough to hold an edge or a texture nearly everywhere.
@@ -35,14 +35,14 @@ def match(
     current: Float[Array, "batch height width channels"],
     reach: int,
 ) -> Float[Array, "batch height width 2"]:
-    """Where each pixel came from: the displacement `(down, right)` into the frame before.
+    """Estimate where each pixel came from: the displacement `(down, right)` to the frame before.
 
     For every block the squared difference to the previous frame is taken at all displacements up
     to `reach` pixels, two pixels apart; the result is the mean of the displacements, weighted by
     a softmax over the negative differences, and interpolated between blocks.
 
     Args:
-      previous, current: two frames that follow each other, scaled to [0, 1].
+      previous, current: consecutive frames `[batch, height, width, channels]`, in [0, 1].
       reach: largest displacement looked for, in pixels; an odd one is rounded down.
 
     Returns:
@@ -50,9 +50,10 @@ def match(
       gradient passes through it.
     """
     batch, height, width, _ = current.shape
-    cell = _HALF * _BLOCK
+    cell = _HALF * _BLOCK  # side of a block in pixels of the frame
     below, right = -height % cell, -width % cell
     padding = ((0, 0), (0, below), (0, right), (0, 0))
+    # A constant to the gradient: motion is measured, not learnt.
     before, now = (
         _mean_pool(jnp.pad(jax.lax.stop_gradient(frame), padding, mode="edge"), _HALF)
         for frame in (previous, current)
@@ -66,7 +67,8 @@ def match(
     grid = jnp.stack(jnp.meshgrid(offsets, offsets, indexing="ij"), axis=-1).reshape((-1, 2))
     pixels = _HALF * (grid - steps).astype(costs.dtype)
     costs += jnp.expand_dims(_REST * jnp.sum(pixels**2, axis=-1), (0, 1, 2))
-    flow = jax.nn.softmax(-costs / _TEMPERATURE, axis=-1) @ pixels
+    # The soft minimum of Kendall et al. 2017: finer than the steps of the search.
+    flow = jax.nn.softmax(-costs / _TEMPERATURE, axis=-1) @ pixels  # [b, h / 8, w / 8, 2]
     full = (batch, height + below, width + right, 2)
     return jax.image.resize(flow, full, "bilinear")[:, :height, :width]
 
@@ -119,19 +121,25 @@ def matching_costs(
 def warp(
     frame: Float[Array, "batch height width channels"], flow: Float[Array, "batch height width 2"]
 ) -> Float[Array, "batch height width channels"]:
-    """Moves a frame on along its motion: the result at `x` is the frame at `x + flow(x)`.
+    """Warp a frame along a flow: the result at `x` is the frame at `x + flow(x)`.
 
-    Between pixels it interpolates linearly; outside the frame its edge goes on.
+    Args:
+      frame: `[batch, height, width, channels]`, on any scale.
+      flow: displacements `(down, right)` in pixels, `[batch, height, width, 2]`.
+
+    Returns:
+      The frame's shape and dtype: interpolated bilinearly; outside the frame its edge goes on.
     """
     batch, height, width, channels = frame.shape
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
     limits = jnp.asarray([height - 1, width - 1], flow.dtype)
     place = jnp.clip(grid[None].astype(flow.dtype) + flow, 0, limits[None, None, None])
     corner = jnp.floor(place)
-    share = (place - corner).astype(frame.dtype)  # of the next row and column
+    weight = (place - corner).astype(frame.dtype)  # of the next row and column
     top, left = jnp.moveaxis(corner.astype(jnp.int32), -1, 0)
+    # At the last row and column the neighbour has weight 0, but its index must exist.
     bottom, right = jnp.minimum(top + 1, height - 1), jnp.minimum(left + 1, width - 1)
-    down, across = share[..., :1], share[..., 1:]
+    down, across = weight[..., :1], weight[..., 1:]
     pixels = frame.reshape((batch, height * width, channels))
 
     def at(row: Array, column: Array) -> Array:
@@ -147,9 +155,9 @@ def filter_locally(
     frames: Float[Array, "*leading height width channels"],
     filters: Float[Array, "*leading rows columns positions"],
 ) -> Float[Array, "*leading height width channels"]:
-    """Each pixel as a weighted sum of those around it, with weights for each place.
+    """Filter each block of a picture by weights of its own (dynamic filters).
 
-    A filter that is 1 at one position moves what is there by as much; others blur or fade it.
+    A filter that is 1 at one position moves the picture by as much; others blur or fade it.
 
     Args:
       frames: outside of them their edge goes on.
@@ -164,11 +172,13 @@ def filter_locally(
     rows, columns, positions = filters.shape[-3:]
     side = round(positions**0.5)
     half = side // 2
+    # Channels join the batch, since all of them share a filter: [batch * channels, h, w, 1].
     planes = jnp.moveaxis(frames, -1, -3).reshape((-1, height, width, 1))
     planes = jnp.pad(planes, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
-    around = windows(planes, (side, side), ((0, 0), (0, 0)))
+    around = im2col(planes, (side, side), ((0, 0), (0, 0)))
     blocks = (channels, rows, height // rows, columns, width // columns, positions)
     around = around.reshape((*leading, *blocks))
+    # Filters get axes of length 1 for the channels and for the pixels of a block.
     weighted = around * filters[..., None, :, None, :, None, :]
     sums = jnp.sum(weighted, axis=-1).reshape((*leading, channels, height, width))
     return jnp.moveaxis(sums, -3, -1)
@@ -186,7 +196,7 @@ def _mean_pool(frames: Array, block: int) -> Array:
 
 
 def _mean_neighbours(maps: Array) -> Array:
-    """Mean of each cell and its eight neighbours; the edge goes on."""
+    """Mean of each block's costs and its eight neighbours'; the edge goes on."""
     height, width = maps.shape[1:3]
     padded = jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     rows = padded[:, :height] + padded[:, 1 : height + 1] + padded[:, 2:]

@@ -13,7 +13,7 @@ from jaxconvlstm.nn.encoder_decoder import Encoder, pad_to_multiple, stage_width
 
 
 class ConvLSTMClassifier(nn.Module):
-    """ConvLSTM layers on the feature map of every frame, and a linear layer on the last state.
+    """Classifier: ConvLSTM layers on every frame's feature map, a linear layer on the last state.
 
         frame -> strided convolutions -> ConvLSTM layers -> mean and maximum -> linear
 
@@ -49,15 +49,20 @@ class ConvLSTMClassifier(nn.Module):
     def __call__(
         self, inputs: Float[Array, "batch time height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """The logit of every class.
+        """Compute the logit of every class.
 
         Args:
           inputs: `[batch, time, height, width, channels]`, scaled to [0, 1].
-          train: whether to drop; that takes the PRNG "dropout".
+          train: apply dropout, which takes the PRNG "dropout".
+
+        Returns:
+          `[batch, classes]`, float32, or `dtype` where that is wider.
         """
         check_clips(inputs)
         hidden = self.encoder(pad_to_multiple(inputs, self.downsample))[-1]
         for layer in self.layers:
             hidden = layer(hidden, train=train)
+        # The mean says how much of something there is, the maximum that it is there at all, however
+        # small; neither depends on the size of the map.
         state = hidden[:, -1].astype(jnp.promote_types(self.dtype, jnp.float32))
         return self.head(jnp.concatenate([state.mean((1, 2)), state.max((1, 2))], axis=-1))

@@ -200,8 +200,9 @@ class ConvLSTMCell(nn.RNNCellBase):
         """
         return self.step(carry, self.terms(carry[0], inputs, hidden_mask, projected))
 
-    # The equations touch arrays alone, no Flax variables, so that any of JAX's transformations may
-    # be wrapped around them; `nowrap`, as Flax would otherwise count each as a module's call.
+    # The equations: i, f, g and c' in `cell_state`, o and h' in `hidden_state`, which are apart so
+    # that a loop may begin between them. They touch arrays alone, no Flax variables, so that any of
+    # JAX's transformations may be wrapped around them; `nowrap` keeps Flax from tracking them.
 
     @nn.nowrap
     def step(self, carry: Carry, terms: Terms) -> tuple[Carry, Array]:

@@ -1,4 +1,4 @@
-"""Scores a trained model on data it never saw, or predicts what comes next.
+"""Score a trained model on data it never saw, or predict what comes next.
 
 python eval.py RUN                                   # the test part of the run's own data
 python eval.py RUN --data DIR                        # all of another folder

@@ -1,4 +1,4 @@
-"""Trains a ConvLSTM that predicts pictures from pictures.
+"""Train a ConvLSTM that predicts pictures from pictures.
 
 python train.py                             # generated moving squares
 python train.py --data DIR --out RUN        # your own pictures, arrays or videos

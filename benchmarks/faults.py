@@ -1,10 +1,10 @@
-"""Kills, damages, interrupts and starves training runs, and counts what was lost.
+"""Inject faults into training runs, and count the losses.
 
-python benchmarks/faults.py --out FAULTS              # all of it, about 25 minutes on two cores
+python benchmarks/faults.py --out FAULTS              # all experiments, about 25 minutes, two cores
 python benchmarks/faults.py --out FAULTS --only kill --kills 10
 
-Prints a table for `docs/reliability.md` and writes `faults.json`. The full disk is a small one of
-its own, which takes the right to mount (root, or user namespaces).
+Prints the counts that `docs/reliability.md` reports, and writes them to `faults.json`. The
+experiment with a full disk mounts a small file system, which needs root or user namespaces.
 """
 
 import argparse
@@ -28,11 +28,11 @@ import numpy as np
 
 from jaxconvlstm.errors import CheckpointError
 from jaxconvlstm.evaluation.load import load
-from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.step_folders import step_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-# Small steps, saved often: everything that a resume has to bring back is switched on.
+# Small steps, saved often. Every option is on whose state a resumed run has to restore.
 FLAGS = (
     "--model stacked --features 3 --layers 2 --norm batch --patch-size 4 --output sigmoid "
     "--input-frames 3 --target-frames 2 --limit 8 --batch-size 2 --flip both "
@@ -40,20 +40,20 @@ FLAGS = (
     "--sampling scheduled --schedule step --decay-epochs 3 --reduce-on-plateau 1 "
     "--sample-every 0 --log-every 1"
 ).split()
-# Between two starts these differ: how long things took.
+# Keys of `metrics.jsonl` that measure time, and so differ between two equal runs.
 TIMES = ("frames_per_second", "wait_share", "sequences_per_second")
 
 
 def main() -> None:
-    """Runs what is asked for, and prints a table."""
+    """Run the chosen experiments, print their counts, and save them after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100, help="number of kill -9")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of a run that is killed")
     parser.add_argument("--fills", type=int, default=10, help="fill levels of the disk")
-    parser.add_argument("--repeats", type=int, default=3, help="signals a phase and kind")
+    parser.add_argument("--repeats", type=int, default=3, help="signals of each kind in a phase")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="*", choices=EXPERIMENTS, default=list(EXPERIMENTS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
@@ -62,26 +62,26 @@ def main() -> None:
     }
     print(results["machine"], flush=True)
     for name in arguments.only:
-        results[name] = PARTS[name](arguments.out / name, arguments)
+        results[name] = EXPERIMENTS[name](arguments.out / name, arguments)
         print(json.dumps({name: results[name]}, indent=1), flush=True)
         (arguments.out / "faults.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def train(run: Path, *flags: object, resume: str = "auto") -> subprocess.Popen[str]:
-    """Starts `train.py`, with its output in `RUN.log`."""
+    """Start `train.py` with `FLAGS` and `flags`, with its output in `RUN.log`."""
     flags = (*FLAGS, *flags, "--out", run, "--resume", resume)
     return _begin(run, ROOT / "train.py", *flags)
 
 
 def start(program: str, run: Path) -> subprocess.Popen[str]:
-    """Starts a program that takes the run folder, with its output in `RUN.log`."""
+    """Start Python code that takes the run folder, with its output in `RUN.log`."""
     return _begin(run, "-c", program, run)
 
 
 def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
     run.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-u", *map(str, arguments)]
-    # What a shell starts in the background ignores SIGINT, and so would what that starts.
+    # A background job of a shell ignores SIGINT, and its children inherit that: reset it for them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with log_of(run).open("w") as log:
@@ -91,12 +91,16 @@ def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 def log_of(run: Path) -> Path:
-    """Where the output of the last process in a run folder is."""
+    """The log file of the last process in a run folder."""
     return run.with_name(run.name + ".log")
 
 
 def wait_for(pattern: str, run: Path, process: subprocess.Popen[str], seconds: float = 120) -> bool:
-    """Waits until the process has printed something; False if it ended before."""
+    """Wait until the log matches `pattern`; False if the process ended before that.
+
+    Raises:
+      TimeoutError: neither happened in `seconds`; the process is killed.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if re.search(pattern, log_of(run).read_text()):
@@ -110,7 +114,7 @@ def wait_for(pattern: str, run: Path, process: subprocess.Popen[str], seconds: f
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` without times; a line that is cut short is left out."""
+    """The records of `metrics.jsonl` without times and without a truncated line."""
     found = []
     path = run / "metrics.jsonl"
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -123,14 +127,14 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def newest(run: Path) -> dict[str, Any]:
-    """All arrays of the newest step."""
+    """All arrays of the newest checkpoint."""
     with Checkpoints(run / "checkpoints") as checkpoints:
         step = checkpoints.choose("last")
         return checkpoints._load(step, dict.fromkeys(("variables", "opt_state", "trained")))
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two trees hold the same bits."""
+    """True if the leaves of two trees are equal bit for bit."""
     leaves = [jax.tree.leaves(tree) for tree in (one, other)]
     return len(leaves[0]) == len(leaves[1]) and all(
         np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(*leaves)
@@ -138,10 +142,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """`kill -9` at random times, each run resumed until it ends; then compared with one left alone.
+    """Kill runs at random times, resume each until it ends, and compare it with an undisturbed run.
 
-    A fifth of the kills come while a process starts, the others within two seconds of its first
-    step. A run saves every 5 of its 60 steps an epoch, and at the end of each epoch.
+    A fifth of the kills come during the start of a process, the others within two seconds of its
+    first step. A run saves every 5 of its 60 steps an epoch, and at the end of each epoch.
     """
     rng = random.Random(arguments.seed)
     flags = ("--epochs", arguments.epochs, "--steps-per-epoch", 60, "--checkpoint-every", 5)
@@ -156,7 +160,7 @@ def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         logged = max((record["step"] for record in records(run)), default=0)
         process = train(run, *flags)
         if run.exists() and logged:
-            # What the newest whole step brings back of what had been trained.
+            # Steps lost are those logged before the kill and not in the checkpoint resumed from.
             wait_for(r"going on from step|error:|finished already", run, process)
             gone_on = re.search(r"(?:going on from|finished already, at) step (\d+)", log_text(run))
             lost = logged - int(gone_on[1]) if gone_on else logged
@@ -191,12 +195,17 @@ def kill(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def log_text(run: Path) -> str:
-    """What the last process in a run folder printed."""
+    """The output of the last process in a run folder."""
     return log_of(run).read_text()
 
 
 def damage(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every file of the newest step flipped, truncated, zeroed and deleted, then loaded."""
+    """Damage each file of the newest checkpoint in each way, then load it and the one before it.
+
+    Returns:
+      "damages", their number; "silent", loads of the damaged step that raised no error; "lost",
+      loads of the newest undamaged step that gave other weights than before; "files".
+    """
     shutil.rmtree(out, ignore_errors=True)
     run = out / "run"
     assert train(run, "--epochs", 2, "--steps-per-epoch", 3).wait() == 0, log_text(run)
@@ -234,7 +243,7 @@ DAMAGES = {
 }
 
 
-# A run on sequences that answer at once for a while, and then take 20 seconds each.
+# A run whose first 100 reads of a sequence return at once, and all later ones after 20 seconds.
 SLOW = """
 import sys, time
 import numpy as np
@@ -261,14 +270,14 @@ cli.run(lambda arguments: fit(config, sys.argv[1], "auto", data=Slow()))
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """When a signal is sent, and what has to be there afterwards.
+    """The time at which a signal is sent, and the expected outcome.
 
     Attributes:
-      pattern: what is printed before.
-      delay: seconds after that.
-      flags: of `train.py`.
-      program: what to run in place of `train.py`, if something else.
-      saved: whether there is something to save yet.
+      pattern: regular expression of the output that the phase begins with.
+      delay: seconds from that output to the signal.
+      flags: flags of `train.py`.
+      program: Python code to run in place of `train.py`, if any.
+      saved: true if the run must leave a checkpoint, false if it must leave none.
     """
 
     pattern: str
@@ -289,7 +298,7 @@ PHASES = {
 
 
 def signals(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """SIGTERM and SIGINT in each phase of training: exit code, seconds, and what can go on."""
+    """Send SIGTERM and SIGINT in each phase of training; see `signal_in`."""
     shutil.rmtree(out, ignore_errors=True)
     return {name: signal_in(out / name, name, arguments.repeats) for name in PHASES}
 
@@ -300,7 +309,12 @@ def signal_in(
     repeats: int,
     kinds: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
 ) -> dict[str, Any]:
-    """So many signals of each kind in one phase."""
+    """Send `repeats` signals of each kind in one phase, each to a new run.
+
+    Returns:
+      Counts of signals, of right exit codes and of runs that continued afterwards (or left no
+      checkpoint, where there was nothing to save), and the seconds from the signal to the end.
+    """
     phase = PHASES[name]
     seconds, right, going_on = [], 0, 0
     cases = [(n, r) for n in kinds for r in range(repeats)]
@@ -314,7 +328,7 @@ def signal_in(
         process.send_signal(number)
         code = process.wait(120)
         seconds.append(round(time.monotonic() - sent, 2))
-        # A process that a signal ends by itself has its number, negative; shells add it to 128.
+        # An unhandled signal gives its negative number; a handled one, as in shells, 128 + number.
         right += code in (128 + number, -number)
         if not phase.saved:
             going_on += not list(run.glob("checkpoints/*"))
@@ -336,9 +350,10 @@ def signal_in(
 
 
 def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A disk that fills up while training saves: from room for no file at all to room for a step.
+    """Fill the disk during training, to levels from no free space to space for nearly one step.
 
-    Each time two steps are saved with room enough, the disk is filled, and training goes on.
+    At each level, a run first saves two steps with enough space. Then the disk is filled, and the
+    run continues until saving fails. At last the disk is freed, and the run continues once more.
     """
     counts = {"fill levels": 0, "exit code 6": 0, "steps lost": 0, "rest left": 0, "go on": 0}
     with small_disk(out, megabytes=24) as place:
@@ -360,7 +375,7 @@ def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
                 whole = [step for step in checkpoints.steps() if not checkpoints.damage(step)]
             counts["steps lost"] += len({2, 4} - set(whole))
             counts["steps lost"] += not same(load(run, "4").variables, before)
-            left = [p for p in manifest.step_folders(run / "checkpoints") if int(p.name) > 4]
+            left = [p for p in step_folders(run / "checkpoints") if int(p.name) > 4]
             counts["rest left"] += len(left) + len(list(run.glob("checkpoints/*tmp*")))
             filler.unlink()
             counts["go on"] += train(run, *flags, "--max-steps", 1).wait() == 0
@@ -369,7 +384,7 @@ def disk(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class small_disk:
-    """A file system of some megabytes, mounted while entered."""
+    """Context manager that mounts a file system of some megabytes in memory."""
 
     def __init__(self, place: Path, megabytes: int):
         self.place, self.megabytes = place, megabytes
@@ -384,7 +399,7 @@ class small_disk:
         subprocess.run(["umount", "--lazy", self.place], check=True)
 
 
-PARTS = {"kill": kill, "damage": damage, "signals": signals, "disk": disk}
+EXPERIMENTS = {"kill": kill, "damage": damage, "signals": signals, "disk": disk}
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,9 @@
-"""Everything there is to know of a GPU, in one call of at most nine minutes, most valuable first.
+"""Answer the open questions for a GPU, the most valuable first, in at most nine minutes.
 
     python benchmarks/gpu.py --out DIR [--minutes 9]
 
 Writes `results.json` and `report.md` after each answer, so that nothing is lost when time runs out.
-It needs JAX, Flax and Optax; what else is there (PyTorch, Orbax) is used, and what is not is named.
+It needs JAX, Flax and Optax, uses PyTorch and Orbax if they are installed, and names what is not.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from typing import Any
 from step_time import TORCH, race, table
 
 ROOT = Path(__file__).resolve().parent.parent
-# Each in a process of its own, so that none holds the memory that another needs.
-SAME = """
+# Each script runs in a process of its own, so that none holds the memory that another one needs.
+AGREEMENT = """
 import jax, jax.numpy as jnp, numpy as np
 from jaxconvlstm import ConvLSTM
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -44,10 +44,10 @@ assert worst < 1e-4
 """
 EXCHANGE = """
 import sys, numpy as np, jaxconvlstm as jcl
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
 run, clip = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
 if sys.argv[2] == "train":
-    jcl.fit(Config(DataConfig(limit=8), ModelConfig(features=(8,)), TrainingConfig(epochs=1)), run)
+    data, model = jcl.DataConfig(limit=8), jcl.ModelConfig(features=(8,))
+    jcl.fit(jcl.Config(data, model, jcl.TrainingConfig(epochs=1)), run)
     np.save(run + ".npy", jcl.load(run).predict(clip, steps=3))
 else:
     print("largest difference of a prediction:",
@@ -87,18 +87,24 @@ Answer = str
 
 
 class Questions:
-    """What is asked, in order of value; each answer is text, and may leave results."""
+    """The ways to answer a question; each answer is text, and may add to `results`.
+
+    Attributes:
+      out: folder for the runs of `exchange`.
+      deadline: time at which all answers should be there, on the clock of `time.monotonic`.
+      results: of all races.
+    """
 
     def __init__(self, out: Path, deadline: float):
         self.out, self.deadline = out, deadline
         self.results: list[dict[str, Any]] = []
 
     def left(self) -> float:
-        """Seconds until time is up."""
+        """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
     def step(self, work: str, batch: int, dtype: str, peers: list[str], **options: Any) -> Answer:
-        """A race of training steps, or of forecasts."""
+        """Time training steps or forecasts; see `step_time.race`."""
         result = race(
             peers,
             work,
@@ -115,7 +121,13 @@ class Questions:
         return table(result)
 
     def script(self, text: str, *arguments: str, platform: str | None = None) -> Answer:
-        """What a few lines of Python print."""
+        """The output of a Python script.
+
+        Args:
+          text: the script.
+          arguments: its command-line arguments.
+          platform: of JAX, "cpu" for instance; by default the one that JAX chooses.
+        """
         environment = dict(os.environ, PYTHONPATH=str(ROOT))
         if platform is not None:
             environment["JAX_PLATFORMS"] = platform
@@ -133,7 +145,7 @@ class Questions:
         return done.stdout.strip()
 
     def exchange(self) -> Answer:
-        """A checkpoint written on the GPU, read on the CPU, and the other way around."""
+        """Write a checkpoint on the GPU and read it on the CPU, and the other way around."""
         lines = []
         for first, then in ((None, "cpu"), ("cpu", None)):
             run = str(self.out / f"run-{first or 'gpu'}")
@@ -146,7 +158,7 @@ class Questions:
 
 
 def main() -> None:
-    """Asks until all is answered or time is up."""
+    """Ask until all questions are answered or time is up."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -158,7 +170,7 @@ def main() -> None:
     variants = ["ours", "ours-before-loop", "ours-in-loop", "ours-remat"]
     bf16, f32 = "bfloat16", "float32"
     questions: list[tuple[str, Callable[[], Answer]]] = [
-        ("The same as a CPU", lambda: ask.script(SAME)),
+        ("Agreement with a CPU", lambda: ask.script(AGREEMENT)),
         ("OpenSTL, batch 16, bfloat16", lambda: ask.step("openstl", 16, bf16, ["ours", *THREE])),
         (
             "OpenSTL, batch 64, bfloat16",
@@ -181,7 +193,7 @@ def main() -> None:
             lambda: ask.step("seq2one", 8, bf16, [*variants, "flax", *THREE]),
         ),
         ("Checkpoints between CPU and GPU", ask.exchange),
-        ("What fetching the metrics costs", lambda: ask.script(METRICS)),
+        ("Cost of fetching the metrics", lambda: ask.script(METRICS)),
         ("Memory of a layer", lambda: ask.script(MEMORY)),
         (
             "keras.io example, batch 4, tf32",
@@ -201,7 +213,7 @@ def main() -> None:
         print(f"{title} ({ask.left():.0f} s left)", flush=True)
         try:
             text = answer()
-        except Exception as error:  # one answer less must not take the others with it
+        except Exception as error:  # the other questions are still worth an answer
             traceback.print_exc()
             text = f"failed: {type(error).__name__}: {error}"
         report.append(f"## {title}\n\n{text}")

@@ -1,10 +1,10 @@
-"""How fast the loader hands out batches, beside the least that reading the same files takes.
+"""Measure the frames per second of the loader, beside the least work that reads the same files.
 
 Pictures are compared with a bare Pillow loop, `np.asarray(Image.open(path))`, and an array with
-plain copies out of its memory map, in as many threads: copies of one window each, which is dropped
-at once, so that the next finds its memory warm; and copies of the same windows into batches that
-live as long as the loader's do. Every frame is decoded once a pass: windows do not overlap and
-nothing is kept in memory.
+plain copies out of its memory map, in as many threads. There are two kinds of copies: single
+windows that are dropped at once, so that the next copy finds its memory warm, and batches of
+windows that live as long as the loader's. Every frame is decoded once per pass: windows do not
+overlap, and no frames are cached.
 
     python benchmarks/loader.py --threads 2 --seconds 2
 """
@@ -30,9 +30,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.data.prefetch import AHEAD
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.sources.images.folder import FolderFrames
@@ -51,9 +51,9 @@ ARRAY_BATCHES = "the same, beside copies into batches"
 
 
 class OneByOne:
-    """Windows that do not overlap; see `datasets.Windows`."""
+    """Windows that do not overlap; see `dataset.Windows`."""
 
-    every = False
+    dense_targets = False
 
     def __init__(self, frames: Frames, span: int):
         self._frames, self.frame_shape = frames, frames.frame_shape
@@ -79,7 +79,15 @@ class OneByOne:
 
 
 def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A picture that compresses about as a photograph does: smooth shading, edges, some noise."""
+    """Draw a picture with shading, edges and noise, which compresses about as a photograph does.
+
+    Args:
+      generator: source of randomness.
+      shape: `(height, width)` or `(height, width, 3)`.
+
+    Returns:
+      uint8 of that shape.
+    """
     height, width = shape[:2]
     coarse = generator.integers(0, 256, (8, 8, *shape[2:]), np.uint8)
     picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -91,7 +99,7 @@ def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def write_pictures(folder: Path, extension: str, shape: tuple[int, ...]) -> list[Path]:
-    """Writes the files of one kind, a few pictures again and again."""
+    """Write the `PICTURES` files of one kind, of which 32 differ, and return their paths."""
     generator = np.random.default_rng(0)
     pictures = [Image.fromarray(draw(generator, shape)) for _ in range(32)]
     folder.mkdir()
@@ -104,13 +112,13 @@ def write_pictures(folder: Path, extension: str, shape: tuple[int, ...]) -> list
 def bare_pictures(paths: list[Path], threads: int, seconds: float) -> float:
     """Frames per second of Pillow alone."""
 
-    def decode(part: list[Path]) -> None:
-        for path in part:
+    def decode(block: list[Path]) -> None:
+        for path in block:
             np.asarray(Image.open(path))
 
-    parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    blocks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     with ThreadPoolExecutor(threads) as pool:
-        return repeat(lambda: list(pool.map(decode, parts)), len(paths), seconds)
+        return repeat(lambda: list(pool.map(decode, blocks)), len(paths), seconds)
 
 
 def bare_array(path: Path, span: int, threads: int, seconds: float) -> float:
@@ -118,13 +126,13 @@ def bare_array(path: Path, span: int, threads: int, seconds: float) -> float:
     array = np.load(path, mmap_mode="r")
     starts = [(n, a) for n in range(len(array)) for a in range(0, array.shape[1] - span + 1, span)]
 
-    def copy(part: list[tuple[int, int]]) -> None:
-        for number, start in part:
+    def copy(block: list[tuple[int, int]]) -> None:
+        for number, start in block:
             np.array(array[number, start : start + span])
 
-    parts = [starts[start : start + 64] for start in range(0, len(starts), 64)]
+    blocks = [starts[start : start + 64] for start in range(0, len(starts), 64)]
     with ThreadPoolExecutor(threads) as pool:
-        return repeat(lambda: list(pool.map(copy, parts)), len(starts) * span, seconds)
+        return repeat(lambda: list(pool.map(copy, blocks)), len(starts) * span, seconds)
 
 
 def bare_batches(path: Path, span: int, threads: int, seconds: float) -> float:
@@ -133,18 +141,27 @@ def bare_batches(path: Path, span: int, threads: int, seconds: float) -> float:
     starts = [(n, a) for n in range(len(array)) for a in range(0, array.shape[1] - span + 1, span)]
     waiting: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=AHEAD)
 
-    def copy(part: list[tuple[int, int]]) -> None:
-        windows = [array[number, start : start + span] for number, start in part]
+    def copy(block: list[tuple[int, int]]) -> None:
+        windows = [array[number, start : start + span] for number, start in block]
         inputs = np.stack([window[:-TARGET_FRAMES] for window in windows])
         waiting.append((inputs, np.stack([window[-TARGET_FRAMES:] for window in windows])))
 
-    parts = [starts[i : i + BATCH_SIZE] for i in range(0, len(starts), BATCH_SIZE)]
+    blocks = [starts[i : i + BATCH_SIZE] for i in range(0, len(starts), BATCH_SIZE)]
     with ThreadPoolExecutor(threads) as pool:
-        return repeat(lambda: list(pool.map(copy, parts)), len(starts) * span, seconds)
+        return repeat(lambda: list(pool.map(copy, blocks)), len(starts) * span, seconds)
 
 
 def repeat(once: Callable[[], Any], frames: int, seconds: float) -> float:
-    """Frames per second of something that is done again until the time is up."""
+    """Repeat a call until the time is up.
+
+    Args:
+      once: the call.
+      frames: frames that it reads.
+      seconds: least time to measure.
+
+    Returns:
+      Frames per second.
+    """
     began, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - began) < seconds:
         once()
@@ -160,7 +177,7 @@ def loaded(frames: Frames, span: int, threads: int, seconds: float) -> float:
 
 
 def compare(bare: Callable[[], float], ours: Callable[[], float], repeats: int) -> dict[str, float]:
-    """Medians of measurements taken in turn."""
+    """Medians of the two rates, in frames per second, and of their ratio, measured in turn."""
     rates = [(bare(), ours()) for _ in range(repeats)]
     ratio = statistics.median(our / base for base, our in rates)
     base, our = (statistics.median(column) for column in zip(*rates, strict=True))
@@ -170,12 +187,10 @@ def compare(bare: Callable[[], float], ours: Callable[[], float], repeats: int) 
 def measure(
     folder: Path, threads: int, seconds: float, repeats: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Each kind of data, and its frames per second."""
+    """Yield the name of each kind of data, and the result of `compare` for it."""
     for number, (name, (extension, shape)) in enumerate(KINDS.items()):
         paths = write_pictures(folder / str(number), extension, shape)
-        pictures = FolderFrames(
-            folder / str(number), Preparation(), check_files="headers", cache_gib=0
-        )
+        pictures = FolderFrames(folder / str(number), DataConfig(check_files="headers", cache=0))
         yield (
             name,
             compare(
@@ -186,16 +201,17 @@ def measure(
         )
     path = folder / "clips.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (2000, 20, 64, 64), np.uint8))
-    arrays = ArrayFrames(path, Preparation(), axes="NTHW")
+    arrays = ArrayFrames(path, DataConfig(axes="NTHW"))
     ours = partial(loaded, arrays, 20, threads, seconds)
     for name, bare in ((ARRAY, bare_array), (ARRAY_BATCHES, bare_batches)):
         yield name, compare(partial(bare, path, 20, threads, seconds), ours, repeats)
 
 
 def main() -> None:
+    """Measure all kinds of data, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     arguments = parser.parse_args()

@@ -1,16 +1,17 @@
-"""What a training step takes of memory, how that and its time grow, and how long it compiles.
+"""Measure the memory of a ConvLSTM layer, the growth of time and memory, and compilation.
 
     python benchmarks/memory.py                # memory of a layer, growth, compile time
     python benchmarks/memory.py --only layer
 
-`layer`: temporary memory of a ConvLSTM layer's gradients (in its weights and its inputs), in units
-of its output (time x batch x height x width x features floats), as XLA plans it; for one layer, and
-what another one on top of it adds. `growth`: the same and the seconds, for longer clips, larger
-batches and larger frames, and the exponent of a power law fitted to them. `compile`: seconds from
-Python to a program, for OpenSTL's ConvLSTM-S.
+`layer`: temporary memory of the gradients of a ConvLSTM layer (in its weights and inputs), as XLA
+plans it, in units of the layer's output (time x batch x height x width x features floats); of one
+layer, and the memory that a further layer on top adds. `growth`: seconds and memory for longer
+clips, larger batches and larger frames, and the exponents of power laws fitted to them. `compile`:
+seconds to trace and compile the training step of OpenSTL's ConvLSTM-S.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import statistics
@@ -30,12 +31,21 @@ from peers import WORKS, ours
 from jaxconvlstm import ConvLSTM, keep_freed_memory
 from jaxconvlstm.device import describe_device
 
-PARTS = ("layer", "growth", "compile")
+MEASUREMENTS = ("layer", "growth", "compile")
 Shape = tuple[int, int, int, int]  # batch, time, height, width
 
 
 def gradient(layer: nn.Module, shape: Shape, channels: int) -> tuple[Any, tuple[Any, Any]]:
-    """A compiled function of weights and inputs that gives the gradients in both."""
+    """Compile the gradients of a loss in a layer's weights and inputs.
+
+    Args:
+      layer: the module.
+      shape: of the inputs, without their channels.
+      channels: of the inputs.
+
+    Returns:
+      The compiled function, and the arguments to call it with.
+    """
     inputs = jax.random.normal(jax.random.key(0), (*shape, channels))
     variables = jax.jit(layer.init)(jax.random.key(1), inputs)
 
@@ -47,7 +57,7 @@ def gradient(layer: nn.Module, shape: Shape, channels: int) -> tuple[Any, tuple[
 
 
 def seconds_of(compiled: Any, arguments: Any, repeats: int = 7) -> float:
-    """Median of some runs, after one that does not count."""
+    """Median seconds of `repeats` calls after a first one; that one alone if it takes over 20 s."""
     seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
@@ -59,7 +69,7 @@ def seconds_of(compiled: Any, arguments: Any, repeats: int = 7) -> float:
 
 
 class Stack(nn.Module):
-    """Some layers of a kind, one upon the other."""
+    """`count` ConvLSTM layers: "Flax's cell", "ours" or "ours, `--remat`"."""
 
     kind: str
     count: int
@@ -77,7 +87,12 @@ class Stack(nn.Module):
 
 
 def layers(features: int = 64, shape: Shape = (1, 20, 64, 64)) -> list[dict[str, Any]]:
-    """Memory and time of one layer's gradients: Flax's cell, ours, ours recomputed."""
+    """Memory and seconds of the gradients of each kind of layer.
+
+    Returns:
+      For each kind `units`, the memory of one layer in units of its output; `units_added`, the
+      memory that a third layer adds to two; and `seconds` of one layer.
+    """
     unit = 4 * math.prod(shape) * features
     results = []
     for kind in ("Flax's cell", "ours", "ours, `--remat`"):
@@ -91,7 +106,11 @@ def layers(features: int = 64, shape: Shape = (1, 20, 64, 64)) -> list[dict[str,
 
 
 def growth(features: int = 32) -> list[dict[str, Any]]:
-    """Exponents of time and memory in the length of clips, the batch and the frame's area."""
+    """Exponents of time and memory in the length of clips, the batch size and the frame's area.
+
+    Returns:
+      For each, the two exponents, and the seconds and bytes that they were fitted to.
+    """
     series: dict[str, list[Shape]] = {
         "time": [(2, steps, 32, 32) for steps in (10, 20, 40, 80)],
         "batch": [(batch, 10, 32, 32) for batch in (2, 4, 8, 16)],
@@ -105,21 +124,19 @@ def growth(features: int = 32) -> list[dict[str, Any]]:
         rounds = [[seconds_of(*run, repeats=1) for run in runs] for _ in range(7)]  # in turn
         seconds = np.median(rounds, axis=0)
         size = np.log([math.prod(shape) for shape in shapes])
-        slope, heap = (float(np.polyfit(size, np.log(y), 1)[0]) for y in (seconds, memory))
-        entry = {"grows": name, "time_exponent": slope, "memory_exponent": heap}
+        # The slope of log y over log size is the exponent of a power law.
+        of_time, of_memory = (float(np.polyfit(size, np.log(y), 1)[0]) for y in (seconds, memory))
+        entry = {"grows": name, "time_exponent": of_time, "memory_exponent": of_memory}
         results.append({**entry, "seconds": seconds.tolist(), "bytes": memory})
-        print(f"| {name} | {slope:.2f} | {heap:.2f} |", flush=True)
+        print(f"| {name} | {of_time:.2f} | {of_memory:.2f} |", flush=True)
     return results
 
 
 def compile_times() -> list[dict[str, Any]]:
-    """Seconds to trace and compile the training step of OpenSTL's network."""
+    """Seconds to trace and compile a training step of OpenSTL's network, for 20 and 200 frames."""
     results = []
     for given, predicted in ((10, 10), (100, 100)):
-        work = WORKS["openstl"]
-        work = type(work)(
-            work.name, work.text, work.batch, given, predicted, work.frame, work.dense_targets
-        )
+        work = dataclasses.replace(WORKS["openstl"], given=given, predicted=predicted)
         peer = ours.build_with(ours.network("openstl"), work, work.batch, forecast=False)
         seconds = peer.facts["compile_seconds"]
         results.append({"frames": given + predicted, "seconds": seconds})
@@ -128,14 +145,14 @@ def compile_times() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Prints a table for each part."""
+    """Run the chosen measurements, and print a table for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS)
     parser.add_argument("--json", type=Path, help="file to write the results to")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as the scripts do
+    keep_freed_memory()  # as train.py does
     print(describe_device())
     results: dict[str, Any] = {"device": describe_device()}
     if "layer" in arguments.only:

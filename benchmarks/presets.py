@@ -1,9 +1,9 @@
-"""Trains and scores the presets one after the other, and writes a table of what they reach.
+"""Train and score the presets one after the other, and print a table of their scores.
 
 python benchmarks/presets.py --digits digits-8000-idx3-ubyte.gz --pictures list.txt --out RUNS
 
-Each preset gets the time that its line below says, on two CPU cores; `--only NAME ...` runs some of
-them. What is finished already in `--out` is not run again.
+`docs/presets.md` has the minutes that each takes on two CPU cores; `--only NAME ...` chooses
+presets. Runs that are finished in `--out` are not repeated.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS, PICTURES = "DIGITS", "PICTURES"
-# Flags beside the preset's own: the data, and as many steps as fit into some minutes.
+# Flags in addition to each preset: its data, and a number of steps that takes some minutes.
 RUNS: dict[str, str] = {
     "moving-squares": "",
     "moving-squares-stack": "",
@@ -39,7 +39,7 @@ COLUMNS = ("mse", "ssim", "trail", "openstl_mse", "shi_cross_entropy", "accuracy
 
 
 def main() -> None:
-    """Runs what is asked for and prints the table."""
+    """Measure the chosen presets, and print the table of all finished ones."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digits", required=True, help="IDX file of handwritten digits")
     parser.add_argument("--pictures", required=True, help="folder or path list of pictures")
@@ -54,10 +54,10 @@ def main() -> None:
 
 
 def measure(name: str, flags: list[str], run: Path) -> None:
-    """Trains and scores one preset, unless that was done before."""
+    """Train and score one preset, unless its scores are there already."""
     if (run / "eval" / "metrics.json").is_file():
         return
-    shutil.rmtree(run, ignore_errors=True)  # half a run would spoil the time
+    shutil.rmtree(run, ignore_errors=True)  # the time is that of a whole run
     began = time.monotonic()
     call("train.py", "--preset", name, *flags, "--out", str(run))
     minutes = (time.monotonic() - began) / 60
@@ -66,13 +66,13 @@ def measure(name: str, flags: list[str], run: Path) -> None:
 
 
 def call(script: str, *arguments: str) -> None:
-    """One of the two scripts."""
+    """Run `train.py` or `eval.py`; an error ends the benchmark."""
     print("+", script, *arguments, flush=True)
     subprocess.run([sys.executable, str(ROOT / script), *arguments], check=True, cwd=ROOT)
 
 
 def table(runs: Path) -> str:
-    """A line per run: minutes, best validation loss, and the test scores that there are."""
+    """A row per finished run: minutes, best validation loss, and the test scores it has."""
     lines = [
         "| preset | minutes | validation loss | " + " | ".join(COLUMNS) + " |",
         "| --- | ---: | ---: |" + " ---: |" * len(COLUMNS),

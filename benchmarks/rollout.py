@@ -1,4 +1,4 @@
-"""How many sequences a second a network predicts, each frame fed back: ours and others.
+"""Measure the sequences per second that implementations forecast, each frame fed back.
 
     python benchmarks/rollout.py                                 # OpenSTL's ConvLSTM-S, 10 to 10
     python benchmarks/rollout.py --batch-size 1 16 --peers ours torch-compile
@@ -15,7 +15,7 @@ from step_time import DEFAULT_PEERS, FRESH_MEMORY, PEERS, race, table
 
 
 def main() -> None:
-    """Times what the flags say, and prints a table for each batch size."""
+    """Time the chosen implementations, and print a table for each batch size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,13 @@
-"""How long a whole training step takes (forward, loss, backward, Adam), ours and that of others.
+"""Measure the time of a whole training step (forward, loss, backward, Adam), ours and others'.
 
-    python benchmarks/step_time.py                                   # what this machine is for
+    python benchmarks/step_time.py                                   # all networks
     python benchmarks/step_time.py --work openstl --peers ours torch-eager torch-compile
     python benchmarks/step_time.py --work keras-example --batch-size 4 --json results.json
 
 Each implementation runs in a process of its own. They take steps in turn, one round after the
-other, so that a machine that others share is as fast or as slow for all of them; medians are
-reported. One whose step takes over half a minute takes few. Those not installed are left out, and
-named; `pip install -e '.[bench]'` has them all.
+other, so that the changing speed of a shared machine affects all of them alike; medians are
+reported. An implementation whose step takes over half a minute takes few steps. Those that are not
+installed are left out, and named; `pip install -e '.[bench]'` installs all.
 """
 
 import argparse
@@ -35,15 +35,20 @@ PEERS = (
     "keras-jax",
     *TORCH,
 )
-# What is timed beside ours, unless something else is asked for; flax and keras-jax take over 20
-# times as long on a CPU.
+# Implementations that are timed without --peers; flax and keras-jax take over 20 times as long on a
+# CPU.
 DEFAULT_PEERS = {
     "keras-example": ("ours", "keras-tensorflow", "keras-torch", "torch-eager"),
     "openstl": ("ours", *TORCH),
     "seq2one": ("ours", *TORCH),
     "seq2one-lstm": ("ours", *TORCH),
 }
-SLOW, SHORT, PAUSE = 30.0, 5.0, 0.5
+SLOW = 30.0
+"""Seconds of a step above which an implementation takes two turns only."""
+SHORT = 5.0
+"""Seconds of a step below which a step that is not timed precedes each turn."""
+PAUSE = 0.5
+"""Seconds between two turns."""
 
 FRESH_MEMORY = (
     "let each process hand what it frees back to the system, which is the C library's default; "
@@ -52,7 +57,13 @@ FRESH_MEMORY = (
 
 
 class Worker:
-    """A process that takes steps when told; see `worker.py`."""
+    """A process that takes steps when told; see `worker.py`.
+
+    Attributes:
+      peer: name of the implementation.
+      seconds: of a step in each turn.
+      facts: the first answer of the process: parameters, versions and the like, or an error.
+    """
 
     def __init__(self, peer: str, work: str, batch: int, dtype: str, *flags: str):
         self.peer = peer
@@ -69,7 +80,7 @@ class Worker:
         self.facts: dict[str, Any] = {}
 
     def ready(self, patience: float = 1e6) -> bool:
-        """Waits until it has taken its first step; False if it cannot, or takes too long."""
+        """Wait for its first step; False if that fails or takes over `patience` seconds."""
         timer = threading.Timer(patience, self.process.kill)
         timer.start()
         self.facts = self._answer()
@@ -77,18 +88,15 @@ class Worker:
         return "error" not in self.facts
 
     def steps(self, count: int) -> None:
-        """Takes so many steps, and notes the mean of their seconds.
-
-        Before that, the threads of the one whose turn it was last come to rest (OpenMP's look for
-        work for a while), and what was pushed out of the caches comes back in a step of its own.
-        """
+        """Take `count` steps, and append the mean of their seconds to `seconds`."""
+        # OpenMP's threads of the process before wait actively for a while, which takes a core.
         time.sleep(PAUSE)
         if not self.seconds or self.seconds[0] < SHORT:
-            self._take(1)
+            self._take(1)  # not timed: fills the caches again
         self.seconds.append(self._take(count) / count)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
@@ -118,24 +126,26 @@ def race(
     fresh_memory: bool = False,
     patience: float = 1e6,
 ) -> dict[str, Any]:
-    """Times implementations in turn.
+    """Time implementations in turn.
 
     Args:
-      peers: of `PEERS`.
-      work: of `peers.WORKS`.
-      batch: clips at once.
+      peers: names of implementations, from `PEERS`.
+      work: name of the network, from `peers.WORKS`.
+      batch: clips per step.
       dtype: "float32" or "bfloat16".
-      rounds: how often each has its turn.
+      rounds: turns of each implementation.
       steps: steps in a turn.
       forecast: time forecasts in place of training steps.
-      matrix_size: side of the square matrix product that the machine's rate is measured by.
-      together: keep all processes alive, and let them take turns; otherwise (on a GPU, whose memory
-        they would share, and whose speed hardly varies) one after the other.
-      fresh_memory: let processes hand back what they free, which is what they do by default.
-      patience: seconds after which one that has not taken its first step is given up.
+      matrix_size: side of the square matrices whose product measures the machine's rate.
+      together: keep all processes alive, and let them take turns; otherwise run one after the
+        other (on a GPU, whose memory they would share, and whose speed hardly varies).
+      fresh_memory: leave the processes at the C library's default, which returns freed memory to
+        the system.
+      patience: seconds after which an implementation without a first step is left out.
 
     Returns:
-      What was timed, and for each implementation its median, fastest and first step and its facts.
+      The settings, the machine and its rate; and for each implementation the median and the least
+      seconds of a step, the number of turns, and its facts. It can be written as JSON.
     """
     flags = ["--forecast"] if forecast else []
     flags += ["--fresh-memory"] if fresh_memory else []
@@ -181,7 +191,7 @@ def race(
 
 
 def machine() -> str:
-    """The processor, in words."""
+    """Name of the processor, number of cores, and version of Python."""
     model = platform.processor() or platform.machine()
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -192,7 +202,7 @@ def machine() -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A line per implementation: its step, and how many times ours that is."""
+    """A Markdown table of a result of `race`, with a row per implementation, the fastest first."""
     entries = result["peers"]
     ours = entries.get("ours")
     flops = ours["flops"] if ours else None
@@ -211,10 +221,10 @@ def table(result: dict[str, Any]) -> str:
         seconds = entry["seconds"]
         ratio = f"{seconds / ours['seconds']:.2f}" if ours else ""
         speed = f"{flops / seconds / 1e9:.0f}" if flops else ""
-        share = f"{flops / seconds / rate:.0%}" if flops and rate else ""
+        fraction = f"{flops / seconds / rate:.0%}" if flops and rate else ""
         lines.append(
             f"| {name} | {seconds * 1e3:.1f} | {result['batch_size'] / seconds:.1f} | {ratio} | "
-            f"{speed} | {share} | {entry['parameters']:,} | {entry['until_first']:.0f} s |"
+            f"{speed} | {fraction} | {entry['parameters']:,} | {entry['until_first']:.0f} s |"
         )
     versions: dict[str, str] = {}
     for entry in entries.values():
@@ -224,7 +234,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Times what the flags say, and prints a table for each."""
+    """Time the chosen networks, and print a table for each network and batch size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""One implementation in a process of its own: builds it, then takes steps whenever it is told.
+"""Run one implementation in a process of its own, and take steps on request.
 
-Started by the other scripts. It prints a line of JSON once it is ready, then reads a number of
-steps from each line of its standard input, takes them, and prints the seconds that they took. So
-several implementations can be timed in turn, and those that wait use no processor. Each keeps the
-memory that it frees, as this project's scripts do, unless `--fresh-memory` is given.
+`step_time.py` starts this script. It prints a line of JSON once it is ready. Then it reads a number
+of steps from each line of its standard input, takes them, and prints their seconds. So several
+implementations can be timed in turn, while those that wait use no processor. Each keeps the memory
+that it frees, as `train.py` does, unless `--fresh-memory` is given.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MODULES = {"ours": "ours", "flax": "flax_cell", "keras": "keras_layers", "torch"
 
 
 def main() -> None:
-    """Answers on the standard output; what libraries print there goes to the standard error."""
+    """Build the implementation, take a first step, and answer requests until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer", help="ours, flax, keras-tensorflow, torch-compile, ..., matrix")
     parser.add_argument("work")
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--fresh-memory", action="store_true")
     parser.add_argument("--matrix-size", type=int, default=2048)
     arguments = parser.parse_args()
+    # Libraries print to the standard output, too: from here on that goes to the standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

@@ -14,12 +14,16 @@ from jaxconvlstm.errors import (
     JaxConvLSTMError,
     NonFiniteError,
 )
-from jaxconvlstm.version import __version__
+
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from jaxconvlstm.batch import Batch
+    from jaxconvlstm.config.data import DataConfig, Split
+    from jaxconvlstm.config.model import ModelConfig
     from jaxconvlstm.config.presets import preset
-    from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, Split, TrainingConfig
+    from jaxconvlstm.config.run import Config
+    from jaxconvlstm.config.training import TrainingConfig
     from jaxconvlstm.data.dataset import open_dataset
     from jaxconvlstm.evaluation.classifier import Classifier
     from jaxconvlstm.evaluation.load import load
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
     )
     from jaxconvlstm.nn.cell import ConvLSTMCell
     from jaxconvlstm.nn.conv import Conv, ConvTranspose
-    from jaxconvlstm.nn.conv_lstm import ConvLSTM, Decoder, Encoder
+    from jaxconvlstm.nn.conv_lstm import ConvLSTM
+    from jaxconvlstm.nn.encoder_decoder import Decoder, Encoder
     from jaxconvlstm.plots.notebook import show
     from jaxconvlstm.scale import Values
     from jaxconvlstm.training.trainer import fit
@@ -98,18 +103,18 @@ _LAZY = {
     "ConvLSTMCell": "jaxconvlstm.nn.cell",
     "ConvLSTMClassifier": "jaxconvlstm.models",
     "ConvTranspose": "jaxconvlstm.nn.conv",
-    "DataConfig": "jaxconvlstm.config.run",
-    "Decoder": "jaxconvlstm.nn.conv_lstm",
-    "Encoder": "jaxconvlstm.nn.conv_lstm",
+    "DataConfig": "jaxconvlstm.config.data",
+    "Decoder": "jaxconvlstm.nn.encoder_decoder",
+    "Encoder": "jaxconvlstm.nn.encoder_decoder",
     "EncoderForecaster": "jaxconvlstm.models",
     "FramePredictor": "jaxconvlstm.models",
-    "ModelConfig": "jaxconvlstm.config.run",
+    "ModelConfig": "jaxconvlstm.config.model",
     "Predictor": "jaxconvlstm.evaluation.predictor",
     "PyramidForecaster": "jaxconvlstm.models",
     "Seq2OneLSTM": "jaxconvlstm.models",
-    "Split": "jaxconvlstm.config.run",
+    "Split": "jaxconvlstm.config.data",
     "StackedConvLSTM": "jaxconvlstm.models",
-    "TrainingConfig": "jaxconvlstm.config.run",
+    "TrainingConfig": "jaxconvlstm.config.training",
     "Values": "jaxconvlstm.scale",
     "build": "jaxconvlstm.models",
     "fit": "jaxconvlstm.training.trainer",

@@ -14,6 +14,27 @@ def check_rank(name: str, array: Any, rank: int, layout: str) -> None:
         )
 
 
+def check_clips(inputs: Any, channels: int | None = None) -> None:
+    """Raise `ConfigError` unless `inputs` are clips of at least one frame, of so many channels.
+
+    Args:
+      inputs: `[batch, time, height, width, channels]`.
+      channels: number of channels that the model was made for; any by default.
+    """
+    check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
+    check_positive("inputs: number of frames", inputs.shape[1])
+    if channels is not None:
+        check_channels("inputs", inputs, channels)
+
+
+def check_channels(name: str, frames: Any, channels: int) -> None:
+    """Raise `ConfigError` unless the last axis of `frames` is `channels` long."""
+    if frames.shape[-1] != channels:
+        raise ConfigError(
+            f"{name}: the model was made for {channels} channel(s), got {frames.shape[-1]}"
+        )
+
+
 def check_same_shape(name: str, array: Any, other_name: str, other: Any) -> None:
     """Raises `ConfigError` unless both arrays have the same shape."""
     if array.shape != other.shape:
@@ -45,3 +66,8 @@ def per_layer(name: str, values: Sequence[Any], layers: int) -> tuple[Any, ...]:
             f"{name}: expected 1 or {layers} values (one per layer), got {len(values)}"
         )
     return values
+
+
+def plural(count: int, noun: str) -> str:
+    """Counts things in a message: `1, "channel"` as "1 channel", `3, "channel"` as "3 channels"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

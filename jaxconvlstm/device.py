@@ -1,4 +1,4 @@
-"""The device that JAX uses, in words."""
+"""The device that JAX uses: its name, its memory, and a GPU that is not used."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from jaxconvlstm.errors import ResourceError
 
 
 def describe_device() -> str:
-    """One line for the start of a run, e.g. `device: cpu (2 cores), JAX 0.10.2`."""
+    """Names the device on a line, e.g. "device: cpu (2 cores), JAX 0.10.2, Python 3.12.3"."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         name = f"cpu ({os.cpu_count()} cores)"
@@ -23,16 +23,18 @@ def describe_device() -> str:
 
 
 def device_memory() -> int | None:
-    """Bytes of memory that the device has for JAX, or None if it does not say."""
+    """Bytes of memory that the device has for JAX, or None if that is not known."""
     device = jax.devices()[0]
     if device.platform == "cpu":
+        # JAX gives no statistics of the CPU; its memory is the machine's.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def gpu_warning() -> str | None:
-    """A line when this machine has an NVIDIA GPU that JAX does not use, else None."""
+    """Warns where this machine has an NVIDIA GPU that JAX does not use; None elsewhere."""
     present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
+    # Who chose the CPU needs no warning.
     wanted = os.environ.get("JAX_PLATFORMS", "").lower()
     if not present or jax.default_backend() != "cpu" or wanted == "cpu":
         return None
@@ -44,10 +46,18 @@ def gpu_warning() -> str | None:
 
 @contextlib.contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Turns XLA's out-of-memory error into one line that says what to try."""
+    """Turns XLA's out-of-memory error into one line with advice.
+
+    Args:
+      advice: what to try, e.g. "try a smaller --batch-size".
+
+    Raises:
+      ResourceError: the device has too little memory for what ran within.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        # XLA raises one class for all errors, and begins its message with the kind.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ResourceError(f"out of memory on the device; {advice}") from error

@@ -1,4 +1,4 @@
-"""From the files' values to the network's scale and back."""
+"""Scaling of raw values to the network's scale, and back."""
 
 import dataclasses
 from typing import Any
@@ -13,15 +13,15 @@ _KEYS = {"mean": "shift", "std": "spread"}
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """The way from a data set's raw values to the network's scale.
+    """The scale between a data set's raw values and the network's.
 
-    Raw values first become shares of the value range, so that `low` is 0 and `high` is 1; pictures
-    and scores are on this scale. Then each channel may be normalised (`mean`, `std`), which
-    gives the network's scale; without, the two are the same.
+    Raw values first become fractions of the value range, so that `low` is 0 and `high` is 1; they
+    are not clipped. Pictures and scores are on this unit scale. Then each channel may be normalised
+    (`mean`, `std`), which gives the network's scale; without, the two are the same.
 
-        share = (v - low) / (high - low), or, with log, L(v - low) / L(high - low),
+        fraction = (v - low) / (high - low), or, with log, L(v - low) / L(high - low),
                 L(x) = sign(x) log(1 + |x|)
-        scaled = (share - mean) / std
+        scaled = (fraction - mean) / std
 
     It works alike on NumPy and JAX arrays: the loader ships integers, the device scales them.
 
@@ -30,8 +30,8 @@ class Values:
       dtype: the files' dtype, e.g. "uint8".
       missing: the value that stands for "no data", if there is one.
       nan: whether NaN and infinity mean "no data" too.
-      log: whether shares are of the logarithm.
-      mean, std: one number per channel, in shares of the value range; empty for none.
+      log: whether fractions are of the logarithm, for skewed values such as rain rates.
+      mean, std: one number per channel, in fractions of the value range; empty for none.
       unit: name of the unit, e.g. "dBZ".
     """
 
@@ -52,7 +52,16 @@ class Values:
         value_range: tuple[float, float] | None = None,
         missing: float | None = None,
     ) -> "Values":
-        """The whole range of an integer dtype, [0, 1] for floats, unless `value_range` says."""
+        """The scale of a dtype: its whole range for integers, [0, 1] for floats.
+
+        Args:
+          dtype: of the raw values.
+          value_range: the values that become 0 and 1, if others.
+          missing: the value that stands for "no data", if there is one.
+
+        Raises:
+          DataError: the dtype is none of numbers.
+        """
         dtype = np.dtype(dtype)
         if dtype.kind not in "buif":
             raise DataError(f"expected numbers, got an array of {dtype}")
@@ -63,9 +72,12 @@ class Values:
         return cls(float(value_range[0]), float(value_range[1]), dtype.name, missing)
 
     def scale(self, values: Any) -> Any:
-        """The data's raw values to float32 on the network's scale; missing ones to 0."""
+        """Raw values `[..., channels]` to the network's scale, float32; missing ones to 0.
+
+        `valid` tells the missing ones, which no loss and no score may count.
+        """
         valid = self.valid(values) > 0 if self.missing is not None or self.nan else None
-        scaled = self.share(values)
+        scaled = self.fraction(values)
         if self.mean:
             mean, std = self._per_channel(scaled)
             scaled = (scaled - mean) * (1 / std)
@@ -76,24 +88,25 @@ class Values:
 
     def valid(self, values: Any) -> Any:
         """Float32, 1 where a value is there and 0 where it is missing."""
-        there = values == values
+        there = values == values  # NaN is unlike itself; integers have none.
         if self.missing is not None:
             there = there & (values != self.missing)
         if self.nan and values.dtype.kind == "f":
+            # Not isfinite, which NumPy and JAX arrays do not have as a method.
             there = there & (abs(values) < np.inf)
         return there.astype("float32")
 
     def to_unit(self, scaled: Any) -> Any:
-        """From the network's scale to shares of the value range, for pictures and scores."""
+        """The network's scale to fractions of the value range, for pictures and scores."""
         if not self.mean:
             return scaled
         mean, std = self._per_channel(scaled)
         return scaled * std + mean
 
     def raw_to_unit(self, values: np.ndarray) -> np.ndarray:
-        """Raw values to shares of the value range, NaN where they are missing; for pictures."""
-        shares = self.to_unit(self.scale(values))
-        return np.where(self.valid(values) > 0, shares, np.float32(np.nan))
+        """Raw values to fractions of the value range, NaN where they are missing; for pictures."""
+        fractions = self.to_unit(self.scale(values))
+        return np.where(self.valid(values) > 0, fractions, np.float32(np.nan))
 
     def inverse(self, scaled: np.ndarray, dtype: Any = None) -> np.ndarray:
         """The inverse of `scale`, on NumPy arrays: integers are rounded and clipped to their range.
@@ -106,6 +119,7 @@ class Values:
           dtype: dtype of the result; the files' own by default.
         """
         dtype = np.dtype(self.dtype if dtype is None else dtype)
+        # In float64, as float32 does not hold every 32-bit integer.
         values = np.asarray(self.to_unit(np.asarray(scaled, np.float64)), np.float64)
         if self.log:
             values = values * np.log1p(self.high - self.low)
@@ -117,7 +131,7 @@ class Values:
         return values.astype(dtype)
 
     def describe(self) -> str:
-        """E.g. "0 to 255 dBZ"."""
+        """The value range in words, e.g. "0 to 255 dBZ"."""
         text = f"{self.low:g} to {self.high:g}"
         return f"{text} {self.unit}" if self.unit else text
 
@@ -138,11 +152,16 @@ class Values:
 
     def _per_channel(self, array: Any) -> list[np.ndarray]:
         """Mean and standard deviation in the rank of an array whose last axis is channels."""
+        # [channels] -> [1, ..., 1, channels]: ranks are never promoted silently here.
         shape = (*(1 for _ in array.shape[:-1]), -1)
         return [np.array(pair, np.float32).reshape(shape) for pair in (self.mean, self.std)]
 
-    def share(self, values: Any) -> Any:
-        """Raw values to shares of the value range, float32; missing ones to anything."""
+    def fraction(self, values: Any) -> Any:
+        """Raw values to fractions of the value range, float32; missing ones to anything.
+
+        Differences of two are in the same unit, for what compares frames.
+        """
+        # First to float32: of integers minus a float NumPy would make float64, and JAX float32.
         above = values.astype("float32") - self.low
         if not self.log:
             return above * (1.0 / (self.high - self.low))

@@ -1,7 +1,7 @@
-"""What a model is trained for: to predict frames, or to name the class of a clip.
+"""Tasks: forecasting frames, and classifying clips.
 
-A task says what the loss of a batch is and how a batch is scored, as pure functions; training and
-evaluation do the rest, whatever the task.
+A task defines the loss of a batch and its scores, as pure functions. Training and evaluation are
+the same for both.
 """
 
 import dataclasses
@@ -13,45 +13,59 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import Config, TrainingConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.metrics.class_scores import class_scores, cross_entropy
 from jaxconvlstm.metrics.frame_scores import frame_scores
 from jaxconvlstm.metrics.losses import batch_loss, masked_mean
+from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.models.scheduled_sampling import teacher_mask
 from jaxconvlstm.models.tiled import predict_tiled
 from jaxconvlstm.scale import Values
 
 
 class Task(Protocol):
-    """A loss to train on, and scores to evaluate by."""
+    """A loss to minimise in training, and scores for evaluation."""
 
     @property
     def module(self) -> nn.Module:
-        """The network."""
+        """The network; see `models`."""
 
     @property
     def values(self) -> Values:
-        """Scale of the batch's values."""
+        """Scale between a batch's raw values and the network's."""
 
     def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
-        """The loss of a batch in training, and the collections that the forward pass changed.
+        """The loss of a batch in training.
 
         Args:
           variables: the module's variables.
-          batch: the files' raw values.
-          step: number of steps taken, int32: what scheduled sampling follows.
+          batch: windows in raw values.
+          step: number of steps taken, int32 `[]`; scheduled sampling depends on it.
           key: PRNG key of this step, for dropout and sampling.
+
+        Returns:
+          The loss, float32 `[]`; and the collections that the forward pass has changed, such as
+          batch statistics.
         """
 
     def evaluate(self, variables: Any, batch: Batch) -> dict[str, Any]:
-        """Predictions of a batch, their loss and scores; what `evaluation.Sums.add` takes."""
+        """Predictions of a batch, their loss and scores, as `evaluate.Sums.add` takes them."""
 
 
 def make_task(
     module: nn.Module, values: Values, config: Config, total_steps: int | None = None
 ) -> Task:
-    """The task that a configuration describes; `total_steps` matters to training alone."""
-    if config.classifies:
+    """Makes the task that a configuration describes.
+
+    Args:
+      module: the network.
+      values: scale of the data.
+      config: tells classification from forecasting, whose loss, horizon and tile it gives.
+      total_steps: steps of the run; scheduled sampling lasts for half of them by default. Not
+        needed for evaluation.
+    """
+    if config.model.classifies:
         return Classification(module, values)
     data, training = config.data, config.training
     return Forecasting(
@@ -67,12 +81,12 @@ def make_task(
 
 @dataclasses.dataclass(frozen=True)
 class Forecasting:
-    """Predicting the frames that follow.
+    """Predicts the frames that follow.
 
     Attributes:
       module: the model; see `models`.
       values: scale of the batch's values.
-      training: its loss and sampling count.
+      training: its loss and its sampling settings matter here.
       dense_targets: whether all frames after the first are targets, not only those after the
         inputs.
       horizon: the first frame to score, counted from the last input.
@@ -90,9 +104,11 @@ class Forecasting:
 
     def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
         """See `Task.loss`."""
-        inputs, targets, weight = self._scale(batch)
+        # [batch, time, height, width, channels]
+        inputs, targets, weight = scale_batch(batch, self.values)
         dropout_key, sampling_key = jax.random.split(key)
-        given, ahead = inputs.shape[1], targets.shape[1] - self._before(batch)
+        # Frames given, and target frames after the last of them.
+        given, ahead = inputs.shape[1], targets.shape[1] - self._overlap(batch)
         settings: dict[str, Any] = {"steps": self.horizon - 1 + ahead}
         if self.training.sampling != "free":
             mask = teacher_mask(
@@ -107,7 +123,8 @@ class Forecasting:
             )
             settings |= {"teacher": targets[:, -ahead:], "teacher_mask": mask}
         if self.training.sampling == "reverse":
-            # The true frames among the inputs are drawn too, so that all but the first are fed.
+            # Reverse sampling chooses among the input frames, too: the model is given the first
+            # alone, and all others are teacher frames.
             settings["teacher"] = jnp.concatenate([inputs[:, 1:], settings["teacher"]], axis=1)
             settings["steps"] = given - 1 + ahead
             inputs = inputs[:, :1]
@@ -121,6 +138,7 @@ class Forecasting:
             mutable=[name for name in variables if name != "params"],
             **settings,
         )
+        # Frames before the horizon are predicted, but have no target.
         predictions = predictions[:, -targets.shape[1] :]
         return batch_loss(self.training.loss, predictions, targets, weight), changed
 
@@ -133,9 +151,9 @@ class Forecasting:
           count; and `model` and `persistence`, each what `frame_scores` gives, on the scale where
           [0, 1] is the value range.
         """
-        inputs, targets, weight = self._scale(batch)
-        before = self._before(batch)
-        steps = self.horizon - 1 + targets.shape[1] - before
+        inputs, targets, weight = scale_batch(batch, self.values)
+        overlap = self._overlap(batch)
+        steps = self.horizon - 1 + targets.shape[1] - overlap
         dense_targets: dict[str, Any] = {"dense_targets": True} if self.dense_targets else {}
 
         def predict(frames: Array) -> Any:
@@ -147,40 +165,38 @@ class Forecasting:
         last = inputs
         if self.values.missing is not None or self.values.nan:
             last = last_valid(inputs, self.values.valid(batch.inputs))
-        repeated = jnp.repeat(last[:, -1:], targets.shape[1] - before, axis=1)
-        # While the input is read, the last frame is the one read last.
-        persistence = jnp.concatenate([last[:, :before], repeated], axis=1)
+        repeated = jnp.repeat(last[:, -1:], targets.shape[1] - overlap, axis=1)
+        # Of a target that is an input too, persistence is the input before it.
+        persistence = jnp.concatenate([last[:, :overlap], repeated], axis=1)
         weight = jnp.broadcast_to(weight, targets.shape)
-        shown, truth, unmoved, seen = map(
+        predicted, truth, unmoved, seen = map(
             self.values.to_unit, (predictions, targets, persistence, inputs)
         )
         if self.values.missing is not None or self.values.nan:
             seen = jnp.where(self.values.valid(batch.inputs) > 0, seen, jnp.nan)
-        seen = seen[:, : seen.shape[1] - before]
+        # With dense targets only the first input is no target.
+        seen = seen[:, : seen.shape[1] - overlap]
         name = self.training.loss
         return {
             "predictions": predictions,
             "loss": batch_loss(name, predictions, targets, weight),
             "persistence_loss": batch_loss(name, persistence, targets, weight),
             "weight": jnp.sum(weight),
-            "model": frame_scores(shown, truth, weight, seen),
+            "model": frame_scores(predicted, truth, weight, seen),
             "persistence": frame_scores(unmoved, truth, weight, seen),
         }
 
-    def _before(self, batch: Batch) -> int:
+    def _overlap(self, batch: Batch) -> int:
         """Number of targets that are inputs too."""
         return batch.inputs.shape[1] - 1 if self.dense_targets else 0
-
-    def _scale(self, batch: Batch) -> tuple[Any, Any, Any]:
-        return scale_batch(batch, self.values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Naming the class of a clip; the loss is the cross-entropy.
+    """Names the class of a clip; the loss is the cross-entropy.
 
     Attributes:
-      module: a classifier; see `models.classifiers`.
+      module: a classifier; see `models`.
       values: scale of the batch's values.
     """
 
@@ -210,31 +226,15 @@ class Classification:
 
 
 def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:
-    """Inputs, target frames and weight on the network's scale; runs on the device.
+    """Brings a batch of frames to the network's scale; runs on the device.
+
+    The loader ships integers, a quarter of the bytes of the float32 that they become here.
 
     Returns:
-      inputs `[batch, time, height, width, channels]` and targets `[batch, steps, ...]`, float32,
+      Inputs `[batch, time, height, width, channels]` and targets `[batch, steps, ...]`, float32,
       and a weight that broadcasts to the targets, 0 where they are missing.
     """
     weight = batch.weight
     if values.missing is not None or values.nan:
         weight = weight * values.valid(batch.targets)
     return values.scale(batch.inputs), values.scale(batch.targets), weight
-
-
-def last_valid(inputs: Array, valid: Array) -> Array:
-    """Each pixel's last value so far that is not missing: what persistence repeats.
-
-    Args:
-      inputs: `[batch, time, height, width, channels]`.
-      valid: likewise, 0 where a value is missing.
-
-    Returns:
-      The same shape, for each time; a pixel that was not there yet keeps its own.
-    """
-    last, seen = [inputs[:, 0]], valid[:, 0] > 0
-    for time in range(1, inputs.shape[1]):
-        there = valid[:, time] > 0
-        last.append(jnp.where(there | ~seen, inputs[:, time], last[-1]))
-        seen |= there
-    return jnp.stack(last, axis=1)

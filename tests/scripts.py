@@ -37,6 +37,8 @@ def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedP
             contextlib.redirect_stderr(errors),
             pytest.raises(SystemExit) as left,
         ):
+            # Messages name the command that fits how the program was started.
+            sys.argv[0] = script if script.endswith(".py") else "__main__.py"
             cli.run(MAINS[script], [str(argument) for argument in arguments])
     finally:
         signal.signal(signal.SIGTERM, before[0])

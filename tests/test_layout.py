@@ -1,6 +1,7 @@
 """The one-way flow of imports, and what the core may need."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -94,6 +95,46 @@ def test_no_circle_of_modules() -> None:
     for name in graph:
         graph[name].discard(name)
     assert circle(graph) == []
+
+
+def test_the_way_from_the_command_to_the_gate_equations_is_short() -> None:
+    """At most five files, both ends counted; re-exports of packages do not shorten it."""
+    graph = {name: targets - packages() for name, targets in imports().items()}
+    ways = [["tools.train"]]
+    for way in ways:
+        if way[-1] == "nn.cell":
+            assert len(way) <= 5, way
+            return
+        ways += [[*way, target] for target in sorted(graph[way[-1]]) if target not in way]
+    raise AssertionError("no way")
+
+
+def packages() -> set[str]:
+    """The names of the folders."""
+    return {name for name, path in modules().items() if path.name == "__init__.py"}
+
+
+def test_few_modules_lie_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
+
+
+def test_the_map_in_contributing_has_every_module_in_the_order_of_imports() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", text, re.MULTILINE)
+    order: dict[str, int] = {}
+    found: set[str] = set()
+    for number, (places, description) in enumerate(rows):
+        for place in re.findall(r"`([\w/]+)(?:/|\.py)`", places):
+            order.setdefault(place.partition("/")[0], number)
+            inside = {path.stem for path in (PACKAGE / place).rglob("*.py")} - {"__init__"}
+            listed = set(description.rpartition(": ")[2].split(", "))
+            # A folder that has a row of its own is not listed again.
+            assert not inside or listed <= inside, place
+            found |= listed
+    assert set(order) == {path.stem for path in PACKAGE.iterdir() if path.stem[0] != "_"}
+    assert {path.stem for path in PACKAGE.glob("*/**/*.py")} - {"__init__"} <= found
+    between = rooms(imports(), "")
+    assert [(a, b) for a in between for b in between[a] if order[a] < order[b]] == []
 
 
 def test_no_jax_in_the_loaders_path() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.metrics.losses import batch_loss
 from jaxconvlstm.models import ConvLSTMClassifier, FramePredictor
 from jaxconvlstm.scale import Values

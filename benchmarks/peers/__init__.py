@@ -1,8 +1,8 @@
-"""The networks that are timed, by each implementation that people could pick instead.
+"""The networks that are timed, and their implementations in other libraries.
 
-A module per implementation, each with `MODES` and `build(work, mode, batch, dtype, forecast)`,
-which gives a `Peer`. Those of JAX and of PyTorch share no import but this one, so that each runs
-where the other is not installed.
+There is a module per implementation, each with `MODES` and `build(work, mode, batch, dtype,
+forecast)`, which returns a `Peer`. The modules of JAX and of PyTorch share no import but this one,
+so that each runs where the other library is not installed.
 """
 
 import dataclasses
@@ -11,15 +11,16 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is timed: one training step, or one forecast, of a network on random clips.
+    """A network and its input: a training step or forecast of it on random clips is timed.
 
     Attributes:
-      name: one word.
-      text: what it is.
-      batch: clips at once, unless something else is asked for.
-      given, predicted: frames of a clip that are read, and that are predicted.
+      name: one word, as on the command line.
+      text: description of the network and the clips.
+      batch: clips per step, unless `--batch-size` is given.
+      given, predicted: frames of a clip that are given, and that are predicted.
       frame: height, width and channels.
-      dense_targets: whether what is predicted after each frame counts, not only after those given.
+      dense_targets: the prediction after each frame is trained on, not only those after the last
+        frame given.
     """
 
     name: str
@@ -66,12 +67,12 @@ WORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """An implementation at work.
+    """An implementation that is ready to take steps.
 
     Attributes:
-      run: takes so many steps, or makes so many forecasts, and returns when they are done.
-      parameters: numbers that are trained.
-      facts: what else it tells, such as its versions.
+      run: takes a number of steps, or makes as many forecasts, and returns when they are done.
+      parameters: number of trained parameters.
+      facts: further entries for the results, such as versions; JSON.
     """
 
     run: Callable[[int], None]

@@ -1,4 +1,4 @@
-"""Flax's own ConvLSTM cell under its own loops: what there is without this project."""
+"""The networks with Flax's own ConvLSTM cell and loops."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def _layer(features: int, size: int, name: str, dtype: Any) -> nn.RNN:
 
 
 class KerasExample(nn.Module):
-    """The keras.io example's network, with its head, which sees a frame ahead."""
+    """The network of the keras.io example with its own head, which reads the next frame too."""
 
     dtype: Any = jnp.float32
 
@@ -39,7 +39,7 @@ class KerasExample(nn.Module):
 
 
 class OpenSTL(nn.Module):
-    """OpenSTL's ConvLSTM-S: all layers at a time step, in one loop over time."""
+    """OpenSTL's ConvLSTM-S: one loop over time, which runs all layers at each time step."""
 
     features: Sequence[int] = (128, 128, 128, 128)
     dtype: Any = jnp.float32
@@ -54,10 +54,22 @@ class OpenSTL(nn.Module):
         train: bool = False,
         dense_targets: bool = False,
     ) -> Any:
-        """`[batch, time, height, width, 1]` to what follows each frame, or the last one."""
+        """Predict the frames after the last one given, or after each frame with `dense_targets`.
+
+        Args:
+          inputs: `[batch, time, height, width, 1]`.
+          steps: number of frames to predict.
+          teacher: the true frames `[batch, steps, height, width, 1]`, or None.
+          teacher_mask: bool `[batch, steps]`, where the true frame is fed back; by default nowhere.
+          train: has no effect.
+          dense_targets: also return the predictions after the earlier frames given.
+
+        Returns:
+          `[batch, steps, ...]` or, with `dense_targets`, `[batch, time - 1 + steps, ...]`.
+        """
         del train
         batch, given = inputs.shape[:2]
-        maps = space_to_depth(inputs, 4)
+        maps = space_to_depth(inputs, 4)  # [batch, time, height / 4, width / 4, 16]
         mask = jnp.ones((batch, given), bool)
         ahead = jnp.zeros((batch, steps - 1, *maps.shape[2:]))
         if teacher is not None:
@@ -65,6 +77,7 @@ class OpenSTL(nn.Module):
         truth = jnp.concatenate([maps, ahead], axis=1)
         unseen = jnp.zeros((batch, steps - 1), bool)
         seen = unseen if teacher_mask is None else teacher_mask[:, 1:]
+        # [batch, time - 1 + steps, 1, 1, 1]: true where the loop reads the true frame.
         mask = jnp.concatenate([mask, seen], axis=1)[..., None, None, None]
         cells = [
             nn.ConvLSTMCell(

@@ -10,7 +10,7 @@ MODES = ("tensorflow", "torch", "jax")
 
 
 def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
-    """The keras.io example as its article has it; the worker has set the backend to `mode`."""
+    """The keras.io example as in its article; the worker has set the backend to `mode`."""
     if work != "keras-example" or forecast or dtype != "float32":
         raise NotImplementedError("Keras is there for training of the keras.io example, in float32")
     shape = (None, *WORKS[work].frame)
@@ -29,7 +29,7 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
 
     def run(count: int) -> None:
         for _ in range(count):
-            model.train_on_batch(clips, clips)  # waits, as it returns the loss
+            model.train_on_batch(clips, clips)  # returns the loss, so it waits for the step to end
 
     parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     return Peer(run, parameters, {"versions": {"keras": keras.__version__, **_backend(mode)}})

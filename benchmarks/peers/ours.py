@@ -1,4 +1,4 @@
-"""This project: the package's own networks and its own training step."""
+"""The networks of this package, with its own training step."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxconvlstm import models
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn import conv_lstm
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
@@ -27,7 +27,7 @@ MODES = ("default", "remat", "before-loop", "in-loop")
 
 
 class OpenSTL(AutoregressiveModel):
-    """OpenSTL's ConvLSTM-S: layers on patches, and a 1x1 convolution back to them."""
+    """OpenSTL's ConvLSTM-S: ConvLSTM layers on patches, and a 1x1 convolution to patches."""
 
     features: Sequence[int] = (128, 128, 128, 128)
     kernel_size: Sequence[int] = (5,)
@@ -87,7 +87,7 @@ def network(work: str, dtype: str = "float32", **settings: Any) -> nn.Module:
 
 
 def task_of(work: Work, module: nn.Module) -> Forecasting:
-    """What the work's network is trained to do."""
+    """The training task of a work: its loss, and the frames that are fed back."""
     settings = TrainingConfig(
         loss="bce" if work.name == "keras-example" else "mse",
         sampling="scheduled" if work.name == "openstl" else "free",
@@ -99,7 +99,7 @@ def task_of(work: Work, module: nn.Module) -> Forecasting:
 
 
 def clips(work: Work, batch: int) -> Batch:
-    """Random clips, on the device."""
+    """Random clips in [0, 1], on the device, as the loader would give them."""
     shape = (batch, work.given + work.predicted, *work.frame)
     frames = jax.random.uniform(jax.random.key(0), shape)
     first = 1 if work.dense_targets else work.given
@@ -107,10 +107,10 @@ def clips(work: Work, batch: int) -> Batch:
 
 
 def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
-    """Training steps or forecasts, compiled.
+    """Compile a training step or forecast; see `peers`.
 
-    `mode` "remat" recomputes the gates; "before-loop" and "in-loop" say where the inputs'
-    convolutions are done, whatever the size of the maps.
+    `mode` "remat" recomputes the gates in the backward pass. "before-loop" and "in-loop" place the
+    input convolutions of all layers before the loop over time or in it, for maps of any size.
     """
     if mode in ("before-loop", "in-loop"):
         conv_lstm.PIXELS_IN_LOOP = 10**9 if mode == "before-loop" else 0
@@ -119,7 +119,7 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
 
 
 def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Peer:
-    """The same for any module that is called as the package's models are."""
+    """Compile a training step or forecast of any module that is called as the package's models."""
     task, data, optimizer = task_of(work, module), clips(work, batch), optax.adam(1e-3)
     state = init_state(module, optimizer, work.frame, seed=0)
     variables, parameters = state.variables, state.variables["params"]
@@ -155,7 +155,7 @@ def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Pee
 
 
 def matrix_product(dtype: str, size: int) -> Peer:
-    """A square matrix product: what the machine can do at best."""
+    """A product of two matrices `[size, size]`: the highest rate that the machine can reach."""
     matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(matrix, matrix))

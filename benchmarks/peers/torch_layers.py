@@ -1,4 +1,8 @@
-"""PyTorch: the networks as its users write them, eager or compiled, in either memory format."""
+"""The networks in PyTorch, as its users write them: eager or compiled, in either memory format.
+
+Layout: frames are `[batch, channels, height, width]`, clips `[batch, time, channels, height,
+width]`, in [0, 1].
+"""
 
 import itertools
 from typing import Any
@@ -13,7 +17,7 @@ MODES = ("eager", "channels-last", "compile", "compile-channels-last")
 
 
 class Cell(nn.Module):
-    """One convolution of frame and state, as in ndrplz/ConvLSTM_pytorch and most others."""
+    """A cell with one convolution of frame and state, as in ndrplz/ConvLSTM_pytorch and others."""
 
     def __init__(self, channels: int, features: int, size: int, relu: bool = False):
         super().__init__()
@@ -28,7 +32,7 @@ class Cell(nn.Module):
 
 
 class SplitCell(nn.Module):
-    """A convolution each for frame and state, without bias, as OpenSTL's ConvLSTM has them."""
+    """A cell with separate convolutions of frame and state, without bias, as in OpenSTL."""
 
     def __init__(self, channels: int, features: int, size: int):
         super().__init__()
@@ -50,7 +54,7 @@ def states(like: Tensor, features: int, layout: torch.memory_format) -> tuple[Te
 
 
 def unroll(cell: nn.Module, maps: Tensor, layout: torch.memory_format) -> Tensor:
-    """All hidden states for `[batch, time, channels, height, width]`."""
+    """All hidden states of a cell for maps `[batch, time, channels, height, width]`."""
     h, c = states(maps[:, 0], cell.features, layout)
     outputs = []
     for time in range(maps.shape[1]):
@@ -60,6 +64,8 @@ def unroll(cell: nn.Module, maps: Tensor, layout: torch.memory_format) -> Tensor
 
 
 class KerasExample(nn.Module):
+    """The network of the keras.io example with its own head, which reads the next frame too."""
+
     def __init__(self, layout: torch.memory_format):
         super().__init__()
         self.layout = layout
@@ -78,6 +84,8 @@ class KerasExample(nn.Module):
 
 
 class OpenSTL(nn.Module):
+    """OpenSTL's ConvLSTM-S on patches of 4x4 pixels: all layers at each time step in turn."""
+
     def __init__(self, layout: torch.memory_format, work: Work):
         super().__init__()
         self.layout, self.given, self.ahead = layout, work.given, work.predicted
@@ -85,7 +93,13 @@ class OpenSTL(nn.Module):
         self.head = nn.Conv2d(128, 16, 1, bias=False)
 
     def forward(self, frames: Tensor, truth: Tensor | None = None) -> Tensor:
-        """`truth`: the frames after those given, and how much of each is read in its own place."""
+        """Predict the frame after each frame read.
+
+        Args:
+          frames: those given, `[batch, given, 16, height / 4, width / 4]`.
+          truth: the true frames after them, `[batch, predicted - 1, ...]`, and the weight of the
+            true frame, `[batch, 1, 1, 1]`: 1 reads it, 0 the prediction. None reads predictions.
+        """
         state = [states(frames[:, 0], 128, self.layout) for _ in self.cells]
         outputs: list[Tensor] = []
         for time in range(self.given + self.ahead - 1):
@@ -104,6 +118,8 @@ class OpenSTL(nn.Module):
 
 
 class Seq2One(nn.Module):
+    """Strided encoder, two ConvLSTM layers, decoder with skip connections; predicts the change."""
+
     def __init__(self, layout: torch.memory_format):
         super().__init__()
         self.layout = layout
@@ -132,6 +148,8 @@ class Seq2One(nn.Module):
 
 
 class Seq2OneLSTM(nn.Module):
+    """Seven strided convolutions, an LSTM at a 1x1 bottleneck, seven transposed convolutions."""
+
     def __init__(self, layout: torch.memory_format):
         super().__init__()
         self.layout = layout
@@ -158,6 +176,7 @@ class Seq2OneLSTM(nn.Module):
 
 
 def network(work: Work, layout: torch.memory_format) -> nn.Module:
+    """The network of a work."""
     if work.name == "openstl":
         return OpenSTL(layout, work)
     return {"keras-example": KerasExample, "seq2one": Seq2One, "seq2one-lstm": Seq2OneLSTM}[
@@ -166,7 +185,10 @@ def network(work: Work, layout: torch.memory_format) -> nn.Module:
 
 
 def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
-    """See `peers`. On a GPU float32 may use tf32, as JAX does; bfloat16 is PyTorch's autocast."""
+    """Build a network; see `peers`.
+
+    On a GPU float32 may be computed in tf32, as in JAX; bfloat16 is PyTorch's autocast.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
@@ -174,12 +196,13 @@ def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
     last = "channels-last" in mode
     layout = torch.channels_last if last else torch.contiguous_format
     model = network(settings, layout).to(device)
-    if last and work != "keras-example":  # which has a 3-D convolution, and so another layout
+    # The 3-D convolution of keras-example has no such memory format.
+    if last and work != "keras-example":
         model = model.to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=device.type == "cuda")
     height, width, channels = settings.frame
     length = settings.given + settings.predicted
-    if work == "openstl":  # in patches of 4x4, as OpenSTL reads them, too, before its network
+    if work == "openstl":  # its network reads patches of 4x4, which OpenSTL cuts outside of it
         height, width, channels = height // 4, width // 4, 16 * channels
     clips = torch.rand((batch, length, channels, height, width), device=device)
     given = clips[:, : settings.given]

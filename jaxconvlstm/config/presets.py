@@ -8,7 +8,18 @@ import inspect
 from collections.abc import Callable
 
 from jaxconvlstm.checks import check_choice
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import (
+    CNNLSTMConfig,
+    ConvLSTMClassifierConfig,
+    EncoderForecasterConfig,
+    FramePredictorConfig,
+    PyramidForecasterConfig,
+    Seq2OneLSTMConfig,
+    StackedConfig,
+)
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 
 PRESETS: dict[str, Callable[[], Config]] = {}
 
@@ -43,7 +54,9 @@ def moving_squares() -> Config:
     """
     return Config(
         DataConfig(dataset="moving-squares"),
-        ModelConfig(features=(32,), kernel_size=(3,), layers=2, downsample=2, output="frame"),
+        FramePredictorConfig(
+            features=(32,), kernel_size=(3,), layers=2, downsample=2, output="frame"
+        ),
         TrainingConfig(epochs=5, steps_per_epoch=120, batch_size=4, learning_rate=3e-3),
     )
 
@@ -59,7 +72,9 @@ def folder() -> Config:
     """
     return Config(
         DataConfig(dataset="folder", input_frames=7, target_frames=5, flip="horizontal"),
-        ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion"),
+        FramePredictorConfig(
+            features=(64,), kernel_size=(3,), layers=2, downsample=4, output="motion"
+        ),
         TrainingConfig(epochs=20, batch_size=4, learning_rate=5e-4, loss="mae"),
     )
 
@@ -72,7 +87,7 @@ def folder_classes() -> Config:
     """
     return Config(
         DataConfig(dataset="folder", input_frames=16, labels="folders"),
-        ModelConfig(model="convlstm-classifier", features=(32,), layers=1, downsample=4),
+        ConvLSTMClassifierConfig(features=(32,), layers=1, downsample=4),
         TrainingConfig(epochs=20, batch_size=8, learning_rate=1e-3, loss="cross-entropy"),
     )
 
@@ -89,7 +104,9 @@ def seq2one() -> Config:
     """
     return Config(
         _seq2one_data(),
-        ModelConfig(features=(64,), kernel_size=(3,), layers=2, downsample=8, output="motion"),
+        FramePredictorConfig(
+            features=(64,), kernel_size=(3,), layers=2, downsample=8, output="motion"
+        ),
         TrainingConfig(epochs=100, batch_size=8, learning_rate=5e-4, sample_every=5),
     )
 
@@ -106,7 +123,7 @@ def seq2one_lstm() -> Config:
     """
     return Config(
         _seq2one_data(),
-        ModelConfig(model="seq2one-lstm"),
+        Seq2OneLSTMConfig(),
         TrainingConfig(
             epochs=100,
             batch_size=8,
@@ -141,8 +158,7 @@ def moving_squares_stack() -> Config:
             eval_input_frames=7,
             eval_steps=8,
         ),
-        ModelConfig(
-            model="stacked",
+        StackedConfig(
             features=(40,),
             kernel_size=(3,),
             layers=4,
@@ -176,8 +192,7 @@ def _copying(data: DataConfig) -> Config:
     """Pixels copied along their motion: what moves stays sharp when it is fed back."""
     return Config(
         data,
-        ModelConfig(
-            model="stacked",
+        StackedConfig(
             features=(64,),
             kernel_size=(3,),
             layers=3,
@@ -234,8 +249,7 @@ def next_frame_ghosting() -> Config:
             eval_input_frames=5,
             eval_steps=10,
         ),
-        ModelConfig(
-            model="stacked",
+        StackedConfig(
             features=(64,),
             kernel_size=(1, 2),
             layers=2,
@@ -258,8 +272,7 @@ def keras_moving_mnist() -> Config:
     """
     return Config(
         _digits(input_frames=19, target_frames=1, eval_input_frames=10, eval_steps=10),
-        ModelConfig(
-            model="stacked",
+        StackedConfig(
             features=(64,),
             kernel_size=(5, 3, 1),
             layers=3,
@@ -293,8 +306,7 @@ def encoder_forecaster() -> Config:
     """
     return Config(
         _digits(),
-        ModelConfig(
-            model="encoder-forecaster",
+        EncoderForecasterConfig(
             features=(128, 64, 64),
             kernel_size=(5,),
             layers=3,
@@ -319,8 +331,7 @@ def encoder_forecaster_pyramid() -> Config:
     """
     return Config(
         _digits(),
-        ModelConfig(
-            model="pyramid-forecaster",
+        PyramidForecasterConfig(
             features=(64, 96, 96),
             kernel_size=(5,),
             layers=3,
@@ -340,7 +351,7 @@ def moving_lines() -> Config:
     """
     return Config(
         _lines(),
-        ModelConfig(model="cnn-lstm"),
+        CNNLSTMConfig(),
         TrainingConfig(
             epochs=4,
             steps_per_epoch=100,
@@ -361,7 +372,7 @@ def moving_lines_convlstm() -> Config:
     """
     return Config(
         _lines(),
-        ModelConfig(model="convlstm-classifier", features=(16,), layers=1, downsample=4),
+        ConvLSTMClassifierConfig(features=(16,), layers=1, downsample=4),
         TrainingConfig(
             epochs=4,
             steps_per_epoch=55,

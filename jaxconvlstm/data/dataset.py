@@ -1,17 +1,17 @@
-"""A run's data: windows of each split, whatever they are cut from."""
+"""The data of a run: windows of each split, cut from files, arrays or generated clips."""
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig, flag
+from jaxconvlstm.config.data import DataConfig, SourceOptions
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import download
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import Frames, Region
 from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
 from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
@@ -20,7 +20,8 @@ from jaxconvlstm.data.windows import AnySplit
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
-# Settings that mean something for some kinds of data only.
+# Settings that mean something for some kinds of data only. With another kind they are refused,
+# rather than silently ignored.
 REAL = ("folder", "array", "video")
 _FILES = (*REAL, "moving-mnist")
 _APPLIES_TO: dict[str, tuple[str, ...]] = {
@@ -36,6 +37,8 @@ _APPLIES_TO: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("time_format", "nan"), ("folder", "array")),
 }
 _IDX_NAME = re.compile(r"idx3-ubyte(\.gz)?$")
+
+S = TypeVar("S", bound=SourceOptions)
 
 
 class Windows(Protocol):
@@ -55,18 +58,21 @@ class Windows(Protocol):
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs `[time, height, width, channels]`, and what is to be predicted from them.
+        """Inputs `[time, height, width, channels]`, and the targets to be predicted from them.
 
         Targets are frames `[steps, ...]`: those that follow the inputs or, with
         `dense_targets`, all after the first, `[time - 1 + steps, ...]`. Or the number of the
         window's class, int32 `[]`.
 
-        Frames have the files' own dtype and values; of `region` alone, if given. `epoch` matters
-        for generated clips only.
+        Frames hold raw values in the files' dtype; of `region` alone, if given. `epoch` matters for
+        generated clips only.
+
+        Raises:
+          DataError: a frame cannot be read.
         """
 
     def name(self, index: int) -> str:
-        """What a caption says, e.g. "shot1 frames 20-31"."""
+        """Name of a window for captions and errors, e.g. "shot1 frames 20-31"."""
 
 
 class Dataset(Protocol):
@@ -103,11 +109,11 @@ class Dataset(Protocol):
             classes.
 
         Raises:
-          DataError: the split has no share, or not a single window.
+          DataError: the split has a fraction of 0, or not a single window.
         """
 
     def split_record(self) -> dict[str, Any] | None:
-        """Which frames belong to which part, for the run folder; None for generated clips."""
+        """The frames of each split, for the run folder; None for generated clips."""
 
 
 def open_dataset(
@@ -125,7 +131,7 @@ def open_dataset(
       config: kind and place of the data, and how windows are cut from them.
       seed: of generated clips.
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
-      split: the parts as a run recorded them (`Dataset.split_record`), instead of dividing anew.
+      split: the splits as a run recorded them (`Dataset.split_record`), instead of dividing anew.
       values: the scale to use, instead of one that follows from the configuration.
       classes: those that a model was trained to tell apart, instead of those found; empty for none.
 
@@ -135,6 +141,7 @@ def open_dataset(
     """
     check_applies(config)
     dataset: Dataset
+    # Data in memory are frames, whatever `dataset` says, which has a default.
     if data is not None or config.dataset in REAL:
         dataset = FramesDataset(config, open_frames(config, data), split, values, classes)
     elif config.dataset == "moving-mnist":
@@ -151,7 +158,7 @@ def open_dataset(
     return dataset
 
 
-def with_public_data(config: DataConfig) -> DataConfig:
+def with_public_data(config: S) -> S:
     """The same with the path of a file, fetched if need be, in place of the name of public data.
 
     Raises:
@@ -180,10 +187,12 @@ def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnis
 
     if download.is_name(path):
         return download.FILES[path].dataset
+    # Before the ending is looked at: ".gz" says nothing.
     if _IDX_NAME.search(path.lower()):
         return "moving-mnist"
     if is_array_file(path):
         return "array"
+    # A folder may be called "clips.avi".
     is_video = Path(path).suffix.lower().removeprefix(".") in EXTENSIONS
     return "video" if is_video and not Path(path).is_dir() else "folder"
 
@@ -213,44 +222,21 @@ def for_other_data(config: DataConfig, dataset: str) -> DataConfig:
     return dataclasses.replace(config, **{**reset, "dataset": dataset})
 
 
-def open_frames(config: DataConfig, data: Any = None) -> Frames:
+def open_frames(config: SourceOptions, data: Any = None) -> Frames:
     """The frames that a configuration names, or those of `data`."""
     if data is None and not config.data:
         wanted = {"folder": "DIR", "array": "FILE", "video": "FILE"}[config.dataset]
         raise DataError(f"--dataset {config.dataset} needs --data {wanted}")
     source: Any = with_public_data(config).data if data is None else data
-    preparation = Preparation(
-        config.channels, config.size, config.fit, config.threshold, config.missing_value
-    )
-    common: dict[str, Any] = {
-        "sequences": config.sequences,
-        "check_files": config.check_files,
-        "on_bad_frame": config.on_bad_frame,
-        "cache_gib": config.cache,
-        "allow_gaps": config.allow_gaps,
-    }
+    # Each kind needs libraries of its own, imported only where it is read.
     if config.dataset == "array" or data is not None:
         from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 
-        return ArrayFrames(
-            source,
-            preparation,
-            axes=config.axes,
-            variable=config.variable,
-            nan=config.nan,
-            time_format=config.time_format,
-            **common,
-        )
+        return ArrayFrames(source, config)
     if config.dataset == "video":
         from jaxconvlstm.data.sources.video.video_frames import VideoFrames
 
-        return VideoFrames(source, preparation, **common)
+        return VideoFrames(source, config)
     from jaxconvlstm.data.sources.images.folder import FolderFrames
 
-    return FolderFrames(
-        source,
-        preparation,
-        nan=config.nan,
-        time_format=config.time_format,
-        **common,
-    )
+    return FolderFrames(source, config)

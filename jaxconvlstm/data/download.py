@@ -1,4 +1,4 @@
-"""Public data that --data may name: fetched once, checked, and kept."""
+"""Public data that --data may name: downloaded once, checked, and kept."""
 
 import os
 import time
@@ -33,7 +33,7 @@ class PublicFile(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """What it is called, there and here."""
+        """Its name, there and here."""
         return self.url.rpartition("/")[2]
 
 
@@ -57,7 +57,7 @@ NAMES = tuple(FILES)
 
 
 def is_name(path: str) -> bool:
-    """Whether public data are meant; a file or folder that is there wins."""
+    """True if public data are meant; a file or folder of that name wins."""
     return path in FILES and not Path(path).exists()
 
 
@@ -101,7 +101,7 @@ def resolve(name_or_path: str) -> str:
 
 
 def _to_do(name: str, path: Path, reason: str) -> DataError:
-    """Why public data cannot be fetched, and what to do about it."""
+    """The error of public data that cannot be fetched, with what to do about it."""
     return DataError(
         f"--data {name}: {reason}; download {FILES[name].url} by hand to {printable(path)}"
     )

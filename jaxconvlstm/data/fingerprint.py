@@ -1,4 +1,4 @@
-"""Whether the data of a run are still the same, told from a few of their windows."""
+"""A digest of a few windows, by which a resumed run finds that its data have changed."""
 
 import hashlib
 
@@ -13,29 +13,31 @@ WINDOWS = 4
 
 
 def fingerprint(windows: Windows, timeout: float, check: Check | None = None) -> str:
-    """A digest of the number and shape of windows, and of the values of four, spread over all.
+    """The SHA-256 digest of the number and shape of windows and the values of four, evenly spread.
 
     It is the same wherever the data lie, and for generated clips, whose digits may have been
     exchanged, as for files. A change within windows that are not looked at goes unnoticed.
 
     Args:
-      windows: of the training part.
+      windows: of the training split.
       timeout, check: as for `TrainLoader`.
 
     Raises:
       DataError, StuckReaderError: a window cannot be read.
     """
     digest = hashlib.sha256(f"{len(windows)} {windows.frame_shape}".encode())
+    # Through a loader, whose time limit ends a read that would never end.
     few = _Few(windows, spread(len(windows), WINDOWS))
     for batch in evaluation_batches(few, 1, threads=1, timeout=timeout, check=check):
-        for part in (batch.inputs[0], batch.targets[0]):
-            digest.update(f"{part.dtype} {part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
+        for array in (batch.inputs[0], batch.targets[0]):
+            # The same bytes are other values in another dtype or shape.
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 class _Few:
-    """Some of the windows."""
+    """A few windows of others; see `dataset.Windows`."""
 
     def __init__(self, windows: Windows, chosen: np.ndarray):
         self.frame_shape, self.dense_targets = windows.frame_shape, windows.dense_targets

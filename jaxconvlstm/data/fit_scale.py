@@ -1,4 +1,4 @@
-"""The scale of the network, measured on the training data where it has to be."""
+"""The network's scale, measured on the training data where the configuration asks for it."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.prefetch import map_in_threads
 from jaxconvlstm.data.sources.base import Frames, Segment
 from jaxconvlstm.errors import ConfigError, DataError
@@ -16,14 +16,15 @@ from jaxconvlstm.spread import spread
 MOST_FRAMES = 10_000
 """Frames that are measured at most, spread evenly over all."""
 _AT_ONCE = 16
+"""Frames that a thread reads and measures at a time."""
 
 
 class Statistics(NamedTuple):
-    """Of the valid values of some frames, all float64 `[channels]`.
+    """Statistics of the valid values of some frames, float64 `[channels]`.
 
     Attributes:
-      low, high: smallest and largest own value.
-      mean, deviation: of the shares that `Values.scale` gives.
+      low, high: smallest and largest raw value.
+      mean, deviation: of the values on the scale that `measure` was given.
       frames: number of frames measured.
     """
 
@@ -42,7 +43,7 @@ def scale_for(
     Args:
       config: says which, see its `value_range`, `normalize`, `transform`, `missing_value`, `nan`.
       frames: the source.
-      training: segments of the training part, to measure what has to be.
+      training: segments of the training split, to measure what has to be.
 
     Returns:
       The scale, and notes on what was measured.
@@ -52,7 +53,7 @@ def scale_for(
     if config.threshold is not None:
         if frames.nan_is_missing:
             raise ConfigError("--threshold: the file marks missing values, which would become 0")
-        chosen = (0.0, 1.0)
+        chosen = (0.0, 1.0)  # Frames hold nothing but 0 and 1 then.
     values = dataclasses.replace(
         Values.for_dtype(frames.dtype, chosen, config.missing_value),
         nan=config.nan == "mask" or frames.nan_is_missing,
@@ -63,7 +64,9 @@ def scale_for(
     if not known:
         found = measure(frames, training, values)
         low, high = float(found.low.min()), float(found.high.max())
+        # Floats in [0, 1] are taken to be fractions already, even if they do not reach its ends.
         if not (frames.dtype.kind == "f" and low >= 0 and high <= 1):
+            # A constant gets a range too, as it would be divided by.
             values = dataclasses.replace(values, low=low, high=high if high > low else low + 1)
             notes.append(
                 f"value range: {values.describe()}, the smallest and largest of {found.frames} "
@@ -73,15 +76,14 @@ def scale_for(
         values = dataclasses.replace(values, log=True)
         notes.append(f"values on a logarithmic scale above {values.low:g}")
     if config.normalize != "range":
-        fractions = dataclasses.replace(values, mean=(), std=())
-        found = measure(frames, training, fractions)
+        found = measure(frames, training, values)
         if config.normalize == "min-max":
-            ends = (np.asarray(fractions.share(end)) for end in (found.low, found.high))
+            ends = (np.asarray(values.fraction(end)) for end in (found.low, found.high))
             mean, top = (end.astype(np.float64) for end in ends)
             std = top - mean
         else:
             mean, std = found.mean, found.deviation
-        std = np.where(std > 0, std, 1)
+        std = np.where(std > 0, std, 1)  # A constant channel stays 0.
         values = dataclasses.replace(values, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
         notes.append(f"{config.normalize} of each channel from {found.frames} training frames")
     return values, notes
@@ -92,8 +94,8 @@ def measure(frames: Frames, segments: Sequence[Segment], values: Values) -> Stat
 
     Args:
       frames: the source.
-      segments: of the training part alone.
-      values: says which values are missing, and what shares are.
+      segments: of the training split alone.
+      values: the scale, which says what values are missing.
 
     Raises:
       DataError: no valid value, or a frame that cannot be read.
@@ -103,27 +105,29 @@ def measure(frames: Frames, segments: Sequence[Segment], values: Values) -> Stat
     count, total, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     measured = 0
     jobs = list(_portions(segments))
-    parts = map_in_threads(
+    measurements = map_in_threads(
         lambda job: _measure_some(frames, values, *job),
         jobs,
         lambda job: f"{frames.names[job[0]]}, frame {frames.frame_name(job[0], job[1][0])}",
     )
-    for part in parts:
-        low, high = np.minimum(low, part[0]), np.maximum(high, part[1])
-        count, total, squares = count + part[2], total + part[3], squares + part[4]
-        measured += int(part[5][0])
+    # Sums, so that no more than a few frames are in memory at a time.
+    for found in measurements:
+        low, high = np.minimum(low, found.low), np.maximum(high, found.high)
+        count, total, squares = count + found.valid, total + found.total, squares + found.squares
+        measured += found.frames
     if not count.all():
         raise DataError("the training frames hold no valid value in at least one channel")
     mean = total / count
+    # Rounding may leave a constant a variance below 0.
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return Statistics(low, high, mean, deviation, measured)
 
 
 def _portions(segments: Sequence[Segment]) -> Iterator[tuple[int, list[int]]]:
-    """Sequences and a few frames of each, evenly over all."""
+    """The sequence and numbers of a few frames at a time, spread evenly over all segments."""
     total = sum(segment.stop - segment.start for segment in segments)
     chosen = spread(total, MOST_FRAMES)
-    before = 0
+    before = 0  # Frames in the segments before this one.
     for sequence, start, stop in segments:
         here = chosen[(chosen >= before) & (chosen < before + stop - start)] - before + start
         before += stop - start
@@ -131,20 +135,29 @@ def _portions(segments: Sequence[Segment]) -> Iterator[tuple[int, list[int]]]:
             yield sequence, here[first : first + _AT_ONCE].tolist()
 
 
-def _measure_some(
-    frames: Frames, values: Values, sequence: int, numbers: list[int]
-) -> tuple[np.ndarray, ...]:
-    """Smallest, largest, count, sum and sum of squares of a few frames, and their number."""
+class _Sums(NamedTuple):
+    """Sums over some frames, from which those of all are made; float64 `[channels]`."""
+
+    low: np.ndarray
+    high: np.ndarray
+    valid: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    frames: int
+
+
+def _measure_some(frames: Frames, values: Values, sequence: int, numbers: list[int]) -> _Sums:
+    """Measures a few frames of a sequence."""
     pixels = frames.read(sequence, numbers)
-    axes = (0, 1, 2)
+    axes = (0, 1, 2)  # [time, height, width, channels] -> [channels]
     valid = values.valid(pixels) > 0
-    share = np.where(valid, values.scale(pixels).astype(np.float64), 0)
-    own = pixels.astype(np.float64)
-    return (
-        np.where(valid, own, np.inf).min(axes),
-        np.where(valid, own, -np.inf).max(axes),
+    scaled = np.where(valid, values.scale(pixels).astype(np.float64), 0)
+    raw = pixels.astype(np.float64)
+    return _Sums(
+        np.where(valid, raw, np.inf).min(axes),
+        np.where(valid, raw, -np.inf).max(axes),
         valid.sum(axes).astype(np.float64),
-        share.sum(axes),
-        (share**2).sum(axes),
-        np.array([len(numbers)]),
+        scaled.sum(axes),
+        (scaled**2).sum(axes),
+        len(numbers),
     )

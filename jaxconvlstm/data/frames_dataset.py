@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig, Split, flag
+from jaxconvlstm.config.data import DataConfig, Split
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.fit_scale import scale_for
-from jaxconvlstm.data.labels import LabelledWindows, label_sequences, split_by_class
+from jaxconvlstm.data.labels import label_sequences, split_by_class
 from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
     AnySplit,
-    Parts,
+    Splits,
     WindowPositions,
     split_segments,
     window_span,
@@ -27,7 +28,7 @@ from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
 FREE_RUNNING_STEPS = 5
-"""Steps that each part has room for at least, where the sequences allow it."""
+"""Steps that each split has room for at least, where the sequences allow it."""
 
 
 class FramesDataset:
@@ -35,7 +36,7 @@ class FramesDataset:
 
     Attributes:
       frames: the source.
-      parts: the segments of each split.
+      splits: the segments of each.
       labels: int32, the number of each sequence's class; None where frames are predicted.
     """
 
@@ -61,6 +62,7 @@ class FramesDataset:
             self.classes, self.labels, note = label_sequences(frames, classes, self._place)
             notes.append(note)
         self._segments = frames.segments()
+        # Last, as both need the splits: the scale is measured on training data alone.
         self.values, value_notes = self._scale()
         self.notes = [*notes, *value_notes, *self._summary()]
 
@@ -70,47 +72,48 @@ class FramesDataset:
         input_frames: int | None = None,
         target_frames: int | None = None,
         dense_targets: bool = False,
-    ) -> "FrameWindows | LabelledWindows":
+    ) -> "FrameWindows":
         """See `Dataset.windows`."""
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
+        # Not `self._span`: other lengths than the configured ones may be asked for.
         span = self._span_of(inputs, targets)
-        segments = self._segments if split == "all" else self.parts[split]
+        segments = self._segments if split == "all" else self.splits[split]
         if not segments:
-            raise DataError(f"{self._place}: the {split} part has no windows (--split {split}=0)")
+            raise DataError(f"{self._place}: the {split} split has no windows (--split {split}=0)")
         positions = WindowPositions(segments, span, config.stride, config.limit)
         if not positions:
             where = "segment of frames" if split == "all" else f"segment of frames for {split}"
             raise DataError(self._too_short(segments, where, inputs, targets))
         if self.labels is not None:
-            step = config.frame_step
-            return LabelledWindows(self.frames, positions, self.labels, inputs, step)
+            return FrameWindows(self.frames, positions, config, inputs, 0, labels=self.labels)
         return FrameWindows(self.frames, positions, config, inputs, targets, dense_targets)
 
     def split_record(self) -> dict[str, Any]:
         """See `Dataset.split_record`."""
-        return split_file.to_json(self.parts, self.frames)
+        return split_file.to_json(self.splits, self.frames)
 
     @cached_property
-    def parts(self) -> Parts:
+    def splits(self) -> Splits:
         """Always for the configured lengths, so that no split moves when others are evaluated."""
         config = self._config
+        # A run that goes on keeps its splits, even where today's code would divide otherwise.
         if self._recorded is not None:
             return split_file.from_json(self._recorded, self.frames, "split.json of the run")
         if config.split_file is not None:
             record = split_file.read(Path(config.split_file))
-            parts = split_file.from_json(record, self.frames, config.split_file)
-            self._check_classes(parts)
-            return parts
+            splits = split_file.from_json(record, self.frames, config.split_file)
+            self._check_classes(splits)
+            return splits
         if max((s.stop - s.start for s in self._segments), default=0) < self._span:
             sizes = (config.input_frames, config.target_frames)
             raise DataError(self._too_short(self._segments, "segment of frames", *sizes))
-        if self.frames.parts is not None and config.split_by == "auto":
-            parts = self._parts_of_folders(self.frames.parts)
+        if self.frames.splits is not None and config.split_by == "auto":
+            splits = self._splits_of_folders(self.frames.splits)
         else:
-            parts = self._divide(self._segments, config.split)
-        self._check_classes(parts)
-        return parts
+            splits = self._divide(self._segments, config.split)
+        self._check_classes(splits)
+        return splits
 
     def _check_missing(self) -> None:
         """Refuses a code for missing values that no value can have."""
@@ -120,28 +123,29 @@ class FramesDataset:
             if missing != int(missing) or not limits.min <= missing <= limits.max:
                 raise ConfigError(f"--missing-value {missing:g}: no {dtype} value is that")
 
-    def _parts_of_folders(self, given: Sequence[SplitName]) -> Parts:
-        """As the folders say; a part with a share and no folder is divided from training."""
-        parts: Parts = {name: [] for name in SPLIT_NAMES}
+    def _splits_of_folders(self, given: Sequence[SplitName]) -> Splits:
+        """As the folders say; a split that has a fraction, but no folder, is cut from training."""
+        splits: Splits = {name: [] for name in SPLIT_NAMES}
         for segment in self._segments:
-            parts[given[segment.sequence]].append(segment)
-        there = [name for name in ("val", "test") if parts[name]]
-        shares = dataclasses.asdict(self._config.split)
-        shares["train"] += sum(shares[name] for name in there)
-        shares.update(dict.fromkeys(there, 0.0))
-        divided = self._divide(parts["train"], Split(**shares))
-        return {name: parts[name] if name in there else divided[name] for name in SPLIT_NAMES}
+            splits[given[segment.sequence]].append(segment)
+        there = [name for name in ("val", "test") if splits[name]]
+        # What a folder holds need not be cut off, so its fraction goes to training.
+        fractions = dataclasses.asdict(self._config.split)
+        fractions["train"] += sum(fractions[name] for name in there)
+        fractions.update(dict.fromkeys(there, 0.0))
+        divided = self._divide(splits["train"], Split(**fractions))
+        return {name: splits[name] if name in there else divided[name] for name in SPLIT_NAMES}
 
-    def _check_classes(self, parts: Parts) -> None:
+    def _check_classes(self, splits: Splits) -> None:
         """Refuses to train a model on classes of which it would see no example."""
         if self.labels is None or self._given_classes or not self._config.split.train:
             return
-        seen = {int(self.labels[segment.sequence]) for segment in parts["train"]}
+        seen = {int(self.labels[segment.sequence]) for segment in splits["train"]}
         for number, name in enumerate(self.classes):
             if number not in seen:
                 raise DataError(f"{self._place}: class {name}: none of it is for training")
 
-    def _divide(self, segments: list[Segment], split: Split) -> Parts:
+    def _divide(self, segments: list[Segment], split: Split) -> Splits:
         config, groups = self._config, self.frames.groups
         if self.labels is not None:
             by = config.split_by
@@ -150,12 +154,12 @@ class FramesDataset:
             except DataError as error:
                 raise DataError(f"{self._place}: {error}") from None
         # A model is evaluated on its own feedback further than it was trained for: where no
-        # sequence is lost by it, each part gets room for a few steps.
+        # sequence is lost by it, each split gets room for a few steps.
         steps = max(config.target_frames, FREE_RUNNING_STEPS)
         roomy = window_span(config.input_frames, steps, config.frame_step, config.horizon)
         lengths = [segment.stop - segment.start for segment in segments]
         if all(length >= roomy for length in lengths if length >= self._span):
-            with contextlib.suppress(DataError):
+            with contextlib.suppress(DataError):  # Too few for that: the windows decide alone.
                 return split_segments(segments, roomy, split, config.split_by, groups)
         try:
             return split_segments(segments, self._span, split, config.split_by, groups)
@@ -166,7 +170,7 @@ class FramesDataset:
         if self._given_values is not None:
             return self._given_values, []
         try:
-            training = self.parts["train"] or self._segments
+            training = self.splits["train"] or self._segments
         except DataError:
             # Data that are only evaluated need not be large enough to be divided.
             training = self._segments
@@ -195,24 +199,28 @@ class FramesDataset:
             notes.append(
                 f"sequences left out, without {self._span} frames in a row for a window: {short}"
             )
+        # The windows that there would be without gaps and bad frames, to count those lost by them.
         whole = [Segment(index, 0, length) for index, length in enumerate(lengths)]
-        every, left = (
+        possible, left = (
             len(WindowPositions(segments, self._span, self._config.stride))
             for segments in (whole, self._segments)
         )
-        if every > left:
+        if possible > left:
             notes.append(
-                f"windows left out, across a gap or with a bad frame: {every - left} of {every}"
+                "windows left out, across a gap or with a bad frame: "
+                f"{possible - left} of {possible}"
             )
         shape = "x".join(map(str, self.frame_shape))
         sequences = "1 sequence" if len(lengths) == 1 else f"{len(lengths)} sequences"
         summary = f"{sequences}, {sum(lengths)} frames of {shape} {self.frames.dtype}"
         try:
             counts = [
-                f"{name} {len(self.windows(name))}" for name, part in self.parts.items() if part
+                f"{name} {len(self.windows(name))}"
+                for name, segments in self.splits.items()
+                if segments
             ]
         except DataError:
-            # Who asks for a split is told.
+            # A split without a window is an error only for those who ask for it.
             return [*notes, summary]
         return [*notes, f"{summary}; windows: {', '.join(counts)}"]
 
@@ -236,7 +244,16 @@ class FramesDataset:
 
 
 class FrameWindows:
-    """Windows cut from sequences of frames; see `Windows`."""
+    """Windows cut from sequences of frames; see `dataset.Windows`.
+
+    Args:
+      frames: the source.
+      positions: of the windows' first frames.
+      config: says how far the frames of a window are apart, and the targets from the inputs.
+      input_frames, target_frames: lengths of the two.
+      dense_targets: see `dataset.Windows`.
+      labels: int32, the number of each sequence's class, to be predicted in place of frames.
+    """
 
     def __init__(
         self,
@@ -245,17 +262,23 @@ class FrameWindows:
         config: DataConfig,
         input_frames: int,
         target_frames: int,
-        dense_targets: bool,
+        dense_targets: bool = False,
+        labels: np.ndarray | None = None,
     ):
         self.frame_shape, self.dense_targets = frames.frame_shape, dense_targets
-        self._frames = frames
-        self._positions = positions
+        self._frames, self._positions, self._labels = frames, positions, labels
         self._input_frames = input_frames
         self._first_target = 1 if dense_targets else input_frames
-        first = input_frames + config.horizon - 1
-        step = config.frame_step
-        self._given = range(0, input_frames * step, step)
-        self._wanted = range(first * step, (first + target_frames) * step, step)
+        # Frames of a window, counted from its first; those before the horizon are not read.
+        step, first = config.frame_step, input_frames + config.horizon - 1
+        given = range(0, input_frames * step, step)
+        wanted = range(first * step, (first + target_frames) * step, step)
+        self._offsets: Sequence[int] = [*given, *wanted]
+        # Where no frame is left out, a range: it is read as one slice of a file.
+        if not wanted:
+            self._offsets = given
+        elif config.horizon == 1:
+            self._offsets = range(0, wanted.stop, step)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -263,15 +286,19 @@ class FrameWindows:
     def read(
         self, epoch: int, index: int, region: Region | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Windows.read`; the same in every epoch."""
+        """See `dataset.Windows.read`; the same in every epoch."""
         sequence, start = self._positions[index]
-        numbers: Sequence[int] = range(start, start + self._wanted.stop, self._given.step)
-        if self._given.stop != self._wanted.start:
-            numbers = [start + offset for offset in (*self._given, *self._wanted)]
-        window = self._frames.read(sequence, numbers, region)
+        offsets = self._offsets
+        if isinstance(offsets, range):
+            numbers: Sequence[int] = range(start, start + offsets.stop, offsets.step)
+        else:
+            numbers = [start + offset for offset in offsets]
+        window = self._frames.read(sequence, numbers, region)  # [time, height, width, channels]
+        if self._labels is not None:
+            return window, np.asarray(self._labels[sequence])
         return window[: self._input_frames], window[self._first_target :]
 
     def name(self, index: int) -> str:
         """The sequence and the window's first and last frame in it, counted from 0."""
         sequence, start = self._positions[index]
-        return f"{self._frames.names[sequence]} frames {start}-{start + self._wanted[-1]}"
+        return f"{self._frames.names[sequence]} frames {start}-{start + self._offsets[-1]}"

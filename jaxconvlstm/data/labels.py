@@ -1,4 +1,4 @@
-"""Classes of sequences by the folders that they lie in, and windows with a class to predict."""
+"""Classes of sequences, by the folders that they lie in."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.sources.base import Frames, Region, Segment
-from jaxconvlstm.data.sources.split_folders import PART_NAMES
-from jaxconvlstm.data.windows import SPLIT_NAMES, Parts, WindowPositions, split_segments
+from jaxconvlstm.config.data import Split
+from jaxconvlstm.data.sources.base import Frames, Segment
+from jaxconvlstm.data.sources.split_folders import SPLIT_FOLDERS
+from jaxconvlstm.data.windows import SPLIT_NAMES, Splits, split_segments
 from jaxconvlstm.errors import DataError
 
 CLASSES_SHOWN = 20
@@ -28,7 +28,8 @@ def class_names(frames: Frames, place: str) -> list[str]:
     if frames.folders is None:
         raise DataError(f"{place}: --labels folders: these sequences lie in no folders")
     outermost = {folders[0].lower() if folders else "" for folders in frames.folders}
-    depth = 1 if outermost <= PART_NAMES.keys() else 0
+    # Below train, val and test lie the classes: train/cats/clip1.
+    depth = 1 if outermost <= SPLIT_FOLDERS.keys() else 0
     for name, folders in zip(frames.names, frames.folders):
         if len(folders) <= depth:
             where = f" below {folders[0]}" if depth else ""
@@ -91,22 +92,22 @@ def split_by_class(
     span: int,
     split: Split,
     by: Literal["auto", "sequence", "time"],
-) -> Parts:
-    """As `split_segments`, but of each class by itself, so that every part has some of it.
+) -> Splits:
+    """As `split_segments`, but of each class by itself, so that every split has some of it.
 
-    "auto" holds out whole sequences of a class that has one for each part, and else divides each of
-    its sequences in time. A class without any segment is in no part.
+    "auto" holds out whole sequences of a class that has one for each split, and else divides each
+    of its sequences in time. A class without any segment is in no split.
 
     Raises:
       DataError: a class has too few sequences, or too short ones.
     """
     wanted = sum(getattr(split, name) > 0 for name in SPLIT_NAMES)
-    own: dict[int, list[Segment]] = {}
+    by_class: dict[int, list[Segment]] = {}
     for segment in segments:
-        own.setdefault(int(labels[segment.sequence]), []).append(segment)
-    parts: Parts = {name: [] for name in SPLIT_NAMES}
-    for number, mine in own.items():
-        way = by
+        by_class.setdefault(int(labels[segment.sequence]), []).append(segment)
+    splits: Splits = {name: [] for name in SPLIT_NAMES}
+    for number, mine in by_class.items():
+        way = by  # Of this class alone.
         if way == "auto":
             usable = {s.sequence for s in mine if s.stop - s.start >= span}
             way = "sequence" if len(usable) >= wanted else "time"
@@ -115,40 +116,6 @@ def split_by_class(
         except DataError as error:
             raise DataError(f"class {classes[number]}: {error}") from None
         for name, found in divided.items():
-            parts[name] += found
-    return {name: sorted(found) for name, found in parts.items()}
-
-
-class LabelledWindows:
-    """Windows cut from sequences of frames, and the class of each; see `datasets.Windows`."""
-
-    dense_targets = False
-
-    def __init__(
-        self,
-        frames: Frames,
-        positions: WindowPositions,
-        labels: np.ndarray,
-        input_frames: int,
-        frame_step: int,
-    ):
-        self.frame_shape = frames.frame_shape
-        self._frames, self._positions, self._labels = frames, positions, labels
-        self._seen = range(0, (input_frames - 1) * frame_step + 1, frame_step)
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Windows.read`; the same in every epoch."""
-        sequence, start = self._positions[index]
-        seen = self._seen
-        frames = self._frames.read(sequence, range(start, start + seen.stop, seen.step), region)
-        return frames, np.asarray(self._labels[sequence])
-
-    def name(self, index: int) -> str:
-        """The sequence and the window's first and last frame in it, counted from 0."""
-        sequence, start = self._positions[index]
-        return f"{self._frames.names[sequence]} frames {start}-{start + self._seen[-1]}"
+            splits[name] += found
+    # In the order of the data again, so that windows do not come class by class.
+    return {name: sorted(found) for name, found in splits.items()}

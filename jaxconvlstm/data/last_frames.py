@@ -1,18 +1,18 @@
-"""Where a forecast starts from: the last frames of every sequence."""
+"""The last frames of every sequence, from which a forecast of the unknown starts."""
 
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import REAL, check_applies, open_frames
 from jaxconvlstm.data.windows import window_span
 from jaxconvlstm.errors import ConfigError, DataError
 
 
 class LastFrames:
-    """The last frames of every sequence: what a forecast starts from.
+    """The last frames of every sequence.
 
     Iterating reads them: `(name, frames [count, height, width, channels])` of each sequence that
     ends with them without a gap.
@@ -45,6 +45,7 @@ class LastFrames:
         self._step = config.frame_step
         self._span = window_span(count, 0, self._step)
         self.dtype, self.frame_shape = frames.dtype, frames.frame_shape
+        # A sequence whose last frame is bad has no frames that the next one would follow.
         ends = [s for s in frames.segments() if s.stop == frames.lengths[s.sequence]]
         found = [s for s in ends if s.stop - s.start >= self._span]
         if not found:

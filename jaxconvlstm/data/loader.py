@@ -9,9 +9,8 @@ import numpy as np
 
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.data.augment import Augmentation
-from jaxconvlstm.data.being_read import Reading
 from jaxconvlstm.data.dataset import Windows
-from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead
+from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead, Reading
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.
@@ -24,10 +23,10 @@ Window = tuple[np.ndarray, np.ndarray]
 class TrainLoader:
     """An iterator over batches of training windows that never ends.
 
-    Every epoch has all windows in an order of its own, less those that do not fill a batch. What
-    the element `i` of epoch `e` is, its augmentation included, follows from `(seed, e, i)` alone:
-    not from the number of threads, nor from where the loader was started. Use it in a `with`
-    statement, or close it.
+    Every epoch has all windows in an order of its own, less those that do not fill a batch. Element
+    `i` of epoch `e`, its augmentation included, follows from `(seed, e, i)` alone: not from the
+    number of threads, nor from where the loader was started. Use it in a `with` statement, or close
+    it.
 
     Attributes:
       batches_per_epoch: full batches in an epoch.
@@ -68,9 +67,11 @@ class TrainLoader:
         self._windows = windows
         self._batch_size = batch_size
         self._seed = seed
-        self._augmentation = augmentation or Augmentation()
-        self._augmentation.check(windows.frame_shape)
-        self._augments = self._augmentation.changes
+        self._augmentation = None
+        if augmentation is not None and augmentation.changes:
+            augmentation.check(windows.frame_shape)
+            self._augmentation = augmentation
+        # The windows left over are others in each epoch: none is left out for good.
         self.batches_per_epoch = len(windows) // batch_size
         self._batches = ReadAhead(
             self._read, range(start, sys.maxsize), threads=threads, timeout=timeout, check=check
@@ -100,6 +101,7 @@ class TrainLoader:
 
     def _read(self, reader: ReadAhead[Batch], number: int) -> Batch:
         """The batch of this number, in a thread."""
+        # Batches are numbered through all epochs, so a resumed run starts at any of them.
         epoch, batch = divmod(number, self.batches_per_epoch)
         first = batch * self._batch_size
         order = _order(self._seed, epoch, len(self._windows))
@@ -109,13 +111,14 @@ class TrainLoader:
     def _element(self, epoch: int, index: int) -> Window:
         """A window, augmented. Of a crop whose place is known, nothing else is read."""
         windows, augmentation = self._windows, self._augmentation
-        if not self._augments:
+        if augmentation is None:
             return windows.read(epoch, index, None)
         place = (self._seed, epoch, index, windows.frame_shape)
         if not augmentation.needs_frame:
             change = augmentation.draw(*place)
             inputs, targets = windows.read(epoch, index, change.region)
         else:
+            # The place follows from the values of the last frame: all has to be read first.
             inputs, targets = windows.read(epoch, index, None)
             change = augmentation.draw(*place, frame=inputs[-1])
             inputs, targets = change.cut(inputs), change.cut(targets)
@@ -179,11 +182,11 @@ def _read_all(
     with Reading(reader, windows.name) as reading:
         for index in indices:
             if reader.closed:
-                raise DataError("nobody waits for this window any more")
+                raise DataError("the loader was closed")
             reading.start(index)
             try:
                 rows.append(read(epoch, index))
-            except MemoryError:
+            except MemoryError:  # Not the data's fault: the run ends with another exit code.
                 raise
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
@@ -193,6 +196,7 @@ def _read_all(
 
 def stack(rows: list[Window], batch_size: int | None = None) -> Batch:
     """Rows to a batch; up to `batch_size`, the last row is repeated with weight 0."""
+    # Every batch has one shape, as another one would be compiled anew.
     count = batch_size or len(rows)
     # Frames have an axis less than a batch of them; classes are `[batch]` in all.
     weight = np.ones((count, *(1 for _ in rows[0][1].shape)), np.float32)
@@ -202,11 +206,11 @@ def stack(rows: list[Window], batch_size: int | None = None) -> Batch:
     return Batch(_join(inputs), _join(targets), weight)
 
 
-def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """As `np.stack`, in less time where the arrays are small."""
-    joined = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
-    for index, part in enumerate(parts):
-        if part.shape != parts[0].shape:  # Else it would be broadcast.
-            raise DataError(f"windows of shape {part.shape} and {parts[0].shape} in one batch")
-        joined[index] = part
+    joined = np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for index, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:  # Else it would be broadcast.
+            raise DataError(f"windows of shape {array.shape} and {arrays[0].shape} in one batch")
+        joined[index] = array
     return joined

@@ -1,4 +1,9 @@
-"""Numbered items read ahead by threads, handed out in order, without ever waiting for ever."""
+"""Numbered items read ahead by threads and handed out in order; a read that never ends is named.
+
+Python can neither stop a thread nor exit while one runs that is not a daemon, and a dead network
+mount holds one for ever. So the threads are daemons, each notes what it reads (`Reading`), and the
+one that waits gives up after a time limit and names it.
+"""
 
 import itertools
 import os
@@ -7,9 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from jaxconvlstm.data.being_read import Reading, count_wait
 from jaxconvlstm.errors import StuckReaderError
 
 AHEAD = 4
@@ -23,8 +27,64 @@ END_WITHIN = 1.0
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-# Made once, by the thread that read the item.
+# A queue of one element, put by the thread that read the item: the item, or the error instead.
 Result = queue.SimpleQueue[tuple[T | None, BaseException | None]]
+
+
+class Reading:
+    """A context in which a thread notes what it is reading.
+
+    Args:
+      reader: the `ReadAhead` that it reads for.
+      name: the name of the window of an index, for an error.
+    """
+
+    def __init__(self, reader: object, name: Callable[[int], str]):
+        self.reader, self.name = reader, name
+        # [window, seconds waited for it]. `start` makes a new list rather than changing this one,
+        # so that a wait counted at the same moment goes to the window that it was spent on.
+        self.now: list[Any] = [None, 0.0]
+
+    def start(self, index: int) -> None:
+        """Notes that the window of this index is being read from now on."""
+        self.now = [index, 0.0]
+
+    def __enter__(self) -> "Reading":
+        _readings[threading.get_ident()] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del _readings[threading.get_ident()]
+
+
+# By thread; of the whole process, as `all_end_within` waits for every reader's threads.
+_readings: dict[int, Reading] = {}
+
+
+def count_wait(reader: object, seconds: float, limit: float) -> str | None:
+    """Adds to the time that all windows of a reader were waited for.
+
+    Time is counted by whoever waits, not by the clock: a process that was stopped and goes on, or
+    was busy with something else, must not blame what it reads.
+
+    Returns:
+      The name of a window that was waited for longer than `limit` seconds, or None.
+    """
+    for entry in list(_readings.values()):
+        now = entry.now
+        if entry.reader is reader and now[0] is not None:
+            now[1] += seconds
+            if now[1] >= limit:
+                return entry.name(now[0])
+    return None
+
+
+def all_end_within(seconds: float) -> bool:
+    """Waits for the reads in progress, at most so many seconds; True if all have ended."""
+    deadline = time.monotonic() + seconds
+    while _readings and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not _readings
 
 
 class ReadAhead(Generic[T]):
@@ -47,7 +107,7 @@ class ReadAhead(Generic[T]):
 
         Args:
           read: gets this reader and a number, in a thread. What it reads, it notes in a
-            `being_read.Reading` of this reader, and it may stop once that is `closed`.
+            `Reading` of this reader, and it may stop once that is `closed`.
           numbers: what to read.
           threads: threads that read.
           timeout: seconds to wait for one window before it counts as never to come.
@@ -68,7 +128,7 @@ class ReadAhead(Generic[T]):
             raise StopIteration
         if not self._running:
             self._start()
-        self._order(1)
+        self._order(1)  # As many are always under way, however slowly they are taken.
         if not self._results:
             self.close()
             raise StopIteration
@@ -88,7 +148,7 @@ class ReadAhead(Generic[T]):
             return
         self.closed = True
         for _ in self._running:
-            self._orders.put(None)
+            self._orders.put(None)  # One for each thread, which ends at it.
         deadline = time.monotonic() + patience
         for thread in self._running:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -96,6 +156,7 @@ class ReadAhead(Generic[T]):
     def _start(self) -> None:
         self._order(max(AHEAD, self._threads))
         for _ in range(self._threads):
+            # A daemon, so that one that reads for ever does not keep the program from ending.
             thread = threading.Thread(target=self._work, name="read-ahead", daemon=True)
             thread.start()
             self._running.append(thread)
@@ -112,10 +173,10 @@ class ReadAhead(Generic[T]):
         while (order := self._orders.get()) is not None:
             number, result = order
             if self.closed:
-                continue
+                continue  # On to the end, which `close` has ordered.
             try:
                 result.put((self._read(self, number), None))
-            except BaseException as error:
+            except BaseException as error:  # Whatever it is: without a result the reader waits.
                 result.put((None, error))
 
     def _wait(self, result: Result[T]) -> tuple[T | None, BaseException | None]:
@@ -127,7 +188,7 @@ class ReadAhead(Generic[T]):
                 if self._check is not None:
                     self._check()
                 if name := count_wait(self, every, self._timeout):
-                    self.close(patience=0)
+                    self.close(patience=0)  # The thread has had its time.
                     raise StuckReaderError(
                         f"{name}: not read after {self._timeout:g} seconds of waiting "
                         "(--read-timeout)"

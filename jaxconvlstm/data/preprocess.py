@@ -1,11 +1,12 @@
-"""What is done to every frame as it is read: channels, cropping, resizing, a threshold."""
+"""Preparation of every frame as it is read: channels, cropping, resizing, a threshold."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.scale import round_to_integers
 
@@ -15,23 +16,17 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """Turns a frame `[height, width, channels]` of a source into what windows are cut from.
+    """Turns a frame `[height, width, channels]` of a source into one that windows are cut from.
+
+    In this order: grey or colour (`channels`), cropping and bicubic, antialiased resizing (`size`,
+    `fit`), and a `threshold`, which makes uint8 of 0 and 1. Pixels of the `missing_value`, and NaN,
+    are not mixed into their neighbours.
 
     Attributes:
-      channels: 1 for grey, 3 for colour (grey is repeated), None for what the source has.
-      size: height and width to resize to (bicubic, antialiased), None for the source's own.
-      fit: "stretch" resizes the whole frame; "crop" its largest centred part of the proportions of
-        `size`.
-      threshold: values from it on become 1 and all others 0, as uint8; after resizing.
-      missing: value of pixels without data, which resizing does not mix into its neighbours.
-        NaN is always kept apart.
+      options: the configuration with these settings.
     """
 
-    channels: Literal[1, 3] | None = None
-    size: tuple[int, int] | None = None
-    fit: Literal["stretch", "crop"] = "stretch"
-    threshold: float | None = None
-    missing: float | None = None
+    options: SourceOptions
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """The prepared frame; the same array where nothing changes.
@@ -39,42 +34,50 @@ class Preparation:
         Raises:
           DataError: the channels asked for cannot be made of those that there are.
         """
+        options = self.options
         frame = self._with_channels(frame)
-        if self.size is not None and frame.shape[:2] != self.size:
-            if self.fit == "crop":
-                frame = frame[centre(frame.shape[:2], self.size)]
-            if frame.shape[:2] != self.size:
-                frame = resize(frame, self.size, self.missing)
-        return frame if self.threshold is None else (frame >= self.threshold).astype(np.uint8)
+        if options.size is not None and frame.shape[:2] != options.size:
+            if options.fit == "crop":
+                frame = frame[centre(frame.shape[:2], options.size)]
+            if frame.shape[:2] != options.size:
+                frame = resize(frame, options.size, options.missing_value)
+        if options.threshold is None:
+            return frame
+        return (frame >= options.threshold).astype(np.uint8)
 
     def shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Shape of a prepared frame."""
-        height, width = self.size or frame_shape[:2]
-        return height, width, self.channels or frame_shape[2]
+        """Shape `(height, width, channels)` of a prepared frame."""
+        height, width = self.options.size or frame_shape[:2]
+        return height, width, self.options.channels or frame_shape[2]
 
     def dtype(self, dtype: Any) -> np.dtype[Any]:
         """Dtype of a prepared frame."""
-        return np.dtype(dtype if self.threshold is None else np.uint8)
+        return np.dtype(dtype if self.options.threshold is None else np.uint8)
 
     @property
     def changes_pixels(self) -> bool:
-        """Whether a region of a prepared frame may differ from the same region of the source."""
-        return self != Preparation(missing=self.missing)
+        """True if a region of a prepared frame may differ from the same region of the source."""
+        options = self.options
+        settings = (options.channels, options.size, options.threshold)
+        return any(setting is not None for setting in settings)
 
     def _with_channels(self, frame: np.ndarray) -> np.ndarray:
-        found = frame.shape[-1]
-        if self.channels in (None, found):
+        wanted, found = self.options.channels, frame.shape[-1]
+        missing = self.options.missing_value
+        if wanted in (None, found):
             return frame
         if found == 1:
-            return np.repeat(frame, self.channels, axis=-1)
+            return np.repeat(frame, wanted, axis=-1)
         if found != 3:
-            raise DataError(f"--channels {self.channels}: the frames have {found} channels")
-        valid = (frame == frame) if self.missing is None else (frame != self.missing)
+            raise DataError(f"--channels {wanted}: the frames have {found} channels")
+        valid = (frame == frame) if missing is None else (frame != missing)
+        # [height, width, 3] -> [height, width, 1]
         grey = (frame @ np.array(LUMA, np.float32))[..., None]
         if frame.dtype.kind in "ui":
-            grey = round_to_integers(grey, frame.dtype, self.missing)
-        if self.missing is not None:
-            grey = np.where(valid.all(axis=-1, keepdims=True), grey, self.missing)
+            grey = round_to_integers(grey, frame.dtype, missing)
+        if missing is not None:
+            # One missing channel makes the pixel missing: its luma would be of the code.
+            grey = np.where(valid.all(axis=-1, keepdims=True), grey, missing)
         return grey.astype(frame.dtype)
 
 
@@ -98,7 +101,7 @@ def resize(frame: np.ndarray, size: tuple[int, int], missing: float | None = Non
         picture = Image.fromarray(frame[..., 0] if channels == 1 else frame)
         resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BICUBIC))
         return resized.reshape(*size, channels)
-    planes = np.moveaxis(frame, -1, 0)
+    planes = np.moveaxis(frame, -1, 0)  # [channels, height, width]
     return np.stack([_resize_plane(plane, size, missing) for plane in planes], axis=-1)
 
 
@@ -113,14 +116,16 @@ def _resize_plane(plane: np.ndarray, size: tuple[int, int], missing: float | Non
         return (
             exact.astype(plane.dtype) if floats else round_to_integers(exact, plane.dtype, missing)
         )
-    share = _bicubic(valid, size)
-    enough = share >= 0.5
-    exact = _bicubic(np.where(valid, plane, 0), size) / np.where(enough, share, 1)
+    # Fraction of the kernel's weight that lies on valid pixels.
+    fraction = _bicubic(valid, size)
+    enough = fraction >= 0.5
+    exact = _bicubic(np.where(valid, plane, 0), size) / np.where(enough, fraction, 1)
     if not floats:
         exact = round_to_integers(exact, plane.dtype, missing)
     return np.where(enough, exact, np.nan if missing is None else missing).astype(plane.dtype)
 
 
 def _bicubic(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Pillow's mode "F": unlike 8 bits, nothing is rounded or clipped on the way.
     picture = Image.fromarray(plane.astype(np.float32))
     return np.array(picture.resize(size[::-1], Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Which frames belong to which part of the data, as a JSON file."""
+"""The frames of each split as a JSON file: a run folder's split.json, or a user's --split-file."""
 
 import bisect
 import itertools
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxconvlstm.data.sources.base import Frames, Segment, SplitName
-from jaxconvlstm.data.windows import SPLIT_NAMES, Parts
+from jaxconvlstm.data.windows import SPLIT_NAMES, Splits
 from jaxconvlstm.errors import DataError
 
 FORMAT_VERSION = 1
 
 
-def to_json(parts: Parts, frames: Frames) -> dict[str, Any]:
-    """What a run folder keeps: each part's segments, with the names of their outer frames."""
+def to_json(splits: Splits, frames: Frames) -> dict[str, Any]:
+    """The record of a run folder: each split's segments, with the names of their outer frames."""
     return {
         "format_version": FORMAT_VERSION,
         **{
@@ -29,7 +29,7 @@ def to_json(parts: Parts, frames: Frames) -> dict[str, Any]:
                 }
                 for segment in segments
             ]
-            for name, segments in parts.items()
+            for name, segments in splits.items()
         },
     }
 
@@ -40,8 +40,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
       DataError: it cannot be read, or is no object.
     """
+    # Neither a missing file nor a pipe, which might never end.
     if not path.is_file():
-        raise DataError(f"{path}: no such file")  # nor a pipe, which might never end
+        raise DataError(f"{path}: no such file")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -51,8 +52,8 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
-    """The parts that a file names, of these frames.
+def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Splits:
+    """The splits of these frames that a file describes.
 
     Args:
       values: an object with the keys train, val and test, each a list. An item is a sequence's
@@ -63,7 +64,7 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
 
     Raises:
       DataError: a sequence or frame that is not there, another one in its place, or a frame in two
-        parts.
+        splits.
     """
     index = {name: number for number, name in enumerate(frames.names)}
     usable: dict[int, list[Segment]] = {}
@@ -78,31 +79,33 @@ def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Parts:
         for item in values.get(name, []):
             segment = _segment(item, index, frames, f"{source}: {name}")
             named.setdefault(segment.sequence, []).append((segment, name))
-    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    splits: Splits = {name: [] for name in SPLIT_NAMES}
     for sequence, entries in named.items():
         entries.sort()
-        for (before, part), (after, other) in itertools.pairwise(entries):
+        for (before, split), (after, other) in itertools.pairwise(entries):
             if after.start < before.stop:
-                where = f"both {part} and {other}" if part != other else f"{part} twice"
+                where = f"both {split} and {other}" if split != other else f"{split} twice"
                 raise DataError(f"{source}: {frames.names[sequence]}: frames in {where}")
+        # Of what is named, only frames that can be used: neither bad, nor across a gap.
         runs = usable.get(sequence, [])
         starts = [run.start for run in runs]
         for segment, name in entries:
+            # The run that holds the segment's start, or the one after it.
             first = max(bisect.bisect_right(starts, segment.start) - 1, 0)
             for run in itertools.islice(runs, first, None):
                 if run.start >= segment.stop:
                     break
                 start, stop = max(run.start, segment.start), min(run.stop, segment.stop)
                 if start < stop:
-                    parts[name].append(Segment(sequence, start, stop))
-    for segments in parts.values():
+                    splits[name].append(Segment(sequence, start, stop))
+    for segments in splits.values():
         segments.sort()
-    _check_groups(parts, frames, source)
-    return parts
+    _check_groups(splits, frames, source)
+    return splits
 
 
 def _segment(item: Any, index: Mapping[str, int], frames: Frames, source: str) -> Segment:
-    """One item of a part."""
+    """The segment that one item of a split describes."""
     if isinstance(item, str):
         item = {"sequence": item}
     if not isinstance(item, dict) or item.keys() - {"sequence", "start", "stop", "first", "last"}:
@@ -116,6 +119,7 @@ def _segment(item: Any, index: Mapping[str, int], frames: Frames, source: str) -
         raise DataError(f"{source}: {name}: frames {start!r} to {stop!r} are no segment")
     if stop > length:
         raise DataError(f"{source}: {name}: had at least {stop} frames, now {length}")
+    # A file that was added or removed moves all after it: numbers alone would not show it.
     for key, frame in (("first", start), ("last", stop - 1)):
         found = frames.frame_name(index[name], frame)
         if item.get(key, found) != found:
@@ -126,12 +130,12 @@ def _segment(item: Any, index: Mapping[str, int], frames: Frames, source: str) -
     return Segment(index[name], start, stop)
 
 
-def _check_groups(parts: Parts, frames: Frames, source: str) -> None:
-    """Sequences that share frames must not be in different parts."""
+def _check_groups(splits: Splits, frames: Frames, source: str) -> None:
+    """Sequences that share frames must not be in different splits."""
     if frames.groups is None:
         return
     where: dict[int, str] = {}
-    for name, segments in parts.items():
+    for name, segments in splits.items():
         for segment in segments:
             group = frames.groups[segment.sequence]
             if where.setdefault(group, name) != name:

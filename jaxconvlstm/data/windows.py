@@ -1,4 +1,4 @@
-"""Where windows lie in sequences, and splits that share no frame. Lengths and indices only."""
+"""Positions of windows in sequences, and splits that share no frame; lengths and indices only."""
 
 import bisect
 import itertools
@@ -7,13 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconvlstm.config.run import Split
+from jaxconvlstm.config.data import Split
 from jaxconvlstm.data.sources.base import Segment, SplitName
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.spread import spread
 
 AnySplit = SplitName | Literal["all"]
-Parts = dict[SplitName, list[Segment]]
+Splits = dict[SplitName, list[Segment]]
+"""The segments of each split."""
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 SEQUENCES_TO_HOLD_OUT = 10
 """From so many sequences on, "auto" holds out whole sequences."""
@@ -44,6 +45,7 @@ class WindowPositions:
         counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in segments]
         # The number of each segment's first window; one more for the end.
         self._firsts = [0, *itertools.accumulate(counts)]
+        # Positions are worked out when asked for: there may be millions of windows.
         total = self._firsts[-1]
         self._chosen: Sequence[int] | np.ndarray = range(total)
         if limit is not None and limit < total:
@@ -54,6 +56,7 @@ class WindowPositions:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         window = int(self._chosen[index])
+        # Segments without a window have the same first one as the next: the last of them has it.
         which = bisect.bisect_right(self._firsts, window) - 1
         sequence, start, _ = self._segments[which]
         return sequence, start + (window - self._firsts[which]) * self._stride
@@ -65,29 +68,29 @@ def split_segments(
     split: Split,
     by: Literal["auto", "sequence", "time"] = "auto",
     groups: Sequence[int] | None = None,
-) -> Parts:
+) -> Splits:
     """Divides sequences among training, validation and test so that no frame is in two of them.
 
-    Every split with a share gets room for at least one window. A segment too short for a window is
-    in none.
+    Every split with a fraction above 0 gets room for at least one window. A segment too short for a
+    window is in none.
 
     Args:
       segments: the runs of frames that windows may be cut from, in order.
       span: frames that a window takes; see `window_span`.
-      split: the shares. What they leave over, up to 1, is unused.
+      split: the fractions. The rest, where they add up to less than 1, is unused.
       by: "sequence" gives whole sequences to a split: the first ones to training, the last ones to
-        test. "time" gives the first part of each to training and its last part to test. "auto"
+        test. "time" gives the start of each to training and its end to test. "auto"
         holds out sequences if there are at least `SEQUENCES_TO_HOLD_OUT`, or if some share frames.
       groups: number of each sequence's group, where some share frames or hold one twice: those of
         one group stay together, and none is divided.
 
     Returns:
-      The segments of each split, none for a share of 0.
+      The segments of each split, none for a fraction of 0.
 
     Raises:
-      DataError: a split with a share cannot get a window.
+      DataError: a split with a fraction above 0 cannot get a window.
     """
-    shares = {name: getattr(split, name) for name in SPLIT_NAMES if getattr(split, name) > 0}
+    fractions = {name: getattr(split, name) for name in SPLIT_NAMES if getattr(split, name) > 0}
     pieces: dict[int, list[Segment]] = {}
     for segment in segments:
         if _frames([segment]) >= span:
@@ -102,16 +105,16 @@ def split_segments(
         many = len(pieces) >= SEQUENCES_TO_HOLD_OUT or share_frames
         by = "sequence" if many else "time"
     if by == "sequence":
-        parts = _by_sequence(pieces, shares, groups)
+        splits = _by_sequence(pieces, fractions, groups)
     else:
-        parts = _by_time(pieces, span, shares)
-    if empty := [name for name in shares if not parts[name]]:
+        splits = _by_time(pieces, span, fractions)
+    if empty := [name for name in fractions if not splits[name]]:
         enough = (
-            f"{len(shares)} sequences of {span} frames "
+            f"{len(fractions)} sequences of {span} frames "
             + ("that share none " if share_frames else "")
             + "would do"
             if by == "sequence"
-            else f"a sequence of {len(shares) * span} frames would do"
+            else f"a sequence of {len(fractions) * span} frames would do"
         )
         raise DataError(
             f"{_frames(segments)} frames leave no window for {' and '.join(empty)} that "
@@ -119,20 +122,25 @@ def split_segments(
             "(--input-frames + --target-frames, at --frame-step and --horizon); "
             f"{enough}, or shorter windows, or --split without {empty[-1]}"
         )
-    return parts
+    return splits
 
 
-def check_share(split: Split, name: SplitName) -> None:
-    """Raises `DataError` if a split has no share of the data."""
+def check_fraction(split: Split, name: SplitName) -> None:
+    """Raises `DataError` if a split has a fraction of 0 of the data."""
     if getattr(split, name) == 0:
-        raise DataError(f"--split {name}=0: the {name} part has no windows")
+        raise DataError(f"--split {name}=0: the {name} split has no windows")
 
 
-def allot(total: int, shares: Mapping[SplitName, float], least: int) -> dict[SplitName, int]:
-    """Shares of `total` frames or sequences, each at least `least`; `total` must hold these."""
-    sizes = {name: max(round(total * share), least) for name, share in shares.items()}
-    if sizes and sum(shares.values()) > 1 - 1e-9:
-        first = next(iter(sizes))  # training, if it has a share
+def allot(total: int, fractions: Mapping[SplitName, float], least: int) -> dict[SplitName, int]:
+    """Divides `total` frames or sequences by fractions, each split getting at least `least`.
+
+    The sizes add up to `total` if the fractions add up to 1, and never to more; `total` must hold
+    `least` for each.
+    """
+    sizes = {name: max(round(total * fraction), least) for name, fraction in fractions.items()}
+    # Rounding must not leave a frame unused where all are given away.
+    if sizes and sum(fractions.values()) > 1 - 1e-9:
+        first = next(iter(sizes))  # training, if it has a fraction
         sizes[first] = max(total - sum(sizes.values()) + sizes[first], least)
     excess = sum(sizes.values()) - total
     for name in SPLIT_NAMES:  # Training gives first, then validation.
@@ -145,78 +153,84 @@ def allot(total: int, shares: Mapping[SplitName, float], least: int) -> dict[Spl
 
 def _by_sequence(
     pieces: dict[int, list[Segment]],
-    shares: dict[SplitName, float],
+    fractions: dict[SplitName, float],
     groups: Sequence[int] | None,
-) -> Parts:
+) -> Splits:
     """Whole sequences, of which each holds a window; those of one group together."""
-    parts: Parts = {name: [] for name in SPLIT_NAMES}
+    splits: Splits = {name: [] for name in SPLIT_NAMES}
     units: dict[int, list[Segment]] = {}
     for sequence, segments in pieces.items():
         units.setdefault(groups[sequence] if groups else sequence, []).extend(segments)
     whole = list(units.values())
-    if len(whole) < len(shares):
-        parts[next(iter(shares))] = [segment for segments in whole for segment in segments]
-        return parts
-    sizes = allot(len(whole), shares, 1)
+    if len(whole) < len(fractions):
+        # Too few: the others stay empty, which the caller reports.
+        splits[next(iter(fractions))] = [segment for segments in whole for segment in segments]
+        return splits
+    sizes = allot(len(whole), fractions, 1)
     test = len(whole) - sizes.get("test", 0)
     bounds = {"train": (0, sizes.get("train", 0)), "val": (test - sizes.get("val", 0), test)}
     bounds["test"] = (test, len(whole))
     for name in sizes:
         start, stop = bounds[name]
-        parts[name] = [segment for segments in whole[start:stop] for segment in segments]
-    return parts
+        splits[name] = [segment for segments in whole[start:stop] for segment in segments]
+    return splits
 
 
-def _by_time(pieces: dict[int, list[Segment]], span: int, shares: dict[SplitName, float]) -> Parts:
-    """Parts of each sequence, of which each holds a window."""
-    parts: Parts = {name: [] for name in SPLIT_NAMES}
+def _by_time(
+    pieces: dict[int, list[Segment]], span: int, fractions: dict[SplitName, float]
+) -> Splits:
+    """The start of each sequence to training, its end to test; each piece holds a window."""
+    splits: Splits = {name: [] for name in SPLIT_NAMES}
     training_only = []
     for sequence, segments in pieces.items():
         # Too short for a window of every split, a sequence serves training and test, or only
         # training.
-        served = dict(shares)
+        served = dict(fractions)
         divided = _divide(segments, span, served)
         for name in ("val", "test"):
             if name in served and len(served) > 1 and not all(divided.values()):
-                share = served.pop(name)
-                served[next(iter(served))] += share
+                fraction = served.pop(name)
+                served[next(iter(served))] += fraction
                 divided = _divide(segments, span, served)
         if list(served) == ["train"]:
             training_only.append(sequence)
         for name, found in divided.items():
-            parts[name] += found
-    tested = {segment.sequence for segment in parts["test"]}
-    if "val" in shares and not parts["val"] and len(tested) > 1:
-        moved = [s for s in parts["test"] if s.sequence == min(tested)]
-        parts["val"] = moved
-        parts["test"] = [s for s in parts["test"] if s.sequence != min(tested)]
+            splits[name] += found
+    tested = {segment.sequence for segment in splits["test"]}
+    # No sequence holds three windows: one of several test pieces serves validation.
+    if "val" in fractions and not splits["val"] and len(tested) > 1:
+        moved = [s for s in splits["test"] if s.sequence == min(tested)]
+        splits["val"] = moved
+        splits["test"] = [s for s in splits["test"] if s.sequence != min(tested)]
     for name in ("test", "val"):
-        left = {segment.sequence for segment in parts["train"]}
-        if name in shares and not parts[name] and training_only and len(left) > 1:
+        left = {segment.sequence for segment in splits["train"]}
+        if name in fractions and not splits[name] and training_only and len(left) > 1:
             # No sequence is long enough to be divided: one serves this split as a whole.
             given = training_only.pop()
-            parts["train"] = [s for s in parts["train"] if s.sequence != given]
-            parts[name] = pieces[given]
-    return parts
+            splits["train"] = [s for s in splits["train"] if s.sequence != given]
+            splits[name] = pieces[given]
+    return splits
 
 
-def _divide(segments: list[Segment], span: int, shares: dict[SplitName, float]) -> Parts:
+def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float]) -> Splits:
     """One sequence: its start to training, its end to test, validation before that.
 
-    Each part is at least a window long, and empty only if there is no room for that.
+    Each piece is at least a window long, and empty only if there is no room for that.
     """
-    parts: Parts = {}
-    least = span * len(shares)
-    sizes = allot(max(_frames(segments), least), shares, span)
+    splits: Splits = {}
+    # A sequence that is too short is treated as if it were just long enough; pieces come out empty.
+    least = span * len(fractions)
+    sizes = allot(max(_frames(segments), least), fractions, span)
     for name in ("test", "val"):
-        if name in shares:
-            segments, parts[name] = _take_end(segments, sizes[name], span)
-    if "train" not in shares:
-        return parts
-    frames = sizes["train"] if sum(shares.values()) < 1 - 1e-9 else _frames(segments)
+        if name in fractions:
+            segments, splits[name] = _take_end(segments, sizes[name], span)
+    if "train" not in fractions:
+        return splits
+    # Where no fraction is to stay unused, training takes all that is left.
+    frames = sizes["train"] if sum(fractions.values()) < 1 - 1e-9 else _frames(segments)
     _, taken = _take_end(_backwards(segments), frames, span)
-    parts["train"] = _backwards(taken)
-    return parts
+    splits["train"] = _backwards(taken)
+    return splits
 
 
 def _take_end(

@@ -7,12 +7,12 @@ import numpy as np
 from flax import linen as nn
 
 from jaxconvlstm.config.run import Config
-from jaxconvlstm.evaluation.predictor import check_frames
+from jaxconvlstm.evaluation.trained_model import TrainedModel
 from jaxconvlstm.scale import Values
 
 
 class Prediction(NamedTuple):
-    """What a classifier says of a clip, or of several.
+    """The class of a clip, or of each of several.
 
     Attributes:
       name: the most probable class; of several clips a list of them.
@@ -24,18 +24,12 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray
 
 
-class Classifier:
-    """A trained classifier with its value scale: frames in the data's raw values in, classes out.
+class Classifier(TrainedModel):
+    """A trained model that names classes: frames in raw values in, classes out.
 
     Attributes:
-      module: the Flax module.
-      variables: its variables, `{"params": ...}`.
-      config: the run's configuration.
-      values: the scale between the data's raw values and the network's.
-      channels: channels of the pictures.
       classes: names of the classes.
-      step: the training step of the weights.
-      frame_size: height and width of the only frames that it takes; None for any.
+      module, variables, config, values, channels, step, frame_size: see `TrainedModel`.
     """
 
     def __init__(
@@ -49,14 +43,12 @@ class Classifier:
         step: int = 0,
         frame_size: tuple[int, int] | None = None,
     ):
-        self.module = module
-        self.variables = variables
-        self.config = config
-        self.values = values
-        self.channels = channels
+        """Takes the parts; see the attributes."""
+        super().__init__(module, variables, config, values, channels, step, frame_size)
         self.classes = classes
-        self.step = step
-        self.frame_size = frame_size
+
+    def _compile(self) -> None:
+        module = self.module
 
         def apply(variables: Any, inputs: Any) -> Any:
             logits: Any = module.apply(variables, inputs)
@@ -65,25 +57,24 @@ class Classifier:
         self._apply = jax.jit(apply)
 
     def predict(self, frames: Any) -> Prediction:
-        """The class of a clip.
+        """Names the class of a clip, or of each of a batch.
 
         Args:
           frames: `[time, height, width, channels]` or `[batch, time, height, width, channels]`,
             in the data's raw values.
 
         Raises:
-          ConfigError: another number of axes or channels, an integer dtype that the model was not
-            trained on, or NaN that it was not trained to leave out.
+          ConfigError: as for `Predictor.predict`.
 
         Example:
           `name, probabilities = jcl.load("RUN").predict(frames)`
         """
-        frames, batched = check_frames(self, frames)
-        probabilities = self.probabilities(self.values.scale(frames))
+        inputs, _, batched = self._scale(frames)
+        probabilities = self.probabilities(inputs)
         names = [self.classes[index] for index in probabilities.argmax(axis=-1)]
-        return (
-            Prediction(names, probabilities) if batched else Prediction(names[0], probabilities[0])
-        )
+        if batched:
+            return Prediction(names, probabilities)
+        return Prediction(names[0], probabilities[0])
 
     def probabilities(self, inputs: Any) -> np.ndarray:
         """Frames on the network's scale, `[batch, time, ...]`, to `[batch, classes]`."""

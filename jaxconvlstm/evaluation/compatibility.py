@@ -1,30 +1,40 @@
-"""Whether data are those, or like those, that a model was trained on."""
+"""Compatibility of a model with data: are they those, or like those, that it was trained on?"""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jaxconvlstm.config.run import DataConfig
+import numpy as np
+
+from jaxconvlstm.checks import plural
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.errors import DataError
-from jaxconvlstm.evaluation.predictor import plural
+from jaxconvlstm.evaluation.trained_model import TrainedModel
 from jaxconvlstm.scale import Values
 
 
-def is_same_data(data: DataConfig, own: DataConfig) -> bool:
-    """Whether these are the data that the model was trained on."""
-    places = {
-        None if config.data is None else Path(config.data).resolve() for config in (data, own)
-    }
-    return data.dataset == own.dataset and len(places) == 1 and data.variable == own.variable
+def is_same_data(data: DataConfig, trained_on: DataConfig) -> bool:
+    """Whether `data` are read from the place, and the array, that the model was trained on."""
+    there, before = (
+        (config.dataset, config.data is not None and Path(config.data).resolve(), config.variable)
+        for config in (data, trained_on)
+    )
+    return there == before
 
 
-def values_for(values: Values, data: DataConfig, own: DataConfig) -> Values:
-    """The scale that the model was trained with, but for what the flags change."""
-    if data.value_range is not None and data.value_range != own.value_range:
+def override_values(values: Values, data: DataConfig, trained_on: DataConfig) -> Values:
+    """Replaces what flags change of a scale: range, missing values, unit.
+
+    Args:
+      values: the scale that the model was trained with.
+      data: the data to be read.
+      trained_on: the data that the model was trained on.
+    """
+    if data.value_range is not None and data.value_range != trained_on.value_range:
         low, high = data.value_range
         values = dataclasses.replace(values, low=low, high=high)
-    if data.threshold is not None and own.threshold is None:
+    if data.threshold is not None and trained_on.threshold is None:
+        # Values that have been through a threshold are 0 and 1.
         values = dataclasses.replace(values, low=0.0, high=1.0)
     return dataclasses.replace(
         values,
@@ -34,29 +44,38 @@ def values_for(values: Values, data: DataConfig, own: DataConfig) -> Values:
     )
 
 
-def check_like(
-    model: Any, dtype: Any, frame_shape: Sequence[int], data: DataConfig, own: DataConfig
+def check_compatible(
+    model: TrainedModel,
+    dtype: np.dtype,
+    frame_shape: Sequence[int],
+    data: DataConfig,
+    trained_on: DataConfig,
 ) -> None:
-    """Raises `DataError` unless the data are of the kind that the model was trained on.
+    """Checks that frames are of the kind that a model was trained on.
 
     Args:
       model: a `Predictor` or `Classifier`.
-      dtype, frame_shape: of the data's frames, `(height, width, channels)`.
-      data, own: where they come from, and what it was trained on.
+      dtype, frame_shape: of the frames; `(height, width, channels)`.
+      data: where the frames come from.
+      trained_on: the data that the model was trained on.
+
+    Raises:
+      DataError: other channels, another size where the network is made for one, or another dtype
+        without a value range that says what its values mean.
     """
-    place, trained, channels = data.data or data.dataset, model.values, frame_shape[-1]
+    place, scale, channels = data.data or data.dataset, model.values, frame_shape[-1]
     if channels != model.channels:
         wanted = plural(model.channels, "channel")
         hint = f"; --channels {model.channels} reads them so" if channels in (1, 3) else ""
         raise DataError(f"{place}: trained on {wanted}, got {channels}{hint}")
-    if model.frame_size not in (None, tuple(frame_shape[:2])):
+    if model.frame_size is not None and model.frame_size != tuple(frame_shape[:2]):
         made, got = ("x".join(map(str, size)) for size in (model.frame_size, frame_shape[:2]))
         height, width = model.frame_size
         raise DataError(
             f"{place}: the network is made for {made}, got {got}; --size {height} {width} resizes"
         )
-    if dtype.name != trained.dtype and data.value_range in (None, own.value_range):
+    if dtype.name != scale.dtype and data.value_range in (None, trained_on.value_range):
         raise DataError(
-            f"{place}: trained on {trained.dtype} from {trained.low:g} to {trained.high:g}, "
+            f"{place}: trained on {scale.dtype} from {scale.low:g} to {scale.high:g}, "
             f"got {dtype.name}; --value-range LO HI says what becomes 0 and 1"
         )

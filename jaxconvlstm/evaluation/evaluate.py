@@ -14,11 +14,16 @@ from jaxconvlstm.metrics.class_scores import ClassSums
 from jaxconvlstm.metrics.frame_scores import ScoreSums
 
 MOST_PIXELS = 2**21
-"""Pixels of all frames that are predicted at once."""
+"""Most pixels of the frames of one time step that are predicted at once."""
 
 
 def fitting_batch(most: int, frame_shape: tuple[int, ...]) -> int:
-    """Windows to evaluate at once: `most`, or fewer where whole frames are large."""
+    """Chooses how many windows to evaluate at once: `most`, or fewer where frames are large.
+
+    Args:
+      most: windows that fit where frames are small.
+      frame_shape: height and width first.
+    """
     height, width = frame_shape[:2]
     return max(1, min(most, MOST_PIXELS // (height * width)))
 
@@ -35,21 +40,21 @@ class Sums(Protocol):
         """The training loss over all of them; NaN if nothing counted."""
 
     def add(self, result: dict[str, Any], rows: int) -> None:
-        """Adds a batch of `rows` windows, scored by `tasks.Task.evaluate`."""
+        """Adds a batch of `rows` windows, scored by `Task.evaluate`."""
 
-    def check_valid(self, what: str) -> None:
-        """Raises `DataError` if there was nothing to score in `what`."""
+    def check_valid(self, name: str) -> None:
+        """Raises `DataError`, with the name of the windows, if there was nothing to score."""
 
     def record(self) -> dict[str, float]:
-        """What a line of metrics.jsonl holds beside the loss."""
+        """Scores for a line of metrics.jsonl, beside the loss."""
 
     def describe(self) -> str:
-        """The same, for people."""
+        """The same as text, for a line of the terminal."""
 
 
 @dataclasses.dataclass
 class Forecasts:
-    """Predicted frames' scores, with persistence's beside them; see `Sums`.
+    """Scores of predicted frames, with those of persistence; see `Sums`.
 
     Attributes:
       count: number of windows.
@@ -70,11 +75,12 @@ class Forecasts:
 
     @property
     def persistence_loss(self) -> float:
-        """The same loss of persistence."""
+        """The same loss of the persistence forecast."""
         return self._persistence_loss / self._weight if self._weight else float("nan")
 
     def add(self, result: dict[str, Any], rows: int) -> None:
         """See `Sums.add`."""
+        # Batches have different numbers of valid pixels: a mean of their means would be biased.
         weight = float(result["weight"])
         self.count += rows
         self._weight += weight
@@ -83,10 +89,10 @@ class Forecasts:
         self.model.add(result["model"])
         self.persistence.add(result["persistence"])
 
-    def check_valid(self, what: str) -> None:
+    def check_valid(self, name: str) -> None:
         """See `Sums.check_valid`."""
         if not self._weight:
-            raise DataError(f"{what}: every pixel is missing, so there is nothing to score")
+            raise DataError(f"{name}: every pixel is missing, so there is nothing to score")
 
     def record(self) -> dict[str, float]:
         """See `Sums.record`."""
@@ -99,14 +105,14 @@ class Forecasts:
 
 
 class Classes:
-    """Classes' scores, with those of always naming the most frequent one; see `Sums`.
+    """Scores of classes, with those of always naming the most frequent one; see `Sums`.
 
     Attributes:
       sums: accuracy, cross-entropy, confusion.
     """
 
     def __init__(self, classes: int):
-        """`classes`: how many there are."""
+        """Starts with empty sums; `classes` is their number."""
         self.sums = ClassSums(classes)
 
     @property
@@ -124,10 +130,10 @@ class Classes:
         del rows
         self.sums.add(result["scores"])
 
-    def check_valid(self, what: str) -> None:
+    def check_valid(self, name: str) -> None:
         """See `Sums.check_valid`."""
         if not self.count:
-            raise DataError(f"{what}: no windows, so there is nothing to score")
+            raise DataError(f"{name}: no windows, so there is nothing to score")
 
     def record(self) -> dict[str, float]:
         """See `Sums.record`."""
@@ -136,6 +142,11 @@ class Classes:
     def describe(self) -> str:
         """See `Sums.describe`."""
         return f"accuracy {self.sums.means()['accuracy']:.4f}"
+
+
+def make_sums(classes: int) -> Sums:
+    """Empty sums: of classes where there are any, of frames otherwise."""
+    return Classes(classes) if classes else Forecasts()
 
 
 S = TypeVar("S", bound=Sums)
@@ -155,22 +166,24 @@ def evaluate(
     """Scores every window once.
 
     Args:
-      eval_step: a compiled `tasks.Task.evaluate`.
+      eval_step: a compiled `Task.evaluate`.
       variables: the model's variables.
       windows: the windows of one split.
-      sums: where their scores are added.
+      sums: their scores are added to it, and it is returned.
       batch_size: windows per batch; the last batch is padded and masked.
       threads: threads that read data.
-      timeout: seconds after which a window that was not read is given up.
+      timeout: seconds after which reading a window is given up.
       check: called after every batch and while waiting for one; what it raises ends the evaluation.
     """
     for batch in evaluation_batches(
         windows, batch_size, threads=threads, timeout=timeout, check=check
     ):
+        # Rows of weight 0 only fill the last batch. [batch, ...] to [batch, rest] to a number.
         rows = int((batch.weight.reshape(len(batch.weight), -1).max(axis=1) > 0).sum())
         result = eval_step(variables, batch)
+        # Predictions stay on the device: scores are a few numbers, frames gigabytes.
         scores = {name: value for name, value in result.items() if name != "predictions"}
         sums.add(jax.device_get(scores), rows)
         if check is not None:
-            check()
+            check()  # the loader looks for signals only while it waits
     return sums

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconvlstm import models
-from jaxconvlstm.config.run import LARGEST_FRAME, Config
+from jaxconvlstm.config.data import LARGEST_FRAME
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.predictor import Predictor
@@ -24,7 +25,7 @@ def load(run: str | Path, which: str = "best") -> Any:
       which: "best" (lowest validation loss), "last", or a step's number.
 
     Returns:
-      A `rollout.Predictor`, or a `classifier.Classifier` where the run's model names classes.
+      A `Predictor`, or a `Classifier` where the run's model names classes.
 
     Raises:
       CheckpointError: there is no run, no such checkpoint, or it does not fit its own model.
@@ -40,6 +41,7 @@ def load(run: str | Path, which: str = "best") -> Any:
     with Checkpoints(folder / CHECKPOINTS_NAME) as checkpoints:
         step = checkpoints.choose(which)
         meta = checkpoints.load_meta(step)
+        # A checkpoint may come from anywhere, and its `meta` may hold anything.
         try:
             config = Config.from_json(meta["config"], "configuration")
             values, channels = Values.from_json(meta["values"]), int(meta["channels"])
@@ -47,17 +49,17 @@ def load(run: str | Path, which: str = "best") -> Any:
             classes = tuple(map(str, meta["classes"]))
             if not 0 < height * width <= LARGEST_FRAME:
                 raise ConfigError(f"frames of {height}x{width}")
-            shape = (1, 1, height, width, channels)
             module = models.build(config.model, channels, len(classes))
-            frames = jax.ShapeDtypeStruct(shape, jnp.float32)
+            # Shapes alone: no memory is taken before the checkpoint is known to fit them.
+            frames = jax.ShapeDtypeStruct((1, 1, height, width, channels), jnp.float32)
             abstract = jax.eval_shape(module.init, jax.random.key(0), frames)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder}: step {step} is not of this package: {str(error).splitlines()[0]}"
             ) from error
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
-    known = module, jax.device_put(variables), config, values, channels
-    size = (shape[2], shape[3]) if config.fixes_frame_size else None
+    parts = module, jax.device_put(variables), config, values, channels
+    size = (height, width) if config.model.fixes_frame_size else None
     if classes:
-        return Classifier(*known, classes, step, size)
-    return Predictor(*known, step, size)
+        return Classifier(*parts, classes, step, size)
+    return Predictor(*parts, step, size)

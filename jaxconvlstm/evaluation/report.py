@@ -1,4 +1,4 @@
-"""What an evaluation shows beside its numbers: tables, curves, strips, clips, confusion."""
+"""Reports of an evaluation: scores as JSON and text, and pictures of them and of some windows."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxconvlstm import plots
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.evaluate import Classes, Forecasts
@@ -32,16 +32,16 @@ _GRID_WINDOWS = 8
 
 
 class Report(Protocol):
-    """What is shown of an evaluation."""
+    """A report of an evaluation: `metrics.json`, text and pictures."""
 
     def scores(self, batch_size: int) -> dict[str, Any]:
-        """The scores of `metrics.json`, and what each key means."""
+        """The scores of `metrics.json`, with a definition of each key."""
 
     def print(self, result: Mapping[str, Any]) -> None:
-        """The same for people, as text."""
+        """Print the scores as text."""
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
-        """Pictures of the scores and of a few windows; what was written."""
+        """Draw the scores and at most `samples` windows; return the files."""
 
 
 class FrameReport:
@@ -57,13 +57,13 @@ class FrameReport:
         steps: int,
         first_lead: int,
     ):
-        """Takes what was scored.
+        """Store what the report is about.
 
         Args:
-          model, values: what predicts, and the scale of the data.
+          model, values: the model, and the scale of the data.
           windows: those to draw, with `steps` targets each.
           scored: the scores of all windows.
-          data: says how frames are predicted (horizon, tile).
+          data: tells how frames are predicted (horizon, tile).
           steps: frames to predict.
           first_lead: the first frame that was scored, counted from the last one given.
         """
@@ -104,13 +104,17 @@ class FrameReport:
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
         """See `Report.draw`."""
-        written = draw_curves(result, folder / "curves.png", self._first_lead)
+        written = [folder / "curves.png"]
+        plots.curves(result["per_lead"], written[0], first_lead=self._first_lead)
         if not samples:
             return written
         chosen = spread(len(self._windows), samples).tolist()
         for number, index in enumerate(chosen):
             clip, name = self._clip(index), self._windows.name(index)
-            written += _draw_clip(*clip, name, folder, number)
+            strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
+            pair = folder / f"frame-{number}"
+            written += draw_clip(clip, strip, pair, title=name, animation=animation)
+            written += _draw_video(clip, folder / f"film-{number}.mp4")
             if number == 0:
                 plots.step_pictures(*clip, folder / "steps", title=name)
         several = spread(len(self._windows), _GRID_WINDOWS).tolist()
@@ -121,18 +125,15 @@ class FrameReport:
         )
         return [*written, folder / "steps", folder / "grid.png"]
 
-    def _clip(self, index: int) -> tuple[Any, Any, Any]:
-        """A window's inputs, predictions and targets, as pictures show them."""
-        inputs, targets = self._windows.read(0, index)
-        predicted = self._predict(self._values.scale(inputs)[None])[0]
-        return (
-            self._values.raw_to_unit(inputs),
-            self._values.to_unit(predicted),
-            self._values.raw_to_unit(targets),
-        )
+    def _clip(self, index: int) -> plots.Clip:
+        """Predict a window and scale all of it for pictures."""
+        window = self._windows.read(0, index)
+        # [T, H, W, C] -> [1, T, H, W, C] -> [steps, H, W, C]
+        predicted = self._predict(self._values.scale(window[0])[None])[0]
+        return unit_clip(self._values, window, predicted)
 
     def _predict(self, inputs: Any) -> Any:
-        """Inputs `[batch, time, ...]` on the network's scale to the frames scored."""
+        """Predict the frames that are scored, `[batch, steps, ...]`, on the network's scale."""
         skipped = self._data.horizon - 1
         predicted = self._model.predict_scaled(inputs, skipped + self._steps, self._data.tile)
         return predicted[:, skipped:]
@@ -142,7 +143,7 @@ class ClassReport:
     """Accuracy and confusion of classes, beside always naming the most frequent; see `Report`."""
 
     def __init__(self, model: Classifier, values: Values, windows: Windows, scored: Classes):
-        """Takes what was scored: the model, the scale of the data, all windows, their scores."""
+        """Store the model, the scale of the data, all windows and their scores."""
         self._model, self._values, self._windows, self._scored = model, values, windows, scored
 
     def scores(self, batch_size: int) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class ClassReport:
         sums = self._scored.sums
         return {
             "model": sums.means(),
-            # What looks at no clip stands where repeating the last frame does for forecasts.
+            # A baseline that looks at no clip takes the place that persistence has for forecasts.
             "persistence": sums.baseline(),
             "classes": list(self._model.classes),
             "confusion": sums.confusion.tolist(),
@@ -196,25 +197,26 @@ class ClassReport:
             plots.show(shown, title=f"{title}: {classes[int(label)]}").save(animation)
             written += [strip, animation]
         matrix = folder / "confusion.png"
-        return written + _with_matplotlib(
-            lambda: plots.confusion(result["confusion"], classes, matrix), matrix
-        )
+        plots.confusion(result["confusion"], classes, matrix)
+        return [*written, matrix]
 
 
 def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
-    """Scores by lead time, persistence's in brackets; the ratio of the errors last."""
+    """Print scores by lead time, persistence's in brackets, and the ratio of the MSEs."""
     per_lead = result["per_lead"]
     keys = [key for key in IN_TABLE if key in result["model"]]
     print(
         "lead  " + "".join(f"{key.upper() + ' (persistence)':>22}" for key in keys) + "   MSE ratio"
     )
+    leads = len(per_lead["model"]["mse"])
+    nowhere = [float("nan")] * leads  # Persistence lacks some scores: it has no ghosting, say.
     rows: list[tuple[Any, dict[str, float], dict[str, float]]] = [
         (
             lead + first_lead,
             {key: per_lead["model"][key][lead] for key in keys},
-            {key: per_lead["persistence"].get(key, _Missing())[lead] for key in keys},
+            {key: per_lead["persistence"].get(key, nowhere)[lead] for key in keys},
         )
-        for lead in range(len(per_lead["model"]["mse"]))
+        for lead in range(leads)
     ]
     means = {key: result["persistence"].get(key, np.nan) for key in keys}
     for lead, ours, theirs in [*rows, ("mean", result["model"], means)]:
@@ -223,17 +225,10 @@ def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
         print(f"{lead:<6}{cells}{ratio:>12.3f}")
 
 
-class _Missing:
-    """NaN at every lead time, where persistence has no such score."""
-
-    def __getitem__(self, lead: int) -> float:
-        return float("nan")
-
-
 def describe_error(result: Mapping[str, Any], values: Values) -> str | None:
-    """The mean absolute error in the data's own unit; None where the scale is not linear."""
+    """Describe the mean absolute error in the data's own unit; None on a logarithmic scale."""
     if values.log:
-        return None
+        return None  # A difference of logarithms is a ratio of values, without their unit.
     ours, theirs = (
         result[name]["mae"] * (values.high - values.low) for name in ("model", "persistence")
     )
@@ -241,36 +236,52 @@ def describe_error(result: Mapping[str, Any], values: Values) -> str | None:
     return f"mean absolute error {ours:.4g} {unit}, persistence {theirs:.4g}"
 
 
-def _draw_clip(
-    inputs: Any, predicted: Any, targets: Any, name: str, folder: Path, number: int
+def unit_clip(values: Values, window: tuple[Any, Any], predicted: Any) -> plots.Clip:
+    """Scale a window and its prediction for pictures.
+
+    Args:
+      values: the scale of the data.
+      window: given and true frames, `[time, height, width, channels]`, as in the files.
+      predicted: `[steps, height, width, channels]`, on the network's scale.
+
+    Returns:
+      Given, predicted and true frames in fractions of the value range, NaN where missing.
+    """
+    inputs, targets = window
+    return values.raw_to_unit(inputs), values.to_unit(predicted), values.raw_to_unit(targets)
+
+
+def draw_clip(
+    clip: plots.Clip, strip: Path, pair: Path, *, title: str, animation: Path | None = None
 ) -> list[Path]:
-    """One window as a strip and as an animation, and as a video where PyAV is installed."""
-    shown = inputs, predicted, targets
-    strip, animation = folder / f"strip-{number}.png", folder / f"animation-{number}.gif"
-    plots.strip(*shown, strip, title=name)
-    plots.animation(*shown, animation)
-    written = [strip, animation]
-    if len(predicted) == 1:
-        written += plots.decoded_and_raw(predicted[0], targets[0], folder / f"frame-{number}")
+    """Draw a prediction and its truth.
+
+    Args:
+      clip: from `unit_clip`.
+      strip: a PNG of all frames.
+      pair: beginning of the names of two PNGs, predicted and true, if a single frame is predicted.
+      title: a line above the strip.
+      animation: a GIF of all frames; None for none.
+
+    Returns:
+      The files.
+    """
+    plots.strip(*clip, strip, title=title)
+    written = [strip]
+    if animation is not None:
+        plots.animation(*clip, animation)
+        written.append(animation)
+    _, predicted, targets = clip
+    if len(predicted) == 1 and targets is not None:
+        written += plots.decoded_and_raw(predicted[0], targets[0], pair)
+    return written
+
+
+def _draw_video(clip: plots.Clip, path: Path) -> list[Path]:
+    """Draw a clip as MP4 where PyAV is installed; the GIF shows the same."""
     try:
-        plots.animation(*shown, folder / f"film-{number}.mp4")
-    except ImportError:
-        return written  # the animation shows the same
-    return [*written, folder / f"film-{number}.mp4"]
-
-
-def draw_curves(result: Mapping[str, Any], path: Path, first_lead: int = 1) -> list[Path]:
-    """Scores over lead time, where Matplotlib is installed."""
-    return _with_matplotlib(
-        lambda: plots.curves(result["per_lead"], path, first_lead=first_lead), path
-    )
-
-
-def _with_matplotlib(draw: Callable[[], None], path: Path) -> list[Path]:
-    try:
-        draw()
-    except ImportError as error:
-        print(f"no {path.stem}: {error}")
+        plots.animation(*clip, path)
+    except plots.MissingLibraryError:
         return []
     return [path]
 
@@ -278,17 +289,18 @@ def _with_matplotlib(draw: Callable[[], None], path: Path) -> list[Path]:
 def frames_per_second(
     predict: Callable[[Any], Any], values: Values, windows: Windows, batch_size: int, frames: int
 ) -> float:
-    """Frames per second of the model alone, compiled: the median of three batches.
+    """Measure the model alone: the median of three batches, in frames per second.
 
     Args:
       predict: takes inputs `[batch, time, ...]` on the network's scale.
-      values, windows: where inputs come from.
+      values, windows: give the inputs, those of the first window in every row.
       batch_size: windows at once.
-      frames: what counts of a window: frames predicted, or frames classified.
+      frames: frames of a window that count, predicted or classified.
     """
     rows = min(batch_size, len(windows))
+    # [T, H, W, C] -> [rows, T, H, W, C]
     inputs = values.scale(windows.read(0, 0)[0])[None].repeat(rows, axis=0)
-    predict(inputs)
+    predict(inputs)  # Compiles.
     seconds = []
     for _ in range(3):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Classes of clips: their loss, and scores that are exact over padded batches."""
+"""Classification of clips: the loss, and scores that are exact over padded batches."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ CLASS_DEFINITIONS = {
         "lower is better."
     ),
     "accuracy": (
-        "Share of clips whose most probable class is the true one; no unit, 0 to 1, higher is "
+        "Fraction of clips whose most probable class is the true one; no unit, 0 to 1, higher is "
         "better."
     ),
     "balanced_accuracy": (
@@ -33,12 +33,12 @@ Weight = Float[AnyArray, "batch"]
 
 
 def cross_entropy(logits: Logits, labels: Labels, weight: Weight) -> Float[Array, "batch"]:
-    """Cross-entropy of each example: `-log(softmax(logits)[label])`.
+    """Compute the cross-entropy of each example: `-log(softmax(logits)[label])`.
 
     Args:
       logits: `[batch, classes]`.
       labels: `[batch]`, integers from 0 to below the number of classes.
-      weight: `[batch]`, 0 or more; an example of weight 0 is not looked at.
+      weight: `[batch]`, 0 or more; an example of weight 0 is ignored.
 
     Returns:
       `[batch]`, float32, nats, from 0; 0 where the weight is. Its mean over a batch is
@@ -55,7 +55,7 @@ def cross_entropy(logits: Logits, labels: Labels, weight: Weight) -> Float[Array
 
 
 def class_scores(logits: Logits, labels: Labels, weight: Weight) -> dict[str, Array]:
-    """Sums over the examples of a batch whose weight is above 0; `ClassSums.add` takes them.
+    """Sum scores over the examples of a batch whose weight is above 0, for `ClassSums.add`.
 
     Args:
       logits, labels, weight: see `cross_entropy`.
@@ -66,6 +66,7 @@ def class_scores(logits: Logits, labels: Labels, weight: Weight) -> dict[str, Ar
     """
     classes = logits.shape[1]
     there = jnp.asarray(weight) > 0
+    # Sums of integers, as a float32 stops counting at 2**24; rows that pad a batch add 0.
     confusion = jnp.zeros((classes, classes), jnp.int32)
     return {
         "cross_entropy": jnp.sum(cross_entropy(logits, labels, weight)),
@@ -88,22 +89,22 @@ class ClassSums:
     """
 
     def __init__(self, classes: int) -> None:
-        """`classes`: how many there are."""
+        """`classes`: number of classes."""
         self.confusion = np.zeros((classes, classes), np.int64)
         self._cross_entropy = 0.0
 
     def add(self, scores: Mapping[str, Array | np.ndarray]) -> None:
-        """Adds a batch: what `class_scores` gives."""
+        """Add the scores of a batch, which `class_scores` gives."""
         self.confusion += np.asarray(scores["confusion"])
         self._cross_entropy += float(scores["cross_entropy"])
 
     def means(self) -> dict[str, float]:
-        """Scores over all examples, as `CLASS_DEFINITIONS` says; NaN if there were none."""
+        """Compute scores over all examples, as in `CLASS_DEFINITIONS`; NaN if there were none."""
         clips = self.confusion.sum(axis=1)
         right = self.confusion.diagonal()
         if not clips.any():
             return dict.fromkeys(("cross_entropy", "accuracy", "balanced_accuracy"), float("nan"))
-        occurs = clips > 0
+        occurs = clips > 0  # a class without clips has no accuracy
         return {
             "cross_entropy": self._cross_entropy / int(clips.sum()),
             "accuracy": float(right.sum() / clips.sum()),
@@ -111,17 +112,18 @@ class ClassSums:
         }
 
     def baseline(self) -> dict[str, float]:
-        """The same scores of always naming the most frequent class, which looks at no clip.
+        """Compute the same scores of always naming the most frequent class.
 
-        Its probabilities are the classes' frequencies among these very examples, so that nothing
-        that does not look at the clips can score better.
+        Its probabilities are the classes' frequencies among these very examples, so that no other
+        constant prediction can score better.
         """
         clips = self.confusion.sum(axis=1)
         if not clips.any():
             return self.means()
         frequency = clips[clips > 0] / clips.sum()
         return {
+            # Their entropy, which no other constant probabilities can fall below.
             "cross_entropy": float((frequency * np.log(1 / frequency)).sum()),
             "accuracy": float(frequency.max()),
-            "balanced_accuracy": float(1 / len(frequency)),
+            "balanced_accuracy": float(1 / len(frequency)),  # all of one class, none of the others
         }

@@ -1,11 +1,10 @@
 """Scores of predicted frames, per example and lead time, and their exact means over a data set.
 
-Sums and means of errors are of the values as they are; what judges pictures (PSNR, SSIM, trail) is
-of predictions clipped to [0, 1]. Pixels of weight 0 are left out, and a frame without a valid one
-does not count.
+Errors are of the values as they are; image metrics (PSNR, SSIM, ghosting) are of predictions
+clipped to [0, 1]. Pixels of weight 0 are left out, and a frame without a valid one does not count.
 
-Some scores are there in several dialects, so that one evaluation can stand beside any published
-table. Those of OpenSTL (`chengtan9907/OpenSTL`, `openstl/core/metrics.py`) are its `metric()`
+Some scores have several variants, so that one evaluation can stand beside any published table.
+Those of OpenSTL (`chengtan9907/OpenSTL`, `openstl/core/metrics.py`) are its `metric()`
 with `spatial_norm=False`, as for all its video benchmarks.
 """
 
@@ -18,7 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.metrics.ghosting import trail
+from jaxconvlstm.metrics.ghosting import ghosting
 from jaxconvlstm.metrics.losses import LAYOUT, Video, Weight, expand_weight, value_cross_entropy
 from jaxconvlstm.metrics.ssim import (
     gaussian_window,
@@ -27,9 +26,13 @@ from jaxconvlstm.metrics.ssim import (
     uniform_window,
 )
 
+# An exact match has an infinite PSNR, which would swallow the mean over frames. 100 dB is an error
+# of 1e-5 of the range, less than a step of 16 bits.
 PSNR_CAP = 100.0
+# scikit-image's default window, and its data range for floats, -1 to 1, up to version 0.19.
 OPENSTL_WINDOW = 7
 OPENSTL_RANGE = 2.0
+# Normalising and back leaves a 1 within so much of it in float32.
 ROUNDING = 1e-5
 
 DEFINITIONS = {
@@ -86,7 +89,7 @@ DEFINITIONS = {
         "to [1e-7, 1 - 1e-7]. Absent where no frame's targets all lie in [0, 1]."
     ),
     "trail": (
-        "Share of a predicted frame's energy that lies where an object was in an earlier frame, "
+        "Fraction of a predicted frame's energy that lies where an object was in an earlier frame, "
         "given or true, and no longer is within one pixel: energy is the squared difference from "
         "the true frame's median where it exceeds 0.05, an object is what differs from its "
         "frame's median by more than 0.05; mean over frames; no unit, range 0 to 1, lower is "
@@ -108,14 +111,14 @@ def frame_scores(
     weight: Weight,
     inputs: Float[Array | np.ndarray, "batch time height width channels"] | None = None,
 ) -> dict[str, Score]:
-    """All scores of every frame, as `DEFINITIONS` defines them.
+    """Compute all scores of every frame, as `DEFINITIONS` defines them.
 
     Args:
       predictions: `[batch, steps, height, width, channels]`, on the scale where [0, 1] is the
         data's value range.
       targets: likewise.
-      weight: broadcastable to them; a value counts if its weight is above 0. What lies where it
-        does not count may be anything, NaN too.
+      weight: broadcastable to them; a value counts if its weight is above 0. Where it does not,
+        predictions and targets may be anything, NaN too.
       inputs: `[batch, time, height, width, channels]`, the frames that were given, on the same
         scale, NaN where a value is missing; without them there is no `trail`.
 
@@ -127,42 +130,45 @@ def frame_scores(
     check_rank("predictions", predictions, 5, LAYOUT)
     check_same_shape("targets", targets, "predictions", predictions)
     mask = expand_weight(weight, predictions) > 0
+    # Masked before the arithmetic: 0 times NaN is NaN.
     p, y = (jnp.where(mask, values, 0).astype(jnp.float32) for values in (predictions, targets))
-    shown = jnp.clip(p, 0, 1)
+    clipped = jnp.clip(p, 0, 1)
     squared, absolute = (p - y) ** 2, jnp.abs(p - y)
-    clipped_error, counts = _mean_over_frame((shown - y) ** 2, mask)
-    psnr = (_psnr(clipped_error) * counts, counts)
+    clipped_error, counts = _mean_over_frame((clipped - y) ** 2, mask)
+    psnr = (_psnr(clipped_error) * counts, counts)  # 0 where no pixel counts, which has error 0
     height, width = p.shape[2:4]
     scores = {
         "mse": _mean_over_frame(squared, mask),
         "mae": _mean_over_frame(absolute, mask),
         "psnr": psnr,
-        "ssim": _ssim(shown, y, mask, gaussian_window(height, width)),
+        "ssim": _ssim(clipped, y, mask, gaussian_window(height, width)),
         "openstl_mse": _sum_over_frame(squared, mask),
         "openstl_mae": _sum_over_frame(absolute, mask),
-        "openstl_psnr": psnr,
+        "openstl_psnr": psnr,  # the same definition
         "shi_cross_entropy": _cross_entropy(p, y, mask),
     }
     if min(height, width) >= OPENSTL_WINDOW:
         window = uniform_window(OPENSTL_WINDOW)
         scores["openstl_ssim"] = _ssim(
-            shown, y, mask, window, data_range=OPENSTL_RANGE, sample_covariance=True
+            clipped, y, mask, window, data_range=OPENSTL_RANGE, sample_covariance=True
         )
+    # The key is older than the name of the score, ghosting.
     if inputs is not None:
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        scores["trail"] = trail(shown, y, mask, jnp.asarray(inputs, jnp.float32))
+        scores["trail"] = ghosting(clipped, y, mask, jnp.asarray(inputs, jnp.float32))
     return scores
 
 
 def _sum_over_frame(values: Array, mask: Array) -> Score:
-    """Sum over height, width and channels where `mask` holds, and whether it does anywhere."""
+    """Sum over height, width and channels where `mask` holds, and 1 where it holds anywhere."""
     axes = (2, 3, 4)
     return jnp.sum(jnp.where(mask, values, 0), axes), jnp.any(mask, axes).astype(jnp.float32)
 
 
 def _mean_over_frame(values: Array, mask: Array) -> Score:
-    """Mean over height, width and channels where `mask` holds, and whether it does anywhere."""
+    """Mean over height, width and channels where `mask` holds, and 1 where it holds anywhere."""
     total, counts = _sum_over_frame(values, mask)
+    # Divided by 1 where no pixel counts, for 0 in place of NaN.
     return total / jnp.maximum(jnp.sum(mask, (2, 3, 4), dtype=jnp.float32), 1), counts
 
 
@@ -183,7 +189,6 @@ def _ssim(
 def _cross_entropy(predictions: Array, targets: Array, mask: Array) -> Score:
     """Sum over each frame; it counts if its targets are probabilities."""
     total, counts = _sum_over_frame(value_cross_entropy(predictions, targets), mask)
-    # A shift and a spread, there and back, leave a 1 within rounding of it.
     probability = (targets >= -ROUNDING) & (targets <= 1 + ROUNDING)
     counts = counts * jnp.all(probability, (2, 3, 4))
     return jnp.where(counts > 0, total, 0), counts
@@ -206,10 +211,10 @@ class ScoreSums:
         self._sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Adds a batch.
+        """Add the scores of a batch.
 
         Args:
-          scores: what `frame_scores` gives: key to `(scores, valid)`, each `[batch, steps]`.
+          scores: from `frame_scores`: key to `(scores, valid)`, each `[batch, steps]`.
 
         Raises:
           ConfigError: other keys or another number of steps than before.
@@ -218,6 +223,7 @@ class ScoreSums:
             raise ConfigError(f"scores: expected {', '.join(self._sums)}, got {', '.join(scores)}")
         for key, (values, valid) in scores.items():
             counted = np.asarray(valid) > 0
+            # float64: float32 sums of many thousand frames would depend on the batch size.
             total = np.where(counted, values, 0).astype(np.float64).sum(axis=0)
             count = counted.sum(axis=0)
             if key in self._sums:
@@ -227,7 +233,7 @@ class ScoreSums:
             self._sums[key] = (total, count)
 
     def per_lead(self) -> dict[str, list[float]]:
-        """Mean over frames for each lead time; NaN where no frame counted.
+        """Compute the mean over frames for each lead time; NaN where no frame counted.
 
         A key of `OPTIONAL` is left out if no frame of any lead time counted.
         """
@@ -238,9 +244,9 @@ class ScoreSums:
         }
 
     def means(self) -> dict[str, float]:
-        """Mean over the frames of all lead times, for the same keys; NaN if no frame counted.
+        """Compute the mean over the frames of all lead times; NaN if no frame counted.
 
-        What is `SUMMED_OVER_LEADS` is the sum of `per_lead` instead.
+        Keys are those of `per_lead`; of a key in `SUMMED_OVER_LEADS` it is the sum over lead times.
         """
         means = {}
         for key, leads in self.per_lead().items():

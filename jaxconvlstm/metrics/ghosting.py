@@ -1,45 +1,48 @@
-"""How much of a moving object stays visible where it has been: ghosting, as a number."""
+"""Ghosting: the energy of a prediction that lies where a moving object has been."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+# Noise and compression stay below so much of the value range; objects that one sees exceed it.
 TOLERANCE = 0.05
-MOSTLY = 0.75
-HALVINGS = 10
+# Fraction of a frame's valid pixels that must show background for "object" to mean anything.
+LEAST_BACKGROUND = 0.75
+# The median is found to 1 in 1024, finer than 8 bits are.
+MEDIAN_BITS = 10
 
 Frames = Float[Array, "batch steps height width channels"]
 Valid = Bool[Array, "batch steps height width channels"]
 PerFrame = Float[Array, "batch steps"]
 
 
-def trail(
+def ghosting(
     predictions: Frames,
     targets: Frames,
     valid: Valid,
     inputs: Float[Array, "batch time height width channels"],
 ) -> tuple[PerFrame, PerFrame]:
-    """Share of each predicted frame's energy that lies where an object was and no longer is.
+    """Compute the fraction of each frame's energy that lies where an object was and no longer is.
 
     The background `b` of a true frame is its median, channel by channel. A pixel shows background
     if it is within 0.05 of it, in every channel, and an object if not. With `p` the prediction
     and `y` the truth, sums over pixels and channels:
 
-        energy = (p - b)**2 where |p - b| > 0.05, else 0
-        left   = an object in any input or earlier true frame, and none in `y` within one pixel
-        trail  = sum(energy where left) / sum(energy)
+        energy   = (p - b)**2 where |p - b| > 0.05, else 0
+        left     = an object in any input or earlier true frame, and none in `y` within one pixel
+        ghosting = sum(energy where left) / sum(energy)
 
-    Squares, not absolute values, because this is to be a measure of what is seen: a haze over many
-    pixels, which every prediction of an uncertain future has, weighs little beside an object of
-    full contrast, and a visible one much. They also take a dark object on a light ground as they
-    take a light one on a dark ground.
+    Squares, not absolute values, because this measures visibility: a haze over many pixels, which
+    every prediction of an uncertain future has, weighs little beside an object of full contrast.
+    They also treat a dark object on a light ground like a light one on a dark ground.
 
-    The pixel around the object is nobody's trail: a blurred edge reaches that far wherever the
-    object came from. As what is no object in `y` is background there, a perfect prediction has no
-    energy outside of it, antialiased edges included, and its trail is exactly 0.
+    The pixel around the object does not count: a blurred edge reaches that far wherever the
+    object came from. Everything outside the objects of `y` is background there, so that a perfect
+    prediction has no energy outside of them, antialiased edges included, and its ghosting is
+    exactly 0.
 
-    An object that stands still in the prediction while the true one moves on counts too: it too is
-    seen where it no longer is. One that is predicted where none has been does not.
+    An object that stands still in the prediction while the true one moves on counts too, as it is
+    visible where it no longer is. One that is predicted where none has been does not.
 
     A frame counts where at least three quarters of its valid pixels show background (elsewhere,
     "object" would mean nothing), where there is a place that an object has left, and where the
@@ -52,33 +55,35 @@ def trail(
         are any, are not looked at.
       valid: which of these values are there.
       inputs: `[batch, time, height, width, channels]`, the frames that were given; NaN where a
-        value is missing, which shows no object.
+        value is missing, where there is no object.
 
     Returns:
-      `(trail, counts)`, each float32 `[batch, steps]`: from 0, which is ideal, to 1; and 1 where
+      `(ghosting, counts)`, each float32 `[batch, steps]`: from 0, which is ideal, to 1; and 1 where
       the frame counts. Elsewhere both are 0.
     """
     objects, background = _objects(targets, valid)
     given, _ = _objects(inputs, jnp.isfinite(inputs))
+    # [batch, time + steps, height, width]; a running maximum in time is "in any frame so far".
     clip = jnp.concatenate([given, objects], axis=1).astype(jnp.uint8)
     been = jax.lax.cummax(clip, axis=1)[:, inputs.shape[1] :] > 0
-    left = been & ~_widened(objects)
+    left = been & ~_dilated(objects)
 
+    # Against the true frame's background: a prediction's own may hold the ghost.
     deviation = predictions - background
     seen = valid & (jnp.abs(deviation) > TOLERANCE)
     energy = jnp.sum(jnp.where(seen, deviation**2, 0), axis=-1)
     frame = (2, 3)
     total = jnp.sum(energy, frame)
-    share = jnp.sum(jnp.where(left, energy, 0), frame) / jnp.where(total > 0, total, 1)
+    fraction = jnp.sum(jnp.where(left, energy, 0), frame) / jnp.where(total > 0, total, 1)
 
-    there = jnp.any(valid, axis=-1)
-    mostly = jnp.sum(there & ~objects, frame) >= MOSTLY * jnp.sum(there, frame)
+    there = jnp.any(valid, axis=-1)  # pixels with a valid channel
+    mostly = jnp.sum(there & ~objects, frame) >= LEAST_BACKGROUND * jnp.sum(there, frame)
     counts = mostly & jnp.any(left & there, frame) & (total > 0)
-    return jnp.where(counts, share, 0), counts.astype(jnp.float32)
+    return jnp.where(counts, fraction, 0), counts.astype(jnp.float32)
 
 
 def _objects(frames: Array, valid: Array) -> tuple[Array, Array]:
-    """Pixels that differ from their frame's background in any channel, and that background.
+    """Find pixels that differ from their frame's background in any channel, and that background.
 
     Returns:
       `[batch, time, height, width]`, boolean, and `[batch, time, 1, 1, channels]`.
@@ -101,11 +106,11 @@ def _median(frames: Array, valid: Array) -> Array:
         below = jnp.sum(valid & (frames < middle), axes, keepdims=True)
         return jnp.where(2 * below < count, middle, low)
 
-    return jax.lax.fori_loop(0, HALVINGS, halve, jnp.zeros(count.shape, frames.dtype))
+    return jax.lax.fori_loop(0, MEDIAN_BITS, halve, jnp.zeros(count.shape, frames.dtype))
 
 
-def _widened(objects: Array) -> Array:
-    """Also true for the eight neighbours of what is true; `[batch, steps, height, width]`."""
+def _dilated(objects: Array) -> Array:
+    """Dilate `[batch, steps, height, width]` by one pixel in all eight directions."""
     return jax.lax.reduce_window(
         objects, False, jax.lax.bitwise_or, (1, 1, 3, 3), (1, 1, 1, 1), "SAME"
     )

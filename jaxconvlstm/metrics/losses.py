@@ -2,8 +2,8 @@
 
 All of them take predictions and targets `[batch, steps, height, width, channels]` on the network's
 scale, where [0, 1] is the data's value range, and a weight that broadcasts to them. Values are
-never clipped to that range. What lies where the weight is 0 is not looked at, so that even a NaN
-there reaches neither the loss nor its gradient.
+never clipped to that range. Values of weight 0 are ignored, so that even a NaN there reaches
+neither the loss nor its gradient.
 """
 
 import functools
@@ -20,9 +20,9 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.metrics.ssim import gaussian_window, similarity_map, smallest_in_window
 
 LAYOUT = "batch, steps, height, width, channels"
-PROBABILITY_MARGIN = 1e-7
+PROBABILITY_MARGIN = 1e-7  # Keras's epsilon, about the distance of 1 from the float32 below it
 HUBER_DELTA = 0.1
-SIMILARITY_SHARE = 0.84
+SSIM_WEIGHT = 0.84  # Zhao et al. 2017, section III-D
 
 AnyArray = Array | np.ndarray
 Video = Float[AnyArray, "batch steps height width channels"]
@@ -31,7 +31,7 @@ PerExample = Float[Array, "batch"]
 
 
 def mean_squared_error(predictions: Video, targets: Video, weight: Weight) -> PerExample:
-    """Mean squared error of each example.
+    """Compute the mean squared error of each example.
 
     With `p` the predictions, `y` the targets and `w` the weight, sums over all axes but the batch:
 
@@ -49,7 +49,7 @@ def mean_squared_error(predictions: Video, targets: Video, weight: Weight) -> Pe
 
 
 def mean_absolute_error(predictions: Video, targets: Video, weight: Weight) -> PerExample:
-    """Mean absolute error of each example.
+    """Compute the mean absolute error of each example.
 
         sum(w * |p - y|) / sum(w)
 
@@ -63,7 +63,7 @@ def mean_absolute_error(predictions: Video, targets: Video, weight: Weight) -> P
 
 
 def binary_cross_entropy(predictions: Video, targets: Video, weight: Weight) -> PerExample:
-    """Binary cross-entropy of each example, of probabilities.
+    """Compute the binary cross-entropy of each example, of probabilities.
 
         sum(w * -(y * log(q) + (1 - y) * log(1 - q))) / sum(w),  q = clip(p, 1e-7, 1 - 1e-7)
 
@@ -85,15 +85,16 @@ def binary_cross_entropy(predictions: Video, targets: Video, weight: Weight) -> 
 
 
 def value_cross_entropy(p: Array, y: Array) -> Array:
-    """Binary cross-entropy of each value by itself, as `binary_cross_entropy` defines it."""
+    """Compute the binary cross-entropy of each value by itself; see `binary_cross_entropy`."""
     clipped = jnp.clip(p, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
-    # The difference is 0 exactly, and brings p's derivative.
+    # The difference is exactly 0 and has p's derivative: the clipped value with the gradient of one
+    # that is not clipped.
     q = jax.lax.stop_gradient(clipped) + (p - jax.lax.stop_gradient(p))
-    return -(y * jnp.log(q) + (1 - y) * jnp.log1p(-q))
+    return -(y * jnp.log(q) + (1 - y) * jnp.log1p(-q))  # log(1 - q), exact for small q
 
 
 def huber_error(predictions: Video, targets: Video, weight: Weight) -> PerExample:
-    """Huber's error of each example: small errors are squared, large ones count linearly.
+    """Compute Huber's error of each example: small errors are squared, large ones count linearly.
 
         sum(w * h(|p - y|)) / sum(w),  h(e) = e**2 / 2 if e <= d else d * (e - d / 2)
 
@@ -114,11 +115,11 @@ def huber_error(predictions: Video, targets: Video, weight: Weight) -> PerExampl
 
 
 def absolute_error_and_similarity(predictions: Video, targets: Video, weight: Weight) -> PerExample:
-    """Absolute error mixed with structural similarity, which rewards sharp detail.
+    """Mix absolute error with structural similarity, which rewards sharp detail.
 
         0.84 * (1 - SSIM) + 0.16 * sum(w * |p - y|) / sum(w)
 
-    SSIM is the mean of `similarity.similarity_map` (Gaussian window of 11 x 11 pixels, or the
+    SSIM is the mean of `ssim.similarity_map` (Gaussian window of 11 x 11 pixels, or the
     largest odd size that fits; data range 1) over windows, each of the smallest weight in it, so
     that those with a missing pixel are left out; the first term is 0 where none remains.
 
@@ -134,15 +135,16 @@ def absolute_error_and_similarity(predictions: Video, targets: Video, weight: We
     """
     p, y, weight = _masked(predictions, targets, weight)
     window = gaussian_window(*p.shape[2:4])
+    # A window with a missing pixel, which is 0 in both pictures, would be alike without merit.
     dissimilarity = _mean(1 - similarity_map(p, y, window), smallest_in_window(weight, len(window)))
     error = _mean(jnp.abs(p - y), weight)
-    return SIMILARITY_SHARE * dissimilarity + (1 - SIMILARITY_SHARE) * error
+    return SSIM_WEIGHT * dissimilarity + (1 - SSIM_WEIGHT) * error
 
 
 def squared_error_and_gradient_difference(
     predictions: Video, targets: Video, weight: Weight
 ) -> PerExample:
-    """Squared error plus gradient difference, which punishes blurred edges.
+    """Add to the squared error the gradient difference, which punishes blurred edges.
 
         sum(w * (p - y)**2) / sum(w)  +  for each of height and width:
         sum(v * | |dp| - |dy| |) / sum(v)
@@ -162,7 +164,7 @@ def squared_error_and_gradient_difference(
     """
     p, y, weight = _masked(predictions, targets, weight)
     loss = _mean((p - y) ** 2, weight)
-    for axis in (2, 3):
+    for axis in (2, 3):  # height, width
         length = weight.shape[axis]
         before, after = (
             jax.lax.slice_in_dim(weight, start, length - 1 + start, axis=axis) for start in (0, 1)
@@ -173,13 +175,13 @@ def squared_error_and_gradient_difference(
 
 
 def masked_mean(per_example: PerExample, weight: Weight) -> Float[Array, ""]:
-    """Mean over the batch, each example counted by its total weight.
+    """Compute the mean over the batch, each example counted by its total weight.
 
     The result is the total weighted sum over the total weight: every valid value of the batch
     counts the same, whichever example it is in, and a row of weight 0 does not count at all.
 
     Args:
-      per_example: `[batch]`, what a loss of this file gives.
+      per_example: `[batch]`, from a loss of this file.
       weight: `[batch, steps, height, width, channels]`, the weight that it was given; axes of
         size 1 broadcast, except the batch.
 
@@ -206,7 +208,7 @@ LOSSES: dict[str, Callable[[Video, Video, Weight], PerExample]] = {
 
 
 def batch_loss(name: str, predictions: Video, targets: Video, weight: Weight) -> Float[Array, ""]:
-    """The loss that training minimizes: the mean over a batch.
+    """Compute the loss that training minimizes: the mean over a batch.
 
     Examples count by their total weight: for errors of single values, every valid value counts the
     same, `sum(w * error(p, y)) / sum(w)` over all axes.
@@ -254,7 +256,11 @@ def _mean(values: Array, weight: Array) -> PerExample:
 def expand_weight(
     weight: Weight, predictions: Video
 ) -> Float[Array, "batch steps height width channels"]:
-    """`weight` in the shape of `predictions`; one that does not broadcast is a `ConfigError`."""
+    """Broadcast `weight` to the shape of `predictions`.
+
+    Raises:
+      ConfigError: it does not broadcast.
+    """
     try:
         return jnp.broadcast_to(weight, predictions.shape)
     except ValueError:
@@ -266,4 +272,5 @@ def expand_weight(
 
 def _divide(total: Array, weight: Array) -> Array:
     """`total / weight`, and 0 where the weight is 0."""
+    # Two choices: the outer one alone would have a NaN gradient through the division by 0.
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)

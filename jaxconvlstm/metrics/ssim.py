@@ -1,6 +1,6 @@
 """Structural similarity of two pictures (Wang et al. 2004), window by window.
 
-The score and the loss made of it differ in how they average this map; see `metrics`, `losses`.
+The score and the loss made of it differ in how they average this map; see `frame_scores`, `losses`.
 """
 
 import functools
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+# Wang et al. (2004), sections III-B and III-C.
 GAUSSIAN_SIZE = 11
 GAUSSIAN_SIGMA = 1.5
 K1, K2 = 0.01, 0.03
@@ -20,13 +21,16 @@ Windows = Float[Array, "*batch rows columns channels"]
 
 
 def gaussian_window(height: int, width: int) -> tuple[float, ...]:
-    """Weights of sum 1 along one axis: 11 of sigma 1.5, or the largest odd number that fits.
+    """Gaussian weights of sum 1 along one axis: 11, or the largest odd number that fits.
 
     Args:
       height, width: size of the frame that the window has to lie in.
+
+    Returns:
+      Weights as Python floats, which a traced program holds as constants.
     """
     size = min(GAUSSIAN_SIZE, height, width)
-    size -= 1 - size % 2
+    size -= 1 - size % 2  # odd, so that a window has a pixel in its middle
     weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / GAUSSIAN_SIGMA) ** 2)
     return tuple((weights / weights.sum()).tolist())
 
@@ -44,7 +48,7 @@ def similarity_map(
     data_range: float = 1.0,
     sample_covariance: bool = False,
 ) -> Windows:
-    """SSIM of every window that lies inside the frame; Wang et al. (2004), equation 13.
+    """Compute the SSIM of every window inside the frame; Wang et al. (2004), equation 13.
 
     With means, variances and covariance weighted by the window, `C1 = (0.01 L)**2` and
     `C2 = (0.03 L)**2`, `L` the data range:
@@ -68,6 +72,7 @@ def similarity_map(
     correction = pixels / (pixels - 1) if sample_covariance else 1.0
 
     def mean(values: Array) -> Array:
+        # The window is separable: one axis after the other, 2 * size terms in place of size**2.
         # Shifted sums: a convolution of one channel is several times slower on a CPU.
         for axis in (-3, -2):
             weighted = (
@@ -77,7 +82,7 @@ def similarity_map(
         return values
 
     mean_a, mean_b = mean(a), mean(b)
-    # What is rounded below 0 would let the denominator vanish.
+    # E[x**2] - E[x]**2 may round below 0, which would let the denominator vanish.
     variance_a = jnp.maximum(mean(a * a) - mean_a * mean_a, 0) * correction
     variance_b = jnp.maximum(mean(b * b) - mean_b * mean_b, 0) * correction
     covariance = (mean(a * b) - mean_a * mean_b) * correction
@@ -89,9 +94,16 @@ def similarity_map(
 def smallest_in_window(
     weight: Shaped[Array, "*batch height width channels"], size: int
 ) -> Shaped[Array, "*batch rows columns channels"]:
-    """The smallest weight in every window of `size` x `size`: 0 where a single pixel is missing.
+    """Find the smallest weight in every window of `size` x `size`.
 
-    Of booleans: whether all are true.
+    It is 0 where a single pixel is missing; of booleans, it is true where all are.
+
+    Args:
+      weight: `[..., height, width, channels]`, any dtype.
+      size: side of the window in pixels.
+
+    Returns:
+      `[..., height - size + 1, width - size + 1, channels]`, the same dtype.
     """
     for axis in (-3, -2):
         weight = functools.reduce(jnp.minimum, _shifted(weight, size, axis))
@@ -99,7 +111,7 @@ def smallest_in_window(
 
 
 def _shifted(values: Array, size: int, axis: int) -> Iterator[Array]:
-    """`values` moved by 0 to `size - 1` places along `axis`, cut to where all of them are."""
+    """Shift `values` by 0 to `size - 1` places along `axis`, cropped to where all of them are."""
     length = values.shape[axis] - size + 1
     for first in range(size):
         yield jax.lax.slice_in_dim(values, first, first + length, axis=axis)

@@ -1,4 +1,4 @@
-"""Forecasting by feeding each prediction back: what every model of that kind has in common."""
+"""Autoregressive forecasting: the base of models that feed each prediction back."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxconvlstm.errors import ConfigError
 class AutoregressiveModel(nn.Module):
     """A model with `observe` and `step`, unrolled into the future by `__call__`.
 
-    The frames given are read by `observe`, all time steps at once where that can be; what is
+    `observe` reads the frames given, all time steps at once where that is possible. What is
     predicted after the last of them is fed back through `step`, in a loop, for as long as frames
     are asked for.
 
@@ -21,10 +21,11 @@ class AutoregressiveModel(nn.Module):
     updates them. The dropout masks of the frames fed back are the same in every step.
 
     Attributes:
-      remat: recompute each step of the loop in the backward pass; a field of those that have it.
+      remat: recompute each step of the loop in the backward pass; models that offer it declare it
+        as a field.
     """
 
-    remat = False
+    remat = False  # no annotation: a field of the base class would come first in every model
 
     def __call__(
         self,
@@ -35,7 +36,7 @@ class AutoregressiveModel(nn.Module):
         train: bool = False,
         dense_targets: bool = False,
     ) -> Float[Array, "batch frames height width channels"]:
-        """Predicts the `steps` frames that follow `inputs`.
+        """Predict the `steps` frames that follow `inputs`.
 
         Args:
           inputs: `[batch, time, height, width, channels]`, on the network's scale, usually [0, 1].
@@ -45,9 +46,9 @@ class AutoregressiveModel(nn.Module):
             prediction. Never needed to predict.
           teacher_mask: bool `[batch, steps]`, all true by default; column 0 has no effect, since
             step 0 reads the inputs alone.
-          train: whether this is training, with dropout (which takes the PRNG "dropout") and the
-            batch's own statistics (which takes a mutable collection "batch_stats").
-          dense_targets: whether to return what is predicted after each frame given, too.
+          train: apply dropout (which takes the PRNG "dropout") and the batch's own statistics
+            (which takes a mutable collection "batch_stats").
+          dense_targets: also return what is predicted after each frame given.
 
         Returns:
           `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
@@ -72,15 +73,18 @@ class AutoregressiveModel(nn.Module):
             (observed[:, -1], observed) if dense_targets else (observed, observed[:, None])
         )
         if steps == 1:
-            return predictions
+            return predictions  # nothing is fed back, and a scan of length 0 would still be traced
         # Teacher frames for the steps after the first, time first for the scan.
         if teacher is None:
+            # Arrays without elements, so that the loop takes the same arguments either way.
             truth, mask = jnp.zeros((steps - 1, 0)), jnp.zeros((steps - 1, 0), bool)
         else:
             if teacher_mask is None:
                 teacher_mask = jnp.ones(teacher.shape[:2], bool)
             check_same_shape("teacher_mask", teacher_mask, "teacher[:2]", teacher[:, :, 0, 0, 0])
+            # Step k reads frame k - 1: [steps - 1, batch, height, width, channels].
             truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)
+            # [steps - 1, batch, 1, 1, 1], to choose whole frames
             mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)[..., None, None, None]
 
         def feed_back(model: AutoregressiveModel, state: Any, given: Any) -> Any:
@@ -91,6 +95,8 @@ class AutoregressiveModel(nn.Module):
             carry, frame = model.step(carry, frame, train)
             return (carry, frame), frame
 
+        # Statistics change in training alone; a loop carries what changes. One dropout mask serves
+        # all steps, as `ConvLSTM` has one for all frames given.
         body = nn.remat(feed_back, prevent_cse=False) if self.remat else feed_back
         scan = nn.scan(
             body,
@@ -104,23 +110,21 @@ class AutoregressiveModel(nn.Module):
     def observe(
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """Reads `[batch, time, height, width, channels]`: state after them and the next frame.
+        """Read all frames given, and predict the next one.
 
-        With `dense_targets`, the prediction after each of them:
-        `[batch, time, height, width, channels]` in place of `[batch, height, width, channels]`.
+        Args:
+          inputs: `[batch, time, height, width, channels]`.
+          train: see `__call__`.
+          dense_targets: predict after each frame, not only after the last.
+
+        Returns:
+          The state after them, for `step`, and the next frame `[batch, height, width, channels]`;
+          with `dense_targets`, `[batch, time, height, width, channels]`.
         """
         raise NotImplementedError
 
     def step(
         self, carry: tuple[Any, ...], frame: Array, train: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
-        """Reads one more frame `[batch, height, width, channels]`: new state and the next frame."""
+        """Read one more frame `[batch, height, width, channels]`: new state and the next frame."""
         raise NotImplementedError
-
-
-def check_channels(name: str, frames: Array, channels: int) -> None:
-    """Raises `ConfigError` unless the last axis of `frames` is `channels` long."""
-    if frames.shape[-1] != channels:
-        raise ConfigError(
-            f"{name}: the model was made for {channels} channel(s), got {frames.shape[-1]}"
-        )

@@ -8,11 +8,11 @@ from jaxtyping import Array
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.models.forecaster import Forecaster, States
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
-from jaxconvlstm.nn.conv_lstm import pad_to_multiple
+from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
 
 class EncoderForecaster(Forecaster):
-    """Predicts any number of frames from the states that an encoder ends with.
+    """Encoder-forecaster: predicts any number of frames from the encoder's last states.
 
         frame -> patches -> encoder layer 0 -> encoder layer 1 -> ...
                                  | (last state)     |
@@ -46,11 +46,12 @@ class EncoderForecaster(Forecaster):
 
     def encode(self, inputs: Array, train: bool) -> States:
         """See `Forecaster.encode`."""
+        # [batch, time, height / patch, width / patch, channels * patch**2]
         hidden = space_to_depth(pad_to_multiple(inputs, self.patch_size), self.patch_size)
         states = []
         for layer in self.encoder:
             last, hidden = layer(hidden, return_carry=True, train=train)
-            states.append(last)
+            states.append(last)  # handed to the forecaster layer of the same level
         return tuple(states)
 
     def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
@@ -61,5 +62,6 @@ class EncoderForecaster(Forecaster):
             last, hidden = layer(outputs[-1], state, return_carry=True, train=train)
             after.append(last)
             outputs.append(hidden)
+        # All layers' states make the frame, not only the highest one's: section 3.2.
         patches = self.head(jnp.concatenate(outputs, axis=-1))
         return tuple(after), depth_to_space(patches, self.patch_size)

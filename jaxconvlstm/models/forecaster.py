@@ -1,4 +1,4 @@
-"""Encoding and forecasting: what the models have in common whose forecast reads no frame."""
+"""Encoding and forecasting (Shi et al. 2015): the base of models whose forecast reads no frame."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
+from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import check_channels
 from jaxconvlstm.nn.cell import Carry
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 OUTPUTS = ("frame", "sigmoid")
 States = tuple[Carry, ...]
@@ -21,8 +21,8 @@ class Forecaster(nn.Module):
     """Two stacks of ConvLSTM layers: an encoder of the frames given, a forecaster of those to come.
 
     The forecaster's layers start from the states that the encoder's layers of the same level end
-    with, and go on from there without any input: no frame is fed back, and none can be taught.
-    So the layers run one after the other, each over all time steps at once.
+    with, and go on from there without any input: no frame is fed back, so there is no teacher
+    forcing. The layers run one after the other, each over all time steps at once.
 
     Attributes:
       channels: channels of the pictures.
@@ -32,6 +32,10 @@ class Forecaster(nn.Module):
         binary cross-entropy needs.
       peephole, activation, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`. Spatial
         peepholes fix the frame size.
+
+    References:
+      Shi et al. 2015, "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
+      Nowcasting", section 3.2 and figure 3.
     """
 
     channels: int
@@ -54,13 +58,13 @@ class Forecaster(nn.Module):
         train: bool = False,
         dense_targets: bool = False,
     ) -> Float[Array, "batch steps height width channels"]:
-        """Predicts the `steps` frames that follow `inputs`.
+        """Predict the `steps` frames that follow `inputs`.
 
         Args:
           inputs: `[batch, time, height, width, channels]`, on the network's scale, usually [0, 1].
           steps: number of frames to predict.
-          teacher, teacher_mask: None; there is nothing that could read them.
-          train: whether this is training, with dropout (which takes the PRNG "dropout").
+          teacher, teacher_mask: None; the forecaster reads no frames.
+          train: apply dropout, which takes the PRNG "dropout".
           dense_targets: False; nothing is predicted before the last frame given is read.
 
         Returns:
@@ -73,23 +77,27 @@ class Forecaster(nn.Module):
         check_positive("steps", steps)
         if teacher is not None or teacher_mask is not None:
             raise ConfigError("teacher: the forecaster reads no frames, so none can be taught")
+        # All steps in one call, layer by layer; `observe` and `step` take them one at a time.
         states = self._read(inputs, train, dense_targets)
         return self._predict(states, steps, inputs.shape[2:4], train)[1]
 
     def observe(
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[States, Array]:
-        """Reads `[batch, time, height, width, channels]`: the next frame, and the state after it.
+        """Read `[batch, time, height, width, channels]`, and predict the next frame.
 
-        The state is the forecaster's, one `(c, h)` per level; what `step` goes on from.
+        Returns:
+          The forecaster's state after it, one `(c, h)` per level, which `step` goes on from; and
+          the frame `[batch, height, width, channels]`.
         """
         states = self._read(inputs, train, dense_targets)
         states, frames = self._predict(states, 1, inputs.shape[2:4], train)
         return states, frames[:, 0]
 
     def step(self, carry: States, frame: Array, train: bool = False) -> tuple[States, Array]:
-        """The next state and frame. Of `frame`, only the height and width matter."""
+        """Predict the next state and frame; of `frame`, only the height and width matter."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
+        # The interface of a model that is fed back, so that a stream can be forecast by either.
         carry, frames = self._predict(carry, 1, frame.shape[1:3], train)
         return carry, frames[:, 0]
 
@@ -99,33 +107,32 @@ class Forecaster(nn.Module):
                 "dense_targets: the forecaster reads no frames; it predicts only after the last "
                 "one given"
             )
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
         return self.encode(inputs, train)
 
     def _predict(
         self, states: States, steps: int, size: Sequence[int], train: bool
     ) -> tuple[States, Array]:
         states, frames = self.forecast(states, steps, train)
-        frames = frames[:, :, : size[0], : size[1]]
+        frames = frames[:, :, : size[0], : size[1]]  # without what patches or levels padded
+        # A picture has more levels than bfloat16.
         frames = frames.astype(jnp.promote_types(self.dtype, jnp.float32))
         return states, limited_sigmoid(frames) if self.output == "sigmoid" else frames
 
     def encode(self, inputs: Array, train: bool) -> States:
-        """The last state of each level's encoder layer."""
+        """Encode `[batch, time, height, width, channels]`: the last `(c, h)` of each level."""
         raise NotImplementedError
 
     def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
-        """The forecaster's states after `steps` steps, and what it predicts.
+        """Unroll the forecaster for `steps` steps.
 
         Returns:
-          The states, and `[batch, steps, height, width, channels]` of at least the inputs' height
-          and width.
+          The states after them, and predictions `[batch, steps, height, width, channels]` of at
+          least the inputs' height and width.
         """
         raise NotImplementedError
 
     def _stack(self, name: str, without_input: int | None = None) -> list[ConvLSTM]:
-        """A ConvLSTM layer for each level; that of level `without_input` reads none."""
+        """Make a ConvLSTM layer for each level; that of level `without_input` reads none."""
         check_choice("output", self.output, OUTPUTS)
         return recurrent_layers(self, name, without_input)

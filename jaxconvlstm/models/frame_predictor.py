@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
-from jaxconvlstm.nn.conv_lstm import (
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
     Encoder,
     limited_sigmoid,
     pad_to_multiple,
-    recurrent_layers,
     stage_widths,
 )
 from jaxconvlstm.nn.motion import match, warp
@@ -23,7 +23,7 @@ OUTPUTS = ("frame", "change", "motion", "sigmoid")
 
 
 class FramePredictor(AutoregressiveModel):
-    """Predicts any number of frames from any number of frames.
+    """Frame predictor: ConvLSTM layers between an encoder and a decoder, fed back.
 
         frame -> strided convolutions -> ConvLSTM layers -> transposed convolutions -> next frame
                      |______________________________________________|  (skip connections)
@@ -41,8 +41,8 @@ class FramePredictor(AutoregressiveModel):
       downsample: factor between the picture and the feature map, a power of 2. Frames whose sides
         it does not divide are padded with their edge, and the prediction is cropped.
       output: "frame" predicts the next frame itself; "change" the difference from the last one;
-        "motion" the difference from the last one moved on along its motion, which the encoder
-        sees too (see `motion.match`); "sigmoid" squashes the prediction into (0, 1), as binary
+        "motion" the difference from the last one warped along its motion, which the encoder
+        reads too (see `motion.match`); "sigmoid" squashes the prediction into (0, 1), as binary
         cross-entropy needs.
       reach: largest motion that "motion" looks for, in pixels a frame.
       activation: "tanh", "relu" or a function; see `ConvLSTMCell`.
@@ -67,7 +67,8 @@ class FramePredictor(AutoregressiveModel):
         widths = stage_widths(self.features[0], self.downsample)
         self.encoder = Encoder(widths, dtype=self.dtype, name="encoder")
         self.layers = recurrent_layers(self)
-        # A change of zero (persistence, or what moved moving on) is where to start from.
+        # The untrained network predicts a change of zero, which is persistence, or for "motion" the
+        # extrapolation along the flow: training starts from there.
         zeros, random = nn.initializers.zeros_init(), nn.initializers.lecun_normal()
         self.decoder = Decoder(
             widths[::-1],
@@ -81,21 +82,24 @@ class FramePredictor(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
         """See `AutoregressiveModel.observe`."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
+        # The frame before each; the first has none, and stands still.
         before = jnp.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)
+        # Matching takes one batch axis: [batch * time, height, width, channels], and back.
         merged = (frames.reshape((-1, *frames.shape[2:])) for frames in (before, inputs))
-        seen, base = (
-            frames.reshape((*inputs.shape[:2], *frames.shape[1:])) for frames in self._look(*merged)
+        read, base = (
+            frames.reshape((*inputs.shape[:2], *frames.shape[1:]))
+            for frames in self._encoder_input(*merged)
         )
-        maps = self.encoder(pad_to_multiple(seen, self.downsample))
+        maps = self.encoder(pad_to_multiple(read, self.downsample))
         hidden, carry = maps[-1], []
         for layer in self.layers:
             last, hidden = layer(hidden, return_carry=True, train=train)
             carry.append(last)
         if self.output == "motion":
+            # `step` needs the newest frame for the next flow, and to know that there is one.
             carry.append((inputs[:, -1], jnp.ones((len(inputs), 1, 1, 1), bool)))
+        # Decoding is half of the work: of the frames given only the last, if that will do.
         if dense_targets:
             return tuple(carry), self._decode(hidden, maps, base)
         skips = [stage[:, -1] for stage in maps]
@@ -111,9 +115,9 @@ class FramePredictor(AutoregressiveModel):
         before = frame
         if self.output == "motion":
             before, there = carry[-1]
-            before = jnp.where(there, before, frame)
-        seen, base = self._look(before, frame)
-        maps = self.encoder(pad_to_multiple(seen, self.downsample))
+            before = jnp.where(there, before, frame)  # a stream's first frame stands still
+        read, base = self._encoder_input(before, frame)
+        maps = self.encoder(pad_to_multiple(read, self.downsample))
         hidden = maps[-1]
         for layer, state in zip(self.layers, carry):
             state, hidden = layer.step(state, hidden, train)
@@ -123,16 +127,17 @@ class FramePredictor(AutoregressiveModel):
         return tuple(after), self._decode(hidden, maps, base)
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Any, ...]:
-        """Zero state for frames `[batch, height, width, channels]`, to start a stream."""
+        """Make the zero state for frames `[batch, height, width, channels]`, to start a stream."""
         batch, height, width, _ = frame_shape
+        # Of the padded feature map; a state has as many channels as its layer, whatever it reads.
         shape = (batch, -(-height // self.downsample), -(-width // self.downsample), 0)
         carry: list[Any] = [layer.initialize_carry(shape) for layer in self.layers]
         if self.output == "motion":
             carry.append((jnp.zeros(tuple(frame_shape)), jnp.zeros((batch, 1, 1, 1), bool)))
         return tuple(carry)
 
-    def _look(self, before: Array, frames: Array) -> tuple[Array, Array]:
-        """What the encoder reads of `frames`, and the picture that a change is added to.
+    def _encoder_input(self, before: Array, frames: Array) -> tuple[Array, Array]:
+        """Compute the encoder's input, and the base picture that a change is added to.
 
         Args:
           before: the frame before each of them, `[batch, height, width, channels]`.
@@ -140,11 +145,12 @@ class FramePredictor(AutoregressiveModel):
         """
         if self.output != "motion":
             return frames, frames
+        # The frame as it would be if everything moved on as it did last: input and base at once.
         moved = warp(frames, match(before, frames, self.reach))
         return jnp.concatenate([frames, moved], axis=-1), moved
 
     def _decode(self, hidden: Array, skips: Sequence[Array], base: Array) -> Array:
-        height, width = base.shape[-3:-1]
+        height, width = base.shape[-3:-1]  # without what was padded
         decoded = self.decoder(hidden, skips)[..., :height, :width, :]
         if self.output in ("change", "motion"):
             return base.astype(decoded.dtype) + decoded

@@ -1,4 +1,4 @@
-"""Encoding and forecasting with maps of several sizes."""
+"""The encoding-forecasting network with maps of several sizes (Shi et al. 2017)."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from jaxtyping import Array
 
 from jaxconvlstm.models.forecaster import Forecaster, States
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
-from jaxconvlstm.nn.conv_lstm import pad_to_multiple
+from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
 
 class PyramidForecaster(Forecaster):
-    """Predicts any number of frames from the states that an encoder ends with, level by level.
+    """Encoder-forecaster whose maps are halved from level to level.
 
         frame -> convolution -> encoder layer 0 -> halved -> encoder layer 1 -> halved -> ...
                                      | (last state)               |
@@ -36,7 +36,7 @@ class PyramidForecaster(Forecaster):
     features: Sequence[int] = (64, 96, 96)
 
     def setup(self) -> None:
-        width = max(8, self.features[0] // 4)
+        width = max(8, self.features[0] // 4)  # at full size, where convolutions cost most
         self.stem = Conv(width, (3, 3), dtype=self.dtype, name="stem")
         self.halve = [
             Conv(features, (4, 4), stride=2, dtype=self.dtype, name=f"halve_{level}")
@@ -53,6 +53,7 @@ class PyramidForecaster(Forecaster):
 
     def encode(self, inputs: Array, train: bool) -> States:
         """See `Forecaster.encode`."""
+        # Halved at each level but the lowest, so that doubling gives the same sizes again.
         maps = pad_to_multiple(inputs, 2 ** (len(self.features) - 1))
         states = []
         for convolution, layer in zip([self.stem, *self.halve], self.encoder):
@@ -63,6 +64,7 @@ class PyramidForecaster(Forecaster):
 
     def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
         """See `Forecaster.forecast`."""
+        # From the smallest maps, of the largest structures, down to the largest.
         last, maps = self.forecaster[-1].unroll(states[-1], steps, train)
         after = [last]
         lower = list(zip(self.double, self.forecaster, states))  # less the highest, which was first
@@ -71,4 +73,4 @@ class PyramidForecaster(Forecaster):
             last, maps = layer(maps, state, return_carry=True, train=train)
             after.append(last)
         frames = self.head(nn.leaky_relu(self.narrow(maps), 0.2))
-        return tuple(reversed(after)), frames
+        return tuple(reversed(after)), frames  # lowest level first, as `encode` gives them

@@ -1,8 +1,8 @@
-"""Which true frames a model reads in training in place of its own: scheduled sampling.
+"""Scheduled sampling: true frames that a model reads in training in place of its own.
 
-A model that is only ever trained on true frames has not met its own mistakes, and a forecast feeds
-on them. So the true frames become rarer as training goes on, until none is left: from then on
-training runs as a forecast does.
+A model that is only trained on true frames never meets its own mistakes, which a forecast feeds
+back. So true frames become rarer as training goes on, until none is left: from then on training
+runs as a forecast does.
 
 Everything here is a pure function of the step, which may be traced.
 
@@ -25,13 +25,13 @@ from jaxconvlstm.checks import check_choice
 CURVES = ("linear", "exponential", "inverse-sigmoid")
 MODES = ("teacher", "scheduled", "reverse")
 _LEFT = 0.01
-"""What is left of the exponential and the inverse sigmoid when they are cut off."""
+"""Probability at which the exponential and the inverse sigmoid are cut off."""
 _REVERSE_START = 0.5
 """Probability with which both phases of reverse scheduled sampling begin."""
 _REVERSE_HOLD = 0.5
-"""Share of the steps for which they stay there: 25,000 of 50,000 in the published code."""
+"""Fraction of the steps for which they stay there: 25,000 of 50,000 in the published code."""
 _REVERSE_DECAY = 0.05
-"""Share of the steps in which the inputs' distance from 1 then falls to 1/e: 2,500 of 50,000."""
+"""Fraction of the steps in which the inputs' distance from 1 then falls to 1/e: 2,500 of 50,000."""
 
 
 def truth_probability(curve: str, step: ArrayLike, steps: int) -> Array:
@@ -61,9 +61,10 @@ def truth_probability(curve: str, step: ArrayLike, steps: int) -> Array:
     elif curve == "exponential":
         probability = _LEFT**time
     else:
-        # k / (k + k^(2 t)), with numbers that do not overflow.
+        # k / (k + k^(2 t)) by dividing by k: powers of k would overflow, the sigmoid does not.
         k = (1 - _LEFT) / _LEFT
         probability = jax.nn.sigmoid(math.log(k) * (1 - 2 * time))
+    # Exactly 0 at last, where two of the curves would stop at 0.01.
     return jnp.where(jnp.asarray(step) < steps, probability, 0.0)
 
 
@@ -71,8 +72,14 @@ def input_probability(step: ArrayLike, steps: int) -> Array:
     """Reverse scheduled sampling: probability of a true frame among the input frames.
 
     1/2 until half of `steps`, then `1 - exp(-(step - steps / 2) / (steps / 20)) / 2`, and 1 from
-    `steps` on. At first the model has to look past the last frame, which it may not have been
-    shown, and so to learn what moves on a longer scale.
+    `steps` on. At first the model may not be shown the last frame, and so has to learn motion on a
+    longer scale.
+
+    Args:
+      step, steps: see `truth_probability`.
+
+    Returns:
+      Float32 scalar in [1/2, 1] that never falls.
     """
     time = jnp.asarray(step, jnp.float32) / steps
     since = jnp.maximum(time - _REVERSE_HOLD, 0.0)
@@ -84,6 +91,12 @@ def forecast_probability(step: ArrayLike, steps: int) -> Array:
     """Reverse scheduled sampling: probability of a true frame among the predicted ones.
 
     1/2 until half of `steps`, then in a straight line to 0 at `steps`.
+
+    Args:
+      step, steps: see `truth_probability`.
+
+    Returns:
+      Float32 scalar in [0, 1/2] that never rises.
     """
     time = jnp.asarray(step, jnp.float32) / steps
     falling = jnp.minimum((1 - time) / (1 - _REVERSE_HOLD), 1.0)
@@ -100,7 +113,7 @@ def teacher_mask(
     input_frames: int,
     target_frames: int,
 ) -> Array:
-    """The `teacher_mask` of a training step: where the model reads a true frame.
+    """Draw the `teacher_mask` of a training step: where the model reads a true frame.
 
     Column k says whether step k of the model reads `teacher[:, k - 1]` in place of its own last
     prediction; column 0 has no effect.
@@ -128,6 +141,8 @@ def teacher_mask(
     if mode == "scheduled":
         probability = truth_probability(curve, step, steps)
         return jax.random.bernoulli(key, probability, (batch, target_frames))
+    # The model is given the first frame alone, so that step k reads frame k: an input frame while
+    # k < input_frames, a target after that.
     columns = jnp.arange(input_frames - 1 + target_frames)
     probabilities = jnp.where(
         columns < input_frames, input_probability(step, steps), forecast_probability(step, steps)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_positive, check_rank
+from jaxconvlstm.checks import check_channels, check_clips, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid
+from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 SIDE = 128
 """Height and width of the frames: seven halvings bring them to one vector."""
@@ -21,14 +22,14 @@ _STRIDES = (1, 2, 1, 2, 1, 2, 2)
 
 
 class Seq2OneLSTM(AutoregressiveModel):
-    """Predicts the next frame of 128x128 pictures from one vector per frame.
+    """LSTM over one vector per frame of 128x128 pixels.
 
         frame -> seven strided convolutions -> linear -> LSTM -> linear -> seven transposed ones
 
     The network of many sequence-to-one image LSTMs in PyTorch, weight by weight (37,059,187 with
     three channels, where PyTorch's LSTM has a second bias vector of 4,096). A ConvLSTM with a 1x1
-    kernel on a 1x1 map is the LSTM. It was made to predict one frame; further ones read it back.
-    Since all that is kept of a frame is a vector, `FramePredictor` predicts more sharply.
+    kernel on a 1x1 map is the LSTM. It was made to predict one frame; for more it is fed back.
+    As a frame is reduced to one vector, `FramePredictor` predicts more sharply.
 
     Attributes:
       channels: channels of the pictures.
@@ -47,9 +48,10 @@ class Seq2OneLSTM(AutoregressiveModel):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        # As PyTorch's, whose momentum of 0.1 is the share of the new value.
+        # As PyTorch's, whose momentum of 0.1 is the weight of the new value, not of the old.
         norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
         units = self.encoder_features[-1]
+        # Batch normalisation cancels the convolutions' biases; PyTorch's networks have them, too.
         self.down = [
             Conv(features, (4, 4), 2, dtype=self.dtype, name=f"down_{index}")
             for index, features in enumerate(self.encoder_features)
@@ -59,7 +61,7 @@ class Seq2OneLSTM(AutoregressiveModel):
         self.lstm = ConvLSTM(
             units,
             (1, 1),
-            forget_bias=0.0,
+            forget_bias=0.0,  # PyTorch's
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
             dtype=self.dtype,
@@ -71,6 +73,7 @@ class Seq2OneLSTM(AutoregressiveModel):
                 features,
                 stride,
                 kernel_size=4,
+                # PyTorch's padding of 0 keeps all that the kernel reaches, so that 1x1 becomes 4x4.
                 crop=index == len(self.decoder_features),
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
@@ -88,10 +91,9 @@ class Seq2OneLSTM(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[Carry, Array]:
         """See `AutoregressiveModel.observe`; frames of 128x128."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
+        check_clips(inputs)
         batch, time = inputs.shape[:2]
-        # One axis for all frames, since the deep maps of a few are too small to work on well.
+        # One axis for batch and time: the deepest maps are too small to keep a processor busy.
         encoded = self._encode(inputs.reshape((-1, *inputs.shape[2:])), train)
         encoded = encoded.reshape((batch, time, *encoded.shape[1:]))
         carry, hidden = self.lstm(encoded, return_carry=True, train=train)
@@ -107,7 +109,7 @@ class Seq2OneLSTM(AutoregressiveModel):
         return carry, self._decode(hidden, train)
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
-        """Zero state for frames `[batch, height, width, channels]`, to start a stream."""
+        """Make the zero state for frames `[batch, height, width, channels]`, to start a stream."""
         return self.lstm.initialize_carry((frame_shape[0], 1, 1, 0))
 
     def _encode(self, frames: Array, train: bool) -> Array:
@@ -126,6 +128,7 @@ class Seq2OneLSTM(AutoregressiveModel):
 
     def _decode(self, hidden: Array, train: bool) -> Array:
         """`[batch, 1, 1, units]` to `[batch, height, width, channels]`."""
+        # [batch, 1, 1, units], which the transposed convolutions widen to 128x128
         hidden = nn.relu(self.decoded(hidden))
         for conv, norm in zip(self.up, self.up_norm):
             hidden = nn.relu(norm(conv(hidden), use_running_average=not train))

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel, check_channels
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_positive, check_rank
+from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
-from jaxconvlstm.nn.conv_lstm import limited_sigmoid, pad_to_multiple, recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid, pad_to_multiple
 from jaxconvlstm.nn.motion import filter_locally
 
 OUTPUTS = ("sigmoid", "frame", "change", "filter")
@@ -19,7 +20,7 @@ NORMS = ("none", "batch", "batch-between")
 
 
 class StackedConvLSTM(AutoregressiveModel):
-    """Predicts any number of frames with ConvLSTM layers that work on the frames themselves.
+    """ConvLSTM layers stacked on the frames themselves, fed back.
 
         frame -> ConvLSTM (-> batch norm) -> ... -> ConvLSTM (-> batch norm) -> 3x3x3 -> next frame
 
@@ -33,8 +34,8 @@ class StackedConvLSTM(AutoregressiveModel):
     - "Next-Frame Video Prediction with Convolutional LSTMs" (keras.io, A. Joshi, 2021), on Moving
       MNIST: three layers of 64 features, 5x5, 3x3 and 1x1, ReLU, batch normalisation after the
       first two, but not after the last;
-    - variants of it with kernels of 1x1 and 2x2 and ReLU, which hardly see motion: a kernel must
-      reach as far as things move.
+    - variants of it with kernels of 1x1 and 2x2 and ReLU, which cannot follow motion: a kernel
+      must reach as far as things move.
 
     Weights start as in Keras: Glorot for inputs and head, orthogonal for hidden states, forget
     bias 1. The gates are squashed by a sigmoid, as in Keras 3; before that it was a piecewise
@@ -58,9 +59,10 @@ class StackedConvLSTM(AutoregressiveModel):
         is cropped.
       output: "sigmoid" squashes the prediction into (0, 1), as binary cross-entropy needs; "frame"
         predicts the next frame itself; "change" the difference from the last one; "filter" makes
-        each pixel a mean of those around it in the last frame and of one that is drawn anew, in
-        (0, 1), with weights from a softmax, shared by the pixels of a patch: what has moved is
-        copied, so that it stays sharp when it is fed back.
+        each pixel a mean of those around it in the last frame and of a newly predicted value in
+        (0, 1), with weights from a softmax that the pixels of a patch share: moving objects are
+        copied, so that they stay sharp when they are fed back (De Brabandere et al. 2016, "Dynamic
+        Filter Networks", section 3.2).
       reach: with "filter", how far away a pixel may be copied from, down and across, in pixels.
       peephole, dropout, recurrent_dropout, remat, dtype: see `ConvLSTM`.
     """
@@ -90,10 +92,12 @@ class StackedConvLSTM(AutoregressiveModel):
             nn.BatchNorm(momentum=0.9, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
             for index in range(norms[self.norm])
         ]
-        # Persistence is where to start from: a change of zero, filters that are all alike.
+        # The untrained network predicts a change of zero, or filters that are all alike: training
+        # starts from persistence.
         zeros, random = nn.initializers.zeros_init(), nn.initializers.glorot_uniform()
         self.positions = (2 * self.reach + 1) ** 2 if self.output == "filter" else 0
         self.head = CausalConv(
+            # With filters: a weight for each position, one for the new value, and that value.
             self.channels * self.patch_size**2 + (self.positions and self.positions + 1),
             kernel_init=zeros if self.output in ("change", "filter") else random,
             dtype=self.dtype,
@@ -104,19 +108,18 @@ class StackedConvLSTM(AutoregressiveModel):
         self, inputs: Array, train: bool = False, dense_targets: bool = False
     ) -> tuple[tuple[Any, ...], Array]:
         """See `AutoregressiveModel.observe`."""
-        check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
-        check_positive("inputs: number of frames", inputs.shape[1])
-        check_channels("inputs", inputs, self.channels)
+        check_clips(inputs, self.channels)
         hidden, carry = self._patches(inputs), []
         for index, layer in enumerate(self.layers):
             last, hidden = layer(hidden, return_carry=True, train=train)
             carry.append(last)
             hidden = self._normalise(index, hidden, train)
         if not dense_targets:
-            hidden, inputs = hidden[:, -3:], inputs[:, -1:]  # no more is seen by the last output
-        shares, decoded = self.head(hidden)
+            hidden, inputs = hidden[:, -3:], inputs[:, -1:]  # the last output reads no more
+        terms, decoded = self.head(hidden)
+        # The outputs before the last need frames that were left out; they are left out, too.
         frames = self._picture(decoded[:, -inputs.shape[1] :], inputs)
-        return (*carry, shares), frames if dense_targets else frames[:, 0]
+        return (*carry, terms), frames if dense_targets else frames[:, 0]
 
     def step(
         self, carry: tuple[Any, ...], frame: Array, train: bool = False
@@ -128,12 +131,13 @@ class StackedConvLSTM(AutoregressiveModel):
         for index, (layer, state) in enumerate(zip(self.layers, carry)):
             state, hidden = layer.step(state, hidden, train)
             after.append(state)
+            # By the statistics gathered so far: those of one frame fed back would spoil them.
             hidden = self._normalise(index, hidden, train=False)
-        shares, decoded = self.head.step(carry[-1], hidden)
-        return (*after, shares), self._picture(decoded, frame)
+        terms, decoded = self.head.step(carry[-1], hidden)
+        return (*after, terms), self._picture(decoded, frame)
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Any, ...]:
-        """Zero state for frames `[batch, height, width, channels]`, to start a stream."""
+        """Make the zero state for frames `[batch, height, width, channels]`, to start a stream."""
         batch, height, width, _ = frame_shape
         shape = (batch, -(-height // self.patch_size), -(-width // self.patch_size), 0)
         states: list[Carry] = [layer.initialize_carry(shape) for layer in self.layers]
@@ -154,18 +158,20 @@ class StackedConvLSTM(AutoregressiveModel):
             return self._filtered(decoded, frames)[..., :height, :width, :]
         decoded = depth_to_space(decoded, self.patch_size)[..., :height, :width, :]
         if self.output == "change":
+            # In float32: a small change would be lost in bfloat16's 8 bits.
             return frames.astype(decoded.dtype) + decoded
         return limited_sigmoid(decoded) if self.output == "sigmoid" else decoded
 
     def _filtered(self, decoded: Array, frames: Array) -> Array:
-        """The frames, padded to whole patches, as `output="filter"` makes the next ones."""
-        logits, drawn = jnp.split(decoded, [self.positions + 1], axis=-1)
-        # So that the untrained network gives the pixel in the middle half of the weight.
+        """Predict the next frames, padded to whole patches, by `output="filter"`."""
+        logits, new = jnp.split(decoded, [self.positions + 1], axis=-1)
+        # A bias of log(positions) gives the middle position as much weight as all others have, so
+        # that the untrained network copies each pixel with half of the weight.
         middle = jnp.log(self.positions) * nn.one_hot(self.positions // 2, self.positions + 1)
-        shares = nn.softmax(logits + jnp.expand_dims(middle, range(logits.ndim - 1)))
+        weights = nn.softmax(logits + jnp.expand_dims(middle, range(logits.ndim - 1)))
         frames = pad_to_multiple(frames, self.patch_size).astype(decoded.dtype)
-        copied = filter_locally(frames, shares[..., :-1])
-        return copied + depth_to_space(shares[..., -1:] * limited_sigmoid(drawn), self.patch_size)
+        copied = filter_locally(frames, weights[..., :-1])
+        return copied + depth_to_space(weights[..., -1:] * limited_sigmoid(new), self.patch_size)
 
 
 class CausalConv(nn.Module):
@@ -176,14 +182,16 @@ class CausalConv(nn.Module):
         outputs[t] = kernel[0] * maps[t - 2] + kernel[1] * maps[t - 1] + kernel[2] * maps[t] + bias
 
     The kernel is `[3, 3, 3, features, channels]`, as that of Keras's `Conv3D`. All of it is
-    applied to each frame at once, in one 2-D convolution that gives the frame's shares of the
+    applied to each frame at once, in one 2-D convolution that gives the frame's terms in the
     output at its own time and at the next two. On a CPU this is many times faster than a 3-D
     convolution, or one of three frames side by side, as maps have more channels than a picture.
 
-    The carry is the shares so far of the next two outputs, each `[batch, height, width, channels]`.
+    The carry is the terms so far of the next two outputs, each `[batch, height, width, channels]`.
 
     Attributes:
       channels: number of output channels.
+      kernel_init: initializer of the kernel; Glorot, as in Keras.
+      dtype: dtype of the convolution; sums and results are float32, or wider.
     """
 
     channels: int
@@ -193,38 +201,40 @@ class CausalConv(nn.Module):
     def __call__(
         self, maps: Float[Array, "batch time height width features"]
     ) -> tuple[Carry, Float[Array, "batch time height width channels"]]:
-        """All outputs, float32 or wider, and the carry after them in front."""
-        later, soon, now = self._shares(maps)
+        """Compute `(carry after them, all outputs)`."""
+        later, soon, now = self._terms(maps)
+        # kernel[0] is for maps two frames old, so that what it gives is added two frames later.
         outputs = _delay(later, 2) + _delay(soon, 1) + now
         return (_delay(later, 1)[:, -1] + soon[:, -1], later[:, -1]), outputs
 
     def step(
         self, carry: Carry, maps: Float[Array, "batch height width features"]
     ) -> tuple[Carry, Float[Array, "batch height width channels"]]:
-        """One frame: `(carry, maps)` to `(new carry, output)`."""
-        later, soon, now = self._shares(maps)
+        """Take one frame: `(carry, maps)` to `(new carry, output)`."""
+        later, soon, now = self._terms(maps)
         return (carry[1] + soon, later), carry[0] + now
 
     def initialize_carry(self, shape: Sequence[int]) -> Carry:
-        """Zero state for maps `[batch, height, width, features]`."""
+        """Make the zero state for maps `[batch, height, width, features]`."""
         zeros = jnp.zeros((*shape[:-1], self.channels), jnp.promote_types(self.dtype, jnp.float32))
         return zeros, zeros
 
     @nn.compact
-    def _shares(self, maps: Array) -> list[Array]:
-        """Each frame's share of the output two frames later, of the next one and of its own."""
+    def _terms(self, maps: Array) -> list[Array]:
+        """Compute each frame's terms in the output two frames later, in the next and in its own."""
         features = maps.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (3, 3, 3, features, self.channels))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        # Time joins the features: one convolution with [3, 3, features, 3 * channels].
         flat = jnp.moveaxis(kernel, 0, 3).reshape((3, 3, features, 3 * self.channels))
-        shares = convolve(
+        terms = convolve(
             maps.astype(self.dtype), flat.astype(self.dtype), same_padding(flat.shape[:2])
         )
-        shares = shares.astype(jnp.promote_types(self.dtype, jnp.float32))
-        later, soon, now = jnp.split(shares, 3, axis=-1)
+        terms = terms.astype(jnp.promote_types(self.dtype, jnp.float32))
+        later, soon, now = jnp.split(terms, 3, axis=-1)
         return [later, soon, now + jnp.expand_dims(bias, range(now.ndim - 1))]
 
 
 def _delay(frames: Array, by: int) -> Array:
-    """`[batch, time, ...]`, later by so many frames, with zeros before them."""
+    """Shift `[batch, time, ...]` to later times by so many frames, with zeros before them."""
     return jnp.pad(frames, ((0, 0), (by, 0), (0, 0), (0, 0), (0, 0)))[:, :-by]

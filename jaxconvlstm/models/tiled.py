@@ -1,4 +1,4 @@
-"""Predicting frames that are too large for memory in overlapping tiles."""
+"""Tiled prediction of frames that are too large for memory."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxconvlstm.checks import check_rank
 
 OVERLAP = 4
-"""Neighbouring tiles share at least one part in so many of their height and width."""
+"""Neighbouring tiles overlap by at least one `OVERLAP`-th of their height and width."""
 
 
 def predict_tiled(
@@ -18,7 +18,7 @@ def predict_tiled(
     inputs: Float[Array, "batch time height width channels"],
     tile: tuple[int, int],
 ) -> Float[Array, "batch steps height width channels"]:
-    """Predicts tile by tile, and blends where tiles overlap.
+    """Predict tile by tile, and blend where tiles overlap.
 
     Memory is that of one tile, and of the result. A pixel that several tiles cover is their mean,
     weighted by the distance from each tile's edge, so that no seam shows.
@@ -26,10 +26,11 @@ def predict_tiled(
     Args:
       predict: from `[batch, time, tile height, tile width, channels]` to `[batch, steps, ...]`.
       inputs: `[batch, time, height, width, channels]`.
-      tile: height and width; a frame that is smaller along an axis is whole there.
+      tile: height and width in pixels; an axis on which the frame is smaller is not divided.
 
     Returns:
-      `[batch, steps, height, width, channels]`.
+      `[batch, steps, height, width, channels]`, float32; of frames that fit into one tile, whatever
+      `predict` gives.
     """
     check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
     batch, time, height, width, channels = inputs.shape
@@ -37,6 +38,7 @@ def predict_tiled(
     tops, lefts = _starts(height, rows), _starts(width, columns)
     if len(tops) == len(lefts) == 1:
         return predict(inputs)
+    # [1, 1, tile height, tile width, 1]
     weight = jnp.asarray(np.outer(_ramp(rows), _ramp(columns))[None, None, :, :, None], jnp.float32)
     corners = jnp.array([(top, left) for top in tops for left in lefts])
 
@@ -51,10 +53,12 @@ def predict_tiled(
         old = jax.lax.dynamic_slice(weights, at, weight.shape)
         return (total, jax.lax.dynamic_update_slice(weights, old + weight, at)), None
 
+    # Only the shape of a prediction is needed for the sums.
     part = jax.eval_shape(
         predict, jax.ShapeDtypeStruct((batch, time, rows, columns, channels), inputs.dtype)
     )
     empty = jnp.zeros((*part.shape[:2], height, width, part.shape[-1]), jnp.float32)
+    # A loop, not a batch of tiles, which would need the memory of the whole frame.
     (total, weights), _ = jax.lax.scan(
         add_tile, (empty, jnp.zeros((1, 1, height, width, 1))), corners
     )
@@ -62,9 +66,10 @@ def predict_tiled(
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """First pixels of as few tiles as cover an axis with the overlap asked for, evenly spread."""
+    """First pixels of as few tiles as cover an axis with enough overlap, evenly spread."""
     if tile >= length:
         return [0]
+    # At least one pixel further each time, however small the tile.
     step = max(tile - max(tile // OVERLAP, 1), 1)
     count = -(-(length - tile) // step) + 1
     return [int(start) for start in np.linspace(0, length - tile, count).round()]
@@ -72,5 +77,5 @@ def _starts(length: int, tile: int) -> list[int]:
 
 def _ramp(length: int) -> np.ndarray:
     """Weight along a tile's side: the distance from its nearer end, from 1 on."""
-    places = np.arange(length)
+    places = np.arange(length)  # + 1 below: a pixel that only one tile's edge covers needs a weight
     return np.minimum(places, places[::-1]) + 1.0

@@ -1,6 +1,7 @@
-"""A batch of maps worked on piece by piece, so that what is computed on the way stays in a cache.
+"""Cache blocking: a batch of maps is worked on block by block.
 
-A piece is some whole maps, or some rows of one, with the rows that a kernel sees above and below.
+A block is some whole maps, or some rows of one map and the rows that a kernel reads above and
+below them (the halo). Intermediate results of one block stay in a cache.
 """
 
 import dataclasses
@@ -10,81 +11,93 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 PIXELS = 4096
-"""Of a piece, at most. With more, a step of 32 features and more leaves the 32 MiB of a usual
-last-level cache; with fewer, reading the kernel for each piece takes longer than is gained."""
+"""Largest number of pixels in a block. With more, a step of 32 features and more leaves the 32 MiB
+of a usual last-level cache; with fewer, reading the kernel for each block takes longer than is
+gained."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Pieces:
-    """How a stride-1 convolution's output `[batch, height, width, features]` is cut.
+class Blocks:
+    """Blocks of a stride-1 convolution's output `[batch, height, width, features]`.
+
+    The last block of an axis may reach past its end; arrays are padded with zeros for it.
 
     Attributes:
-      images, rows: maps of the batch, and rows of each, in a piece; several maps only if whole.
-      groups, blocks: pieces of the batch, and of a map.
-      halo: rows that a piece of the inputs has more than one of the outputs.
+      images, rows: maps of the batch, and rows of each, in a block; several maps only if whole.
+      image_blocks, row_blocks: number of blocks along the batch, and along a map's height.
+      halo: rows that a block of the inputs has more than one of the outputs.
     """
 
     images: int
     rows: int
-    groups: int
-    blocks: int
+    image_blocks: int
+    row_blocks: int
     halo: int
 
     @classmethod
-    def of(cls, outputs: Sequence[int], kernel_height: int) -> "Pieces":
-        """For an output of `[batch, height, width]`."""
+    def of(cls, outputs: Sequence[int], kernel_height: int) -> "Blocks":
+        """Divide an output of `[batch, height, width]`."""
         batch, height, width = outputs
-        images, groups = _evenly(batch, max(1, PIXELS // (height * width)))
-        rows, blocks = _evenly(height, max(1, PIXELS // width))
-        return cls(images, rows, groups, blocks, kernel_height - 1)
+        images, image_blocks = _evenly(batch, max(1, PIXELS // (height * width)))
+        rows, row_blocks = _evenly(height, max(1, PIXELS // width))
+        return cls(images, rows, image_blocks, row_blocks, kernel_height - 1)
 
     def pad_inputs(self, inputs: Array, top: int) -> Array:
-        """The inputs with `top` rows of zeros above, and below as many as the last piece sees."""
+        """Add `top` rows of zeros above, and below as many as the last block reads."""
         return self._pad(inputs, top, self.halo)
 
     def pad_outputs(self, outputs: Array) -> Array:
-        """The outputs with as many rows of zeros below as the last piece has."""
+        """Add as many rows of zeros below as the last block has."""
         return self._pad(outputs, 0, 0)
 
-    def cut_inputs(self, inputs: Array, piece: Array) -> Array:
-        """`[images, rows + halo, width, channels]` of padded inputs."""
+    def slice_inputs(self, inputs: Array, block: Array) -> Array:
+        """Take `[images, rows + halo, width, channels]` of padded inputs."""
         shape = self.images, self.rows + self.halo, *inputs.shape[2:]
-        return lax.dynamic_slice(inputs, self._corner(piece), shape)
+        return lax.dynamic_slice(inputs, self._corner(block), shape)
 
-    def cut_outputs(self, outputs: Array, piece: Array) -> Array:
-        """`[images, rows, width, features]` of padded outputs."""
+    def slice_outputs(self, outputs: Array, block: Array) -> Array:
+        """Take `[images, rows, width, features]` of padded outputs."""
         shape = self.images, self.rows, *outputs.shape[2:]
-        return lax.dynamic_slice(outputs, self._corner(piece), shape)
+        return lax.dynamic_slice(outputs, self._corner(block), shape)
 
-    def add_inputs(self, inputs: Array, piece: Array, values: Array) -> Array:
-        """Adds `values` where `cut_inputs` has cut them: its adjoint."""
-        values = values + self.cut_inputs(inputs, piece)
-        return lax.dynamic_update_slice(inputs, values, self._corner(piece))
+    def add_to_inputs(self, inputs: Array, block: Array, values: Array) -> Array:
+        """Add `values` to the block: the adjoint of `slice_inputs`."""
+        # Halos overlap, so that a block adds to what its neighbours have left in its rows.
+        values = values + self.slice_inputs(inputs, block)
+        return lax.dynamic_update_slice(inputs, values, self._corner(block))
 
     def map(self, function: Callable[[Array], Array]) -> Array:
-        """`[groups * images, blocks * rows, ...]`: what it makes of each piece of the outputs."""
-        parts = lax.map(function, self._numbers())
-        return parts.reshape((self.groups * self.images, -1, *parts.shape[3:]))
+        """Join `function(block)`, `[images, rows, ...]`, of all blocks of the outputs.
+
+        Returns:
+          `[image_blocks * images, row_blocks * rows, ...]`.
+        """
+        results = lax.map(function, self._numbers())  # [blocks, images, rows, ...]
+        # Several images share a block only where they are whole, so that merging the axes in this
+        # order puts rows below rows.
+        return results.reshape((self.image_blocks * self.images, -1, *results.shape[3:]))
 
     def sum(self, add: Callable[[Array, Array], Array], total: Array) -> Array:
-        """`total` after `add(total, piece)` for each piece."""
-        total, _ = lax.scan(lambda sum, piece: (add(sum, piece), None), total, self._numbers())
+        """Apply `total = add(total, block)` for each block."""
+        total, _ = lax.scan(lambda sum, block: (add(sum, block), None), total, self._numbers())
         return total
 
     def _numbers(self) -> Array:
-        return jnp.arange(self.groups * self.blocks)
+        return jnp.arange(self.image_blocks * self.row_blocks)
 
-    def _corner(self, piece: Array) -> tuple[Array, ...]:
-        first = piece // self.blocks * self.images, piece % self.blocks * self.rows
-        return *first, *(jnp.zeros_like(piece),) * 2
+    def _corner(self, block: Array) -> tuple[Array, ...]:
+        # Blocks are numbered down a map first.
+        first = block // self.row_blocks * self.images, block % self.row_blocks * self.rows
+        return *first, *(jnp.zeros_like(block),) * 2
 
     def _pad(self, maps: Array, top: int, halo: int) -> Array:
-        more = self.groups * self.images - len(maps)
-        below = self.blocks * self.rows + halo - top - maps.shape[1]
+        more = self.image_blocks * self.images - len(maps)
+        below = self.row_blocks * self.rows + halo - top - maps.shape[1]
         return jnp.pad(maps, ((0, more), (top, below), (0, 0), (0, 0)))
 
 
 def _evenly(count: int, most: int) -> tuple[int, int]:
-    """How many are in a part, of as few parts as have `most` at most, and how many parts."""
+    """Divide `count` into as few blocks as have `most` at most: size of a block, and how many."""
+    # Of 17 maps with room for 16 a block, 9 and 8 waste one padded map; 16 and 1 waste fifteen.
     size = -(-count // -(-count // most))
     return size, -(-count // size)

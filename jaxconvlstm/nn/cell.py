@@ -6,13 +6,11 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_choice
@@ -20,16 +18,17 @@ from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn.conv import Conv, Initializer, convolve, per_channel, same_padding
 
 Carry = tuple[Array, Array]
-Activation = Callable[[Array], Array]
 PEEPHOLES = (None, "channel", "spatial")
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 class Peephole(nn.Module):
-    """The weight of one gate's elementwise look at the cell state.
+    """Peephole weight of one gate: W_ci, W_cf or W_co of Shi et al. 2015, equation 3.
 
-    It is `[features]` for "channel" and `[height, width, features]` for "spatial", which is the
-    published form and fixes the frame size.
+    Attributes:
+      kind: "channel" for a `weight` of `[features]`; "spatial" for one of
+        `[height, width, features]`, which is the published form and fixes the frame size.
+      param_dtype: dtype of the weight, which starts at zero.
     """
 
     kind: str
@@ -37,8 +36,13 @@ class Peephole(nn.Module):
 
     @nn.compact
     def __call__(self, shape: Sequence[int]) -> Array:
-        """For cell states of shape `[batch, height, width, features]`; broadcasts to that."""
+        """Give the weight with 4 axes, for cell states of shape `[batch, height, width, features]`.
+
+        Raises:
+          ConfigError: a spatial weight was made for another height and width.
+        """
         shape = tuple(shape[-1:] if self.kind == "channel" else shape[-3:])
+        # Flax's own error would not say that spatial peepholes fix the frame size.
         if self.has_variable("params", "weight"):
             known: tuple[int, ...] = self.get_variable("params", "weight").shape
             if known != shape:
@@ -46,7 +50,31 @@ class Peephole(nn.Module):
                     f"{self.name}: spatial peepholes were made for maps of {known}, got {shape}"
                 )
         weight = self.param("weight", nn.initializers.zeros_init(), shape, self.param_dtype)
-        return jnp.expand_dims(weight, range(4 - weight.ndim))
+        return jnp.expand_dims(weight, range(4 - weight.ndim))  # no rank is promoted silently
+
+
+class Terms(NamedTuple):
+    """The arrays of one step's equations beside `c` and `h`; None where there is no such term.
+
+    Attributes:
+      x: the frame, `[batch, height, width, channels]`.
+      W_x: its kernel, `[kernel height, kernel width, channels, 4 * features]`.
+      projection: in place of these two `W_x * x + b`, `[batch, height, width, 4 * features]`.
+      W_h: kernel of `h`, `[kernel height, kernel width, features, 4 * features]`.
+      hidden_mask: multiplies `h` before its convolution, `[batch, height, width, features]`.
+      b: bias of all gates, `[4 * features]`.
+      w_ci, w_cf, w_co: peepholes, each broadcastable to `c`.
+    """
+
+    x: Array | None
+    W_x: Array | None
+    projection: Array | None
+    W_h: Array
+    hidden_mask: Array | None
+    b: Array | None
+    w_ci: Array | None = None
+    w_cf: Array | None = None
+    w_co: Array | None = None
 
 
 class ConvLSTMCell(nn.RNNCellBase):
@@ -80,11 +108,16 @@ class ConvLSTMCell(nn.RNNCellBase):
       kernel_size: height and width of both convolutions; SAME padding.
       peephole: None, "channel" (one weight per feature, any frame size) or "spatial" (one per
         pixel and feature; fixes the frame size).
-      activation: squashes the candidate and the output: "tanh", "relu" or a function.
-      gate_activation: squashes the gates (sigmoid).
-      forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015).
-      reads_input: whether there is an input at all.
+      activation: of the candidate g and of the output: "tanh", "relu" or a function.
+      gate_activation: of the gates i, f and o; the sigmoid in the publication.
+      forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015, "An Empirical
+        Exploration of Recurrent Network Architectures").
+      use_bias: add a bias at all.
+      reads_input: False for a cell without an input.
       dtype: dtype of the convolutions and of `h`.
+      param_dtype: dtype of the parameters.
+      kernel_init, recurrent_kernel_init: initializers of the kernels of `x` and of `h`; Glorot and
+        orthogonal, as in Keras.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -120,6 +153,7 @@ class ConvLSTMCell(nn.RNNCellBase):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
+        # One convolution gives all four gates, side by side along its features.
         if self.reads_input:
             self.input = Conv(
                 **shared,
@@ -131,7 +165,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         self.hidden = Conv(
             **shared,
             name="hidden",
-            use_bias=self.use_bias and not self.reads_input,
+            use_bias=self.use_bias and not self.reads_input,  # one bias a gate is enough
             kernel_init=self.recurrent_kernel_init,
             bias_init=self._bias_init,
         )
@@ -142,15 +176,8 @@ class ConvLSTMCell(nn.RNNCellBase):
 
     def _bias_init(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
         del key
-        forget = slice(self.features, 2 * self.features)
+        forget = slice(self.features, 2 * self.features)  # f is the second of i, f, g, o
         return jnp.zeros(shape, dtype).at[forget].set(self.forget_bias)
-
-    def project(
-        self, inputs: Float[Array, "*leading height width channels"]
-    ) -> Float[Array, "*leading height width gates"]:
-        """The inputs' share of the gates; it needs no state, so many time steps can go at once."""
-        self._check_whether_read(inputs)
-        return self.input(inputs)
 
     def __call__(
         self,
@@ -159,82 +186,107 @@ class ConvLSTMCell(nn.RNNCellBase):
         hidden_mask: Array | None = None,
         projected: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One step: `(carry, frame)` to `(new carry, hidden state)`.
+        """Take one step: `(carry, frame)` to `(new carry, hidden state)`.
 
         Args:
-          carry: `(c, h)`.
-          inputs: the frame, or what `project` made of it; None for a cell that reads no input.
-          hidden_mask: `[batch, height, width, features]`, what `h` is multiplied by on its way
-            into its convolution, for dropout.
-          projected: whether `inputs` are what `project` gives.
-        """
-        return self._kept(_step)(carry, *self._operands(carry[0], inputs, hidden_mask, projected))
+          carry: `(c, h)`, each `[batch, height, width, features]`.
+          inputs: the frame `[batch, height, width, channels]`; None for a cell that reads no input.
+          hidden_mask: `[batch, height, width, features]`, multiplies `h` on its way into its
+            convolution; for dropout.
+          projected: `inputs` are `W_x * x + b` of a frame, `[batch, height, width, 4 * features]`.
 
-    def turn(
+        Raises:
+          ConfigError: an input for a cell that reads none, or none for one that does.
+        """
+        return self.step(carry, self.terms(carry[0], inputs, hidden_mask, projected))
+
+    # The equations: i, f, g and c' in `cell_state`, o and h' in `hidden_state`, which are apart so
+    # that a loop may begin between them. They touch arrays alone, no Flax variables, so that any of
+    # JAX's transformations may be wrapped around them; `nowrap` keeps Flax from tracking them.
+
+    @nn.nowrap
+    def step(self, carry: Carry, terms: Terms) -> tuple[Carry, Array]:
+        """Compute `((c', h'), h')`."""
+        c, o = self.cell_state(carry, terms)
+        h = self.hidden_state(c, o)
+        return (c, h), h
+
+    @nn.nowrap
+    def cell_state(self, carry: Carry, terms: Terms) -> Carry:
+        """Compute `(c', o)` of `(c, h)`, where `o` is the output gate's pre-activation."""
+        c, h = carry
+        i, f, g, o = self.split_gates(self.pre_activations(h, terms))
+        i = self.gate_activation(_add_peephole(i, terms.w_ci, c))
+        f = self.gate_activation(_add_peephole(f, terms.w_cf, c))
+        g = self._activate(g)
+        c = f * c + i * g  # the dtype of c, which may be wider than that of the gates
+        o = _add_peephole(o, terms.w_co, c)  # unlike i and f, the output gate sees the new c
+        return c, o.astype(h.dtype)
+
+    @nn.nowrap
+    def hidden_state(self, c: Array, o: Array) -> Array:
+        """Compute `h'` of the new cell state and the output gate's pre-activation."""
+        dtype = o.dtype
+        o = self.gate_activation(o)
+        h = o * self._activate(c)
+        return h.astype(dtype)
+
+    @nn.nowrap
+    def pre_activations(self, h: Array, terms: Terms) -> Array:
+        """Compute `W_x * x + W_h * h + b` for all gates: `[batch, height, width, 4 * features]`."""
+        if terms.hidden_mask is not None:
+            h = h * terms.hidden_mask  # only here: the state that is carried on keeps all values
+        if terms.x is None or terms.W_x is None:
+            gates = _convolve_sum((h, terms.W_h))
+        else:
+            gates = _convolve_sum((terms.x, terms.W_x), (h, terms.W_h))
+        if terms.projection is not None:
+            gates += terms.projection
+        if terms.b is not None:
+            gates += per_channel(terms.b, gates)
+        return gates
+
+    @nn.nowrap
+    def split_gates(self, gates: Array) -> Sequence[Array]:
+        """Split `[..., 4 * features]` into i, f, g and o."""
+        return jnp.split(gates, 4, axis=-1)
+
+    def terms(
         self,
-        halfway: Carry,
-        start: Array,
-        first: Array,
-        inputs: Float[Array, "batch height width channels"] | None,
+        c: Array,
+        inputs: Array | None,
         hidden_mask: Array | None = None,
         projected: bool = False,
-    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """From halfway through a step to halfway through the next.
-
-        A loop of these keeps less for its gradient than one of whole steps, where the hidden state
-        is kept twice: as what the next step reads, and as an output. Here it follows from what is
-        kept.
-
-        Args:
-          halfway: `(c, o)`, the new cell state and the output gate before it is squashed.
-          start: the hidden state before the first step.
-          first: whether this is the first step; `o` is not read then.
-          Others: see `__call__`.
-
-        Returns:
-          `(c, o)` halfway through the next step, and the hidden state that this one ends with.
-        """
-        operands = self._operands(halfway[0], inputs, hidden_mask, projected)
-        return self._kept(_turn)(halfway, start, first, *operands)
-
-    def emit(self, c: Array, o: Array) -> Array:
-        """The hidden state, of the cell state and the output gate before it is squashed."""
-        return _emit(self._activate, self.gate_activation, c, o)
-
-    def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        # What a step computes is computed once more in its backward pass, but for what takes long:
-        # so 4 numbers a feature are kept, and not 13.
-        return jax.checkpoint(
-            partial(function, self._activate, self.gate_activation),
-            policy=jax.checkpoint_policies.save_only_these_names("gates"),
-            prevent_cse=False,
-        )
-
-    def _operands(
-        self, c: Array, inputs: Array | None, hidden_mask: Array | None, projected: bool
-    ) -> tuple[Any, ...]:
-        """What `_advance` takes beside the carry."""
-        self._check_whether_read(inputs)
-        hidden_kernel, bias = self.hidden.weights(self.features)
-        seen = None
-        if inputs is not None and not projected:
-            input_kernel, bias = self.input.weights(inputs.shape[-1])
-            seen = inputs.astype(self.dtype), input_kernel
-        peepholes = None
+    ) -> Terms:
+        """Gather the arrays of a step's equations; `c` gives the shape of the peepholes."""
+        self.check_inputs(inputs)
+        W_h, b = self.hidden.weights(self.features)
+        x = W_x = projection = None
+        if projected:
+            projection = inputs  # the bias is in it
+        elif inputs is not None:
+            W_x, b = self.input.weights(inputs.shape[-1])
+            x = inputs.astype(self.dtype)
+        peepholes = dict.fromkeys(("w_ci", "w_cf", "w_co"))
         if self.peephole is not None:
             modules = self.peephole_i, self.peephole_f, self.peephole_o
-            peepholes = [peephole(c.shape) for peephole in modules]
-        shares = inputs if projected else None
-        return seen, shares, hidden_kernel, hidden_mask, bias, peepholes
+            peepholes = {name: module(c.shape) for name, module in zip(peepholes, modules)}
+        return Terms(x, W_x, projection, W_h, hidden_mask, b, **peepholes)
 
     def initialize_carry(self, key: Array | None, input_shape: Sequence[int]) -> Carry:
-        """Zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`."""
-        del key
+        """Make the zero state `(c, h)` for inputs of shape `[batch, height, width, channels]`.
+
+        Returns:
+          `c` and `h`, each `[batch, height, width, features]`; `key` has no effect.
+        """
+        del key  # an argument of every `nn.RNNCellBase`
         shape = (*input_shape[:-1], self.features)
         state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
         return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
 
-    def _check_whether_read(self, inputs: Array | None) -> None:
+    @nn.nowrap
+    def check_inputs(self, inputs: Array | None) -> None:
+        """Raise `ConfigError` unless there is an input exactly where the cell reads one."""
         if self.reads_input != (inputs is not None):
             expected = "an array" if self.reads_input else "none"
             got = "none" if inputs is None else "one"
@@ -242,6 +294,7 @@ class ConvLSTMCell(nn.RNNCellBase):
                 f"inputs: expected {expected}, since reads_input is {self.reads_input}; got {got}"
             )
 
+    @nn.nowrap
     def _activate(self, values: Array) -> Array:
         if isinstance(self.activation, str):
             return ACTIVATIONS[self.activation](values)
@@ -253,78 +306,21 @@ class ConvLSTMCell(nn.RNNCellBase):
         return 3
 
 
-def _step(
-    activate: Activation, squash: Activation, carry: Carry, *operands: Any
-) -> tuple[Carry, Array]:
-    """The equations of `ConvLSTMCell`, of arrays alone."""
-    c, o = _advance(activate, squash, carry, *operands)
-    h = _emit(activate, squash, c, o)
-    return (c, h), h
+def _add_peephole(gate: Array, weight: Array | None, c: Array) -> Array:
+    """Add `weight . c` to a gate, in the gate's dtype, where there is such a weight."""
+    return gate if weight is None else gate + (weight * c).astype(gate.dtype)
 
 
-def _turn(
-    activate: Activation,
-    squash: Activation,
-    halfway: Carry,
-    start: Array,
-    first: Array,
-    *operands: Any,
-) -> tuple[Carry, Array]:
-    c, o = halfway
-    h = jnp.where(first, start, _emit(activate, squash, c, o))
-    return _advance(activate, squash, (c, h), *operands), h
+_TENSOR_CORE_CHANNELS = 8
+"""A GPU's tensor cores take a number of channels that this divides without padding it."""
 
 
-def _advance(
-    activate: Activation,
-    squash: Activation,
-    carry: Carry,
-    seen: tuple[Array, Array] | None,
-    shares: Array | None,
-    hidden_kernel: Array,
-    hidden_mask: Array | None,
-    bias: Array | None,
-    peepholes: list[Array] | None,
-) -> Carry:
-    """The new cell state, and the output gate before it is squashed.
-
-    `seen` is a frame and its kernel, `shares` what the one makes of the other; one of them at most.
-    """
-    c, h = carry
-    hidden = (h if hidden_mask is None else h * hidden_mask), hidden_kernel
-    gates = _convolutions(hidden) if seen is None else _convolutions(seen, hidden)
-    if shares is not None:
-        gates += shares
-    if bias is not None:
-        gates += per_channel(bias, gates)
-    # Apart, as a loop of `_turn` has no use for the last one.
-    parts = jnp.split(gates, [3 * c.shape[-1]], axis=-1)
-    others, o = (checkpoint_name(part, "gates") for part in parts)
-    i, f, g = jnp.split(others, 3, axis=-1)
-    if peepholes is not None:
-        i += (peepholes[0] * c).astype(i.dtype)
-        f += (peepholes[1] * c).astype(f.dtype)
-    c = squash(f) * c + squash(i) * activate(g)
-    if peepholes is not None:
-        o += (peepholes[2] * c).astype(o.dtype)
-    return c, o.astype(h.dtype)
-
-
-def _emit(activate: Activation, squash: Activation, c: Array, o: Array) -> Array:
-    """The hidden state."""
-    return (squash(o) * activate(c)).astype(o.dtype)
-
-
-_ALIGNED = 8
-"""What the number of channels is divisible by where a GPU's tensor cores take them as they are."""
-
-
-def _convolutions(*operands: tuple[Array, Array]) -> Array:
-    """The sum of some convolutions: one of all arrays side by side, where that is no slower."""
-    if all(array.shape[-1] % _ALIGNED == 0 for array, _ in operands):
-        arrays, kernels = zip(*operands)
-        operands = ((jnp.concatenate(arrays, axis=-1), jnp.concatenate(kernels, axis=2)),)
-    results = [
-        convolve(array, kernel, same_padding(kernel.shape[:2])) for array, kernel in operands
-    ]
+def _convolve_sum(*terms: tuple[Array, Array]) -> Array:
+    """Sum the convolutions of `(array, kernel)` pairs."""
+    if all(array.shape[-1] % _TENSOR_CORE_CHANNELS == 0 for array, _ in terms):
+        # W_x * x + W_h * h is one convolution of [x, h] with [W_x, W_h]: one pass over the outputs
+        # in place of two. With, say, 3 channels beside 64 it would be padded, and slower.
+        arrays, kernels = zip(*terms)
+        terms = ((jnp.concatenate(arrays, axis=-1), jnp.concatenate(kernels, axis=2)),)
+    results = [convolve(array, kernel, same_padding(kernel.shape[:2])) for array, kernel in terms]
     return sum(results[1:], results[0])

@@ -3,8 +3,8 @@
 On a CPU, XLA has a fast path for a plain convolution, but not for the convolutions that automatic
 differentiation makes of it when they stand inside a `while` loop, which is where a recurrent
 network puts them: there they fall to a naive loop, 40 to 80 times slower. So on a CPU a convolution
-and both its gradients are matrix products here, and fewer of them than a convolution has (see
-`products`). On a GPU, whose library has a kernel for each of the three, they are convolutions.
+and both its gradients are Winograd convolutions made of matrix products (see `winograd`). On a GPU,
+whose library has a kernel for each of the three, they are XLA's convolutions.
 
 Strided and transposed convolutions are the same stride-1 convolution after a space-to-depth or
 before a depth-to-space, so that one pair of gradients serves all three.
@@ -24,7 +24,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxconvlstm.nn import winograd
-from jaxconvlstm.nn.winograd import Padding, mirrored_padding, turned
+from jaxconvlstm.nn.winograd import Padding, transpose_kernel, transpose_padding
 
 Initializer = Callable[..., Any]
 
@@ -40,7 +40,7 @@ def convolve(
     kernel: Float[Array, "kernel_height kernel_width channels features"],
     padding: Padding,
 ) -> Float[Array, "*leading out_height out_width features"]:
-    """Stride-1 convolution (cross-correlation, as in every deep-learning library).
+    """Convolve with stride 1 (cross-correlation, as in every deep-learning library).
 
     Args:
       inputs: `[..., height, width, channels]`; all leading axes are convolved alike.
@@ -50,11 +50,14 @@ def convolve(
     Returns:
       `[..., height + top + bottom - kernel_height + 1, ..., features]`, the inputs' dtype.
     """
-    merged = inputs.reshape((-1, *inputs.shape[-3:]))
+    merged = inputs.reshape((-1, *inputs.shape[-3:]))  # all leading axes as one batch
     outputs = _convolve(merged, kernel, padding)
     return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
 
 
+# A rule of its own for the gradient keeps automatic differentiation from making the convolutions
+# that are slow in a loop. The platform is chosen when the program is lowered, not when it is
+# traced, so that one traced program serves both.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     return lax.platform_dependent(
@@ -97,24 +100,31 @@ def _library_convolve(inputs: Array, kernel: Array, *, padding: Padding) -> Arra
 
 
 def _library_inputs_gradient(cotangent: Array, kernel: Array, *, padding: Padding) -> Array:
-    mirrored = mirrored_padding(kernel.shape[:2], padding)
-    return _library_convolve(cotangent, turned(kernel), padding=mirrored)
+    transposed = transpose_padding(kernel.shape[:2], padding)
+    return _library_convolve(cotangent, transpose_kernel(kernel), padding=transposed)
 
 
 def _library_kernel_gradient(inputs: Array, cotangent: Array, *, padding: Padding) -> Array:
+    # The inputs slide over the cotangent, a kernel as large as the output; the batch is what is
+    # summed over, so that it stands where channels usually do.
     return lax.conv_general_dilated(
         inputs, cotangent, (1, 1), padding, dimension_numbers=("CHWN", "IHWO", "HWNC")
     )
 
 
 def space_to_depth(inputs: Array, block: int) -> Array:
-    """Moves `block` x `block` pixels into the channel axis.
+    """Move `block` x `block` pixels into the channel axis.
 
-    `[..., h, w, c]` to `[..., h/block, w/block, block*block*c]`; the inverse of `depth_to_space`.
+    Args:
+      inputs: `[..., height, width, channels]`; height and width divisible by `block`.
+      block: side of the square of pixels.
+
+    Returns:
+      `[..., height / block, width / block, block * block * channels]`, row by row of the square.
     """
     *leading, height, width, channels = inputs.shape
     grid = inputs.reshape((*leading, height // block, block, width // block, block, channels))
-    grid = jnp.moveaxis(grid, -4, -3)
+    grid = jnp.moveaxis(grid, -4, -3)  # [..., h / block, w / block, block, block, c]
     return grid.reshape((*leading, height // block, width // block, block * block * channels))
 
 
@@ -122,12 +132,12 @@ def depth_to_space(inputs: Array, block: int) -> Array:
     """The inverse of `space_to_depth`."""
     *leading, height, width, channels = inputs.shape
     grid = inputs.reshape((*leading, height, width, block, block, channels // block**2))
-    grid = jnp.moveaxis(grid, -3, -4)
+    grid = jnp.moveaxis(grid, -3, -4)  # [..., h, block, w, block, c / block**2]
     return grid.reshape((*leading, height * block, width * block, channels // block**2))
 
 
 def convolve_strided(inputs: Array, kernel: Array, stride: int) -> Array:
-    """Convolution that divides height and width by `stride`.
+    """Convolve, and divide height and width by `stride`.
 
     Args:
       inputs: `[..., height, width, channels]`; height and width divisible by `stride`.
@@ -140,19 +150,21 @@ def convolve_strided(inputs: Array, kernel: Array, stride: int) -> Array:
     size = kernel.shape[0]
     taps = size // stride
     before = (size - stride) // 2
-    # Aligned on the stride, the padding before the picture is whole blocks plus an offset.
+    # Row `stride * i + r - before` of the inputs is row r of block i once `before` rows of zeros
+    # stand above, so that a stride-1 convolution over blocks, of `taps` blocks, is the strided one.
     after = size - stride - before
     widths = [(0, 0)] * (inputs.ndim - 3) + [(before, after), (before, after), (0, 0)]
     blocks = space_to_depth(jnp.pad(inputs, widths), stride)
     channels, features = kernel.shape[2:]
+    # The kernel's pixels go into its channel axis in the order of `space_to_depth`.
     arranged = kernel.reshape((taps, stride, taps, stride, channels, features))
-    arranged = arranged.transpose((0, 2, 1, 3, 4, 5))
+    arranged = arranged.transpose((0, 2, 1, 3, 4, 5))  # [taps, taps, stride, stride, in, out]
     arranged = arranged.reshape((taps, taps, stride * stride * channels, features))
     return convolve(blocks, arranged, ((0, 0), (0, 0)))
 
 
 def convolve_transposed(inputs: Array, kernel: Array, stride: int, crop: bool = True) -> Array:
-    """Transposed convolution that multiplies height and width by `stride`.
+    """Convolve transposedly, and multiply height and width by `stride`.
 
     It is the adjoint of `convolve_strided` with the same kernel (channel axes swapped): a stride-1
     convolution to `stride**2` times the features, and a depth-to-space.
@@ -173,7 +185,7 @@ def convolve_transposed(inputs: Array, kernel: Array, stride: int, crop: bool = 
     # out[stride * i + p - before] += kernel[stride * t + p] * in[i - t]: a convolution over whole
     # blocks with the taps reversed, then the offset is cut away.
     arranged = kernel.reshape((taps, stride, taps, stride, channels, features))
-    arranged = arranged[::-1, :, ::-1].transpose((0, 2, 4, 1, 3, 5))
+    arranged = arranged[::-1, :, ::-1].transpose((0, 2, 4, 1, 3, 5))  # [t, t, in, s, s, out]
     arranged = arranged.reshape((taps, taps, channels, stride * stride * features))
     full = convolve(inputs, arranged, ((taps - 1, taps - 1), (taps - 1, taps - 1)))
     pixels = depth_to_space(full, stride)
@@ -190,8 +202,11 @@ class Conv(nn.Module):
       features: number of output channels.
       kernel_size: height and width; with a stride, both the same multiple of it.
       stride: 1, or the factor by which height and width shrink.
-      use_bias: whether to add a bias per feature.
-      dtype: dtype of the computation; parameters are `param_dtype`.
+      use_bias: add a bias per feature.
+      dtype: dtype of the computation and of the result.
+      param_dtype: dtype of the parameters: `kernel` `[height, width, channels, features]` and
+        `bias` `[features]`.
+      kernel_init, bias_init: initializers.
     """
 
     features: int
@@ -205,7 +220,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def weights(self, channels: int) -> tuple[Array, Array | None]:
-        """Kernel and bias, if there is one, in `dtype`, for inputs of so many channels."""
+        """Kernel and bias in `dtype`, for inputs of so many channels; None without a bias."""
         shape = (*self.kernel_size, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if not self.use_bias:
@@ -225,9 +240,10 @@ class Conv(nn.Module):
 
 
 def bilinear_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """A transposed kernel `[2s, 2s, in, out]`: bilinear upsampling times a random matrix."""
+    """Initialize a transposed kernel `[2s, 2s, in, out]`: bilinear upsampling, random channels."""
     size, _, channels, features = shape
     stride = size // 2
+    # A tent along each axis, whose two halves add up to 1 where the taps of neighbours overlap.
     ramp = (jnp.arange(stride, dtype=dtype) + 0.5) / stride
     profile = jnp.concatenate([ramp, ramp[::-1]])
     mixing = nn.initializers.lecun_normal()(key, (channels, features), dtype)
@@ -248,6 +264,8 @@ class ConvTranspose(nn.Module):
       stride: factor by which height and width grow.
       kernel_size: side of the kernel, a multiple of the stride; by default twice the stride.
       crop: keep `stride` times the height and width; see `convolve_transposed`.
+      kernel_init: initializer of `kernel` `[size, size, channels, features]`.
+      dtype, param_dtype: see `Conv`.
     """
 
     features: int
@@ -272,5 +290,5 @@ class ConvTranspose(nn.Module):
 
 
 def per_channel(values: Array, outputs: Array) -> Array:
-    """Views `[channels]` with as many axes as `outputs`, so that no rank is promoted silently."""
+    """View `[channels]` with as many axes as `outputs`, so that no rank is promoted silently."""
     return jnp.expand_dims(values, range(outputs.ndim - 1))

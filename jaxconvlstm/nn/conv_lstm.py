@@ -1,4 +1,4 @@
-"""Layers: the cell unrolled over time, the encoder and decoder around it, and their borders."""
+"""The ConvLSTM layer: the cell unrolled over time, with less stored for its gradient."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,32 +7,119 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank, per_layer
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.cell import Carry, ConvLSTMCell
-from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer
+from jaxconvlstm.nn.cell import Carry, ConvLSTMCell, Terms
 
 PIXELS_IN_LOOP = 256
-"""With fewer in a step, over the batch, reading the kernels takes longer than what is computed."""
+"""Smallest number of pixels in a step, over the batch, for the input convolution to be in the loop.
+With fewer, reading the kernels takes longer than computing."""
+
+
+class LoopCell(ConvLSTMCell):
+    """The cell inside a loop over time: the same equations, with less stored for the gradient.
+
+    Reverse mode keeps what a step computes until the loop is run backwards. Two things shorten
+    that list, which for long clips is nearly all of the memory that training takes:
+
+    - Rematerialise all but the gate pre-activations: 4 values a feature are stored instead of 13.
+      They are what the convolutions give; everything else is elementwise and cheap to repeat.
+    - Loop from halfway through a step to halfway through the next, with
+      `(c, output-gate pre-activation)` as the carry. A loop over `(c, h)` stores `h` twice, as the
+      carry and as an output; here it is recomputed from a carry that has to be stored anyway.
+    """
+
+    def __call__(
+        self,
+        carry: Carry,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+        projected: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """See `ConvLSTMCell.__call__`."""
+        terms = self.terms(carry[0], inputs, hidden_mask, projected)
+        return _store_pre_activations(self.step)(carry, terms)
+
+    def step_from_halfway(
+        self,
+        halfway: Carry,
+        start: Array,
+        first: Array,
+        inputs: Float[Array, "batch height width channels"] | None,
+        hidden_mask: Array | None = None,
+        projected: bool = False,
+    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
+        """Take `(c, output-gate pre-activation)` at t to the same at t + 1.
+
+        Args:
+          halfway: `(c, o)` at t, each `[batch, height, width, features]`.
+          start: `h` before the first step, likewise.
+          first: bool scalar, true at the first step, before which there is no `o` to read.
+          Others: see `ConvLSTMCell.__call__`.
+
+        Returns:
+          `(c, o)` at t + 1, and `h` at t.
+        """
+        terms = self.terms(halfway[0], inputs, hidden_mask, projected)
+        return _store_pre_activations(self._step_from_halfway)(halfway, start, first, terms)
+
+    @nn.nowrap
+    def _step_from_halfway(
+        self, halfway: Carry, start: Array, first: Array, terms: Terms
+    ) -> tuple[Carry, Array]:
+        c, o = halfway
+        h = jnp.where(first, start, self.hidden_state(c, o))
+        return self.cell_state((c, h), terms), h
+
+    def project(
+        self, inputs: Float[Array, "*leading height width channels"]
+    ) -> Float[Array, "*leading height width gates"]:
+        """Compute `W_x * x + b`; it needs no state, so all time steps can be done at once."""
+        self.check_inputs(inputs)
+        return self.input(inputs)
+
+    @nn.nowrap
+    def split_gates(self, gates: Array) -> Sequence[Array]:
+        """Split `[..., 4 * features]` into i, f, g and o, named as what is to be stored."""
+        # o is named by itself: halfway through a step it is part of the carry, which is stored
+        # already, so that nothing else asks for it and only i, f and g are stored here.
+        parts = jnp.split(gates, [3 * self.features], axis=-1)
+        ifg, o = (checkpoint_name(part, _PRE_ACTIVATIONS) for part in parts)
+        return *jnp.split(ifg, 3, axis=-1), o
+
+
+_PRE_ACTIVATIONS = "gate pre-activations"
+
+
+def _store_pre_activations(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Rematerialise all but the gate pre-activations in the backward pass."""
+    return jax.checkpoint(
+        function,
+        policy=jax.checkpoint_policies.save_only_these_names(_PRE_ACTIVATIONS),
+        # Inside a loop nothing can be merged with the forward pass, which is another loop; the
+        # barriers that would forbid it only keep XLA from fusing.
+        prevent_cse=False,
+    )
 
 
 class ConvLSTM(nn.Module):
-    """A ConvLSTM cell unrolled over time with `nn.scan`.
+    """ConvLSTM layer (Shi et al. 2015, section 3.1): the cell unrolled over time with `nn.scan`.
 
     `step` takes one frame, for forecasts that feed on themselves and for streams; it uses the same
     parameters, which lie under `cell`. A layer that reads no input is run by `unroll`.
 
-    The input convolution of small maps is done for all time steps at once, before the loop. That of
-    larger ones is part of the hidden state's, in the loop, where a step is work enough: so what it
-    gives is not to be kept for all time steps.
+    The input convolution of small maps is done for all time steps at once, before the loop. With
+    larger maps a step is work enough, and the input convolution is done in the loop together with
+    that of the hidden state, so that its result need not be stored for all time steps.
 
     Dropout is Gal & Ghahramani's (2016, "A Theoretically Grounded Application of Dropout in
-    Recurrent Neural Networks"), as in Keras: each call draws one mask for the inputs and one for
-    the hidden states, of a frame's shape, and keeps them over all its time steps; what stays is
-    divided by the share that stays. All gates share a mask, while Keras's ConvLSTM2D draws one for
-    each, which would split the convolution in four.
+    Recurrent Neural Networks", section 4), as in Keras: each call draws one mask for the inputs and
+    one for the hidden states, of a frame's shape, and keeps them over all its time steps; values
+    kept are divided by the fraction that is kept. All gates share a mask, while Keras's ConvLSTM2D
+    draws one for each, which would split the convolution in four.
 
     `step` draws its masks anew in each call, except inside an `nn.scan` with
     `split_rngs={"dropout": False}`, where all iterations have the same. So a model that reads the
@@ -40,9 +127,9 @@ class ConvLSTM(nn.Module):
     and another one for all frames fed back.
 
     Attributes:
-      dropout: share of the inputs that is dropped in training.
-      recurrent_dropout: share of the hidden state that is dropped in training on its way into the
-        hidden convolution; the state itself is kept.
+      dropout: fraction of the inputs that is dropped in training, from 0 to below 1.
+      recurrent_dropout: fraction of the hidden state that is dropped in training on its way into
+        the hidden convolution, from 0 to below 1; the state itself is kept.
       remat: recompute each step in the backward pass instead of storing its gates: less memory,
         about a third more time.
       Others: see `ConvLSTMCell`.
@@ -76,7 +163,7 @@ class ConvLSTM(nn.Module):
                 raise ConfigError(
                     f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
                 )
-        self.cell = ConvLSTMCell(
+        self.cell = LoopCell(
             features=self.features,
             kernel_size=self.kernel_size,
             peephole=self.peephole,
@@ -98,19 +185,23 @@ class ConvLSTM(nn.Module):
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
-        """All hidden states `[batch, time, height, width, features]`.
+        """Run the cell over all frames.
 
         Args:
           inputs: `[batch, time, height, width, channels]`.
           carry: initial `(c, h)`, each `[batch, height, width, features]`; zeros by default.
           return_carry: also return the last `(c, h)`: `(carry, outputs)`.
-          train: whether to drop; that takes the PRNG "dropout".
+          train: apply dropout, which takes the PRNG "dropout".
+
+        Returns:
+          All hidden states `[batch, time, height, width, features]`, in `dtype`.
         """
         check_rank("inputs", inputs, 5, "batch, time, height, width, channels")
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
         frames = self._drop(frames, train)
+        # [time, batch, height, width, channels]: pixels of one step
         projected = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP
         if projected:
             frames = self.cell.project(frames)
@@ -120,7 +211,12 @@ class ConvLSTM(nn.Module):
     def unroll(
         self, carry: Carry, steps: int, train: bool = False
     ) -> tuple[Carry, Float[Array, "batch steps height width features"]]:
-        """`steps` time steps from `carry` on, of a layer that reads no input.
+        """Take `steps` time steps from `carry` on, of a layer that reads no input.
+
+        Args:
+          carry: `(c, h)`, each `[batch, height, width, features]`.
+          steps: number of time steps, above 0.
+          train: see `__call__`.
 
         Returns:
           The last `(c, h)` and all hidden states `[batch, steps, height, width, features]`.
@@ -134,12 +230,21 @@ class ConvLSTM(nn.Module):
         frame: Float[Array, "batch height width channels"] | None,
         train: bool = False,
     ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """One time step: `(carry, frame)` to `(new carry, hidden state)`; no frame if none read."""
+        """Take one time step: `(carry, frame)` to `(new carry, hidden state)`.
+
+        Args:
+          carry: `(c, h)`, each `[batch, height, width, features]`.
+          frame: `[batch, height, width, channels]`; None for a layer that reads no input.
+          train: see `__call__`.
+
+        Returns:
+          The new `(c, h)`, and `h`.
+        """
         seen = None if frame is None else self._drop(frame, train)
         return self.cell(carry, seen, self._hidden_mask(carry, train))
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
-        """Zero state for frames of shape `[batch, height, width, channels]`."""
+        """Make the zero state `(c, h)` for frames of shape `[batch, height, width, channels]`."""
         return self.cell.initialize_carry(None, frame_shape)
 
     def _scan(
@@ -148,25 +253,32 @@ class ConvLSTM(nn.Module):
         hidden_mask = self._hidden_mask(carry, train)
         c, start = carry
 
-        def turn(
-            cell: ConvLSTMCell, halfway: Carry, xs: tuple[Array | None, Array]
+        def body(
+            cell: LoopCell, halfway: Carry, xs: tuple[Array | None, Array]
         ) -> tuple[Carry, Array]:
             frame, first = xs
-            return cell.turn(halfway, start, first, frame, hidden_mask, projected)
+            return cell.step_from_halfway(halfway, start, first, frame, hidden_mask, projected)
 
-        body = nn.remat(turn, prevent_cse=False) if self.remat else turn
+        # With remat not even the pre-activations are stored, and the convolutions are done twice.
         scan = nn.scan(
-            body, variable_broadcast="params", split_rngs={"params": False}, length=length
+            nn.remat(body, prevent_cse=False) if self.remat else body,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            length=length,
         )
+        # There is no o before the first step; zeros stand in, and `first` keeps them unread.
         (c, o), hidden = scan(
             self.cell, (c, jnp.zeros_like(start)), (frames, jnp.arange(length) == 0)
         )
-        last = self.cell.emit(c, o)
-        outputs = jnp.concatenate([hidden[1:], last[None]])
+        # Step t gives h at t, so that the first is the one given and the last is still to come.
+        last = self.cell.hidden_state(c, o)
+        outputs = jnp.concatenate(
+            [hidden[1:], last[None]]
+        )  # [time, batch, height, width, features]
         return (c, last), jnp.moveaxis(outputs, 0, 1)
 
     def _drop(self, frames: Array, train: bool) -> Array:
-        """`[..., batch, height, width, channels]` with the same values dropped at all times."""
+        """Drop the same values of `[..., batch, height, width, channels]` at all times."""
         mask = self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
         return frames if mask is None else frames * jnp.expand_dims(mask, range(frames.ndim - 4))
 
@@ -177,19 +289,19 @@ class ConvLSTM(nn.Module):
         if rate == 0 or not train:
             return None
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
-        return (kept / (1 - rate)).astype(dtype)
+        return (kept / (1 - rate)).astype(dtype)  # scaled, so that the expected value stays
 
 
 def recurrent_layers(
     model: Any, name: str = "layer", without_input: int | None = None
 ) -> list[ConvLSTM]:
-    """The ConvLSTM layers of a model, named `name_0`, `name_1` and so on; called in its `setup`.
+    """Make the ConvLSTM layers of a model, `name_0`, `name_1` and so on; called in its `setup`.
 
     Args:
       model: has `features`, one number per layer, `kernel_size`, one for all or one per layer, and
         `peephole`, `activation`, `dropout`, `recurrent_dropout`, `remat` and `dtype` for all.
       name: what the layers' names begin with.
-      without_input: number of the layer that reads no input, if one does not.
+      without_input: index of the layer that reads no input, if one does not.
     """
     kernel_size = per_layer("kernel_size", model.kernel_size, len(model.features))
     return [
@@ -207,103 +319,3 @@ def recurrent_layers(
         )
         for index, (features, size) in enumerate(zip(model.features, kernel_size))
     ]
-
-
-def stage_widths(features: int, downsample: int) -> list[int]:
-    """Channels of an encoder's stages, which double up to `features`, and are at least 8.
-
-    Args:
-      features: features of the layer that follows.
-      downsample: factor between the picture and the smallest map, a power of 2.
-
-    Raises:
-      ConfigError: it is none.
-    """
-    if downsample < 1 or downsample & (downsample - 1):
-        raise ConfigError(f"downsample: expected a power of 2, got {downsample}")
-    stages = downsample.bit_length() - 1
-    return [max(8, features >> (stages - 1 - stage)) for stage in range(stages)]
-
-
-class Encoder(nn.Module):
-    """Strided convolutions that halve the picture until the feature map is small enough.
-
-    Attributes:
-      features: output channels of each 4x4 stride-2 stage; none leaves the frame as it is.
-    """
-
-    features: Sequence[int]
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, frames: Array) -> tuple[Array, ...]:
-        """The maps of every stage, the frames themselves first and the smallest last.
-
-        Args:
-          frames: `[..., height, width, channels]`; sides divisible by `2 ** len(features)`.
-        """
-        maps = [frames.astype(self.dtype)]
-        for stage, features in enumerate(self.features):
-            conv = Conv(features, (4, 4), stride=2, dtype=self.dtype, name=f"stage_{stage}")
-            maps.append(nn.leaky_relu(conv(maps[-1]), 0.2))
-        return tuple(maps)
-
-
-class Decoder(nn.Module):
-    """Transposed convolutions back to the picture, with the encoder's maps as skip connections.
-
-    Attributes:
-      features: output channels of each doubling stage, smallest map first.
-      channels: channels of the picture.
-      head_init: how the last convolution's kernel starts.
-    """
-
-    features: Sequence[int]
-    channels: int
-    head_init: Initializer = nn.initializers.lecun_normal()
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, state: Array, skips: Sequence[Array]) -> Array:
-        """`[..., h, w, features]` and the encoder's maps to `[..., height, width, channels]`.
-
-        Args:
-          state: the recurrent layers' output on the smallest map.
-          skips: the encoder's maps, the frame first.
-
-        Returns:
-          float32, or `dtype` where that is wider: a picture has more levels than bfloat16.
-        """
-        hidden = state.astype(self.dtype)
-        for stage, features in enumerate(self.features):
-            upsample = ConvTranspose(features, dtype=self.dtype, name=f"stage_{stage}")
-            hidden = nn.leaky_relu(upsample(hidden), 0.2)
-            hidden = jnp.concatenate([hidden, skips[-2 - stage].astype(self.dtype)], axis=-1)
-        head = Conv(
-            self.channels, (3, 3), kernel_init=self.head_init, dtype=self.dtype, name="head"
-        )
-        return head(hidden).astype(jnp.promote_types(self.dtype, jnp.float32))
-
-
-_LARGEST_LOGIT = 15.0
-
-
-def limited_sigmoid(logits: Array) -> Array:
-    """The sigmoid of `logits` limited to +-15: strictly inside (0, 1), and never without gradient.
-
-    Past the limit a float32 sigmoid is flat, and a pixel that is wrong there would stay so; the
-    gradient passes the limit as if it were not there.
-    """
-    limited = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    return jax.nn.sigmoid(logits + jax.lax.stop_gradient(limited - logits))
-
-
-def pad_to_multiple(frames: Array, multiple: int) -> Array:
-    """`[..., height, width, channels]` with sides that `multiple` divides, by repeating the edge.
-
-    Rows are added below and columns on the right.
-    """
-    height, width = frames.shape[-3:-1]
-    below, right = -height % multiple, -width % multiple
-    leading = [(0, 0)] * (frames.ndim - 3)
-    return jnp.pad(frames, [*leading, (0, below), (0, right), (0, 0)], mode="edge")

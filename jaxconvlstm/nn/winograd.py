@@ -1,24 +1,25 @@
-"""Stride-1 convolution as matrix products, and as few of them as can be: what `conv` does on a CPU.
+"""Winograd convolution along rows (Toom-Cook transforms): what `conv` runs on a CPU.
 
 A convolution of `K` taps along a row takes `K` multiplications a pixel. Toom and Cook's algorithm
 cuts the row into tiles of `m` pixels, and takes `m + K - 1` for each tile: 8 in place of 20 for
 `K = 5` and `m = 4`. With matrices `A`, `B` and `G` that follow from polynomials evaluated at
 `m + K - 1` points, and `.` for the elementwise product,
 
-    pixels = A^T [(G taps) . (B seen)]
+    y = A^T [(G w) . (B x)]
 
-where `seen` are the `m + K - 1` inputs that the tile's pixels depend on. Channel by channel, `A`,
-`B` and `G` cost little. The products, summed over the channels and the rows of the kernel, are a
-matrix product for each point, and these are what a processor does best.
+where `w` are the taps, `x` the `m + K - 1` inputs that the tile's pixels `y` depend on. The three
+transforms work channel by channel and cost little. The elementwise products, summed over the
+channels and the rows of the kernel, are a matrix product for each point, and these are what a
+processor does best.
 
-Only rows are treated so. Along both axes there would be fewer products still, but four times as
-much would have to be stored in between; along one, what is stored is less than twice the output,
-and the rounding error one to three times that of a plain sum.
+Only rows are transformed. Transforming both axes would leave fewer multiplications still, but four
+times as much would have to be stored in between; along one, what is stored is less than twice the
+output, and the rounding error one to three times that of a plain sum.
 
-The gradients are the adjoints of the same three steps: they are as few products again.
+The gradients are the adjoints of the same three steps, and take as few multiplications.
 
-Where there are few channels, or few pixels for a large kernel, there is one product instead, of all
-that the kernel sees at each pixel.
+Where there are few channels, or few pixels for a large kernel, an im2col convolution is faster:
+one matrix product of all that the kernel reads at each pixel.
 
 References:
   Winograd 1980, "Arithmetic Complexity of Computations", chapter 5.
@@ -26,7 +27,8 @@ References:
   Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
   Neural Networks", section 4: which points round least.
 
-Layout: inputs are `[batch, height, width, channels]`, kernels `[height, width, in, out]`.
+Layout: inputs are `[batch, height, width, channels]`, kernels `[height, width, in, out]`. In
+einsums p is a point, b the batch, h rows, t tiles, s rows of the kernel times channels, f features.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,11 +40,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxconvlstm.nn.blocking import Pieces
+from jaxconvlstm.nn.blocking import Blocks
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Where polynomials of so many coefficients are evaluated, beside infinity.
+# Evaluation points of polynomials of so many coefficients, beside infinity: small numbers and their
+# reciprocals, in pairs of both signs, whose powers round least (Barabasz et al. 2020, section 4).
 _POINTS: dict[int, tuple[float, ...]] = {
     3: (0, 1),
     4: (0, 1, -1),
@@ -52,17 +55,17 @@ _POINTS: dict[int, tuple[float, ...]] = {
     8: (0, 1, -1, 2, -2, 1 / 2, -1 / 2),
 }
 _TILES = 2, 4
-# Reading the kernel, to evaluate it, takes as long as a product with so many pixels.
+# Transforming the kernel takes as long as multiplying it with so many pixels.
 _KERNEL_WORK = 64
-# Up to so many channels on one side, a product of all that a kernel sees of them is cheaper than
-# tiles, which would be thin products.
+# Up to so many channels on one side an im2col convolution is faster, as the tiles' matrix products
+# would be too thin to fill a processor's vector units.
 _FEW = 12
 
 
-def _widened(function: Callable[..., Array]) -> Callable[..., Array]:
-    """A function of two arrays, computed in float32 at least; its result is as wide as the first.
+def _in_float32(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Compute a function of two arrays in float32 at least, and cast back to the first's dtype.
 
-    What fewer products round, and long sums in bfloat16, would be lost.
+    Winograd transforms and long sums need float32: their rounding would use up bfloat16's 8 bits.
     """
 
     @wraps(function)
@@ -74,97 +77,121 @@ def _widened(function: Callable[..., Array]) -> Callable[..., Array]:
     return wide
 
 
-@_widened
+@_in_float32
 def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
     """See `conv.convolve`; `[batch, height, width, channels]` only."""
     *size, channels, features = kernel.shape
     height, width = output_size(inputs.shape[1:3], size, padding)
     if features <= _FEW < channels:
-        mirrored = mirrored_padding(size, padding)
-        return inputs_gradient(inputs, turned(kernel), mirrored, (height, width))
+        # Thin on the output's side: the adjoint of a convolution that is thin on the input's.
+        transposed = transpose_padding(size, padding)
+        return inputs_gradient(inputs, transpose_kernel(kernel), transposed, (height, width))
     outputs = len(inputs), height, width
     tile = _tile(channels, size[1], outputs)
     if not tile:
-        return _gather(inputs, kernel, padding)
+        return _im2col_convolve(inputs, kernel, padding)
     (top, _), across = padding
-    pieces = Pieces.of(outputs, size[0])
-    inputs = pieces.pad_inputs(inputs, top)
-    points, _, _ = matrices(tile, size[1])
-    taps = _evaluate(kernel, tile)
+    blocks = Blocks.of(outputs, size[0])
+    inputs = blocks.pad_inputs(inputs, top)
+    a, _, _ = matrices(tile, size[1])
+    taps = _transform_kernel(kernel, tile)
 
-    def convolve_piece(piece: Array) -> Array:
-        seen = _see(pieces.cut_inputs(inputs, piece), size, across, tile)
+    def convolve_block(block: Array) -> Array:
+        seen = _transform_inputs(blocks.slice_inputs(inputs, block), size, across, tile)
         products = jnp.einsum("pbhts,psf->pbhtf", seen, taps)
-        pixels = jnp.stack(_mix(points.T, products), axis=3)
+        pixels = jnp.stack(_apply(a.T, products), axis=3)  # [b, h, t, tile, f]
+        # The last tile may reach past the row's end.
         return pixels.reshape((*pixels.shape[:2], -1, features))[:, :, :width]
 
-    return pieces.map(convolve_piece)[: outputs[0], :height]
+    return blocks.map(convolve_block)[: outputs[0], :height]
 
 
-@_widened
+@_in_float32
 def inputs_gradient(
     cotangent: Array, kernel: Array, padding: Padding, frame: Sequence[int]
 ) -> Array:
-    """The gradient with respect to inputs of height and width `frame`, from that of the output."""
+    """Compute the gradient in inputs of height and width `frame` from that in the output.
+
+    Args:
+      cotangent: `[batch, out_height, out_width, features]`.
+      kernel, padding: see `conv.convolve`.
+      frame: height and width of the inputs.
+
+    Returns:
+      `[batch, height, width, channels]`, the cotangent's dtype.
+    """
     *size, channels, features = kernel.shape
     if features <= _FEW < channels:
-        return convolve(cotangent, turned(kernel), mirrored_padding(size, padding))
+        return convolve(cotangent, transpose_kernel(kernel), transpose_padding(size, padding))
     tile = _tile(channels, size[1], cotangent.shape[:3])
     if not tile:
-        return _scatter(cotangent, kernel, padding, frame)
+        return _im2col_inputs_gradient(cotangent, kernel, padding, frame)
     (top, _), across = padding
     batch = len(cotangent)
-    pieces = Pieces.of(cotangent.shape[:3], size[0])
-    cotangent = pieces.pad_outputs(cotangent)
-    taps = _evaluate(kernel, tile)
+    blocks = Blocks.of(cotangent.shape[:3], size[0])
+    cotangent = blocks.pad_outputs(cotangent)
+    taps = _transform_kernel(kernel, tile)
 
-    def add_piece(total: Array, piece: Array) -> Array:
-        spread = _spread(pieces.cut_outputs(cotangent, piece), tile, size[1])
-        seen = jnp.einsum("pbhtf,psf->pbhts", spread, taps)
-        return pieces.add_inputs(total, piece, _see_adjoint(seen, size, across, tile, frame[1]))
+    def add_block(total: Array, block: Array) -> Array:
+        pixels = _transform_cotangent(blocks.slice_outputs(cotangent, block), tile, size[1])
+        seen = jnp.einsum("pbhtf,psf->pbhts", pixels, taps)
+        gradient = _transform_inputs_adjoint(seen, size, across, tile, frame[1])
+        return blocks.add_to_inputs(total, block, gradient)
 
-    height = cotangent.shape[1] + pieces.halo
+    height = cotangent.shape[1] + blocks.halo
     total = jnp.zeros((len(cotangent), height, frame[1], channels), cotangent.dtype)
-    return pieces.sum(add_piece, total)[:batch, top : top + frame[0]]
+    return blocks.sum(add_block, total)[:batch, top : top + frame[0]]
 
 
-@_widened
+@_in_float32
 def kernel_gradient(
     inputs: Array, cotangent: Array, size: Sequence[int], padding: Padding
 ) -> Array:
-    """The gradient with respect to a kernel of height and width `size`."""
+    """Compute the gradient in a kernel of height and width `size`.
+
+    Args:
+      inputs: `[batch, height, width, channels]`.
+      cotangent: of the output, `[batch, out_height, out_width, features]`.
+      size: height and width of the kernel.
+      padding: see `conv.convolve`.
+
+    Returns:
+      `[kernel height, kernel width, channels, features]`, the inputs' dtype.
+    """
     channels, features = inputs.shape[-1], cotangent.shape[-1]
     if features <= _FEW < channels:
-        return turned(kernel_gradient(cotangent, inputs, size, mirrored_padding(size, padding)))
+        transposed = transpose_padding(size, padding)
+        return transpose_kernel(kernel_gradient(cotangent, inputs, size, transposed))
     tile = _tile(channels, size[1], cotangent.shape[:3])
     if not tile:
-        return _outer(inputs, cotangent, size, padding)
+        return _im2col_kernel_gradient(inputs, cotangent, size, padding)
     (top, _), across = padding
-    pieces = Pieces.of(cotangent.shape[:3], size[0])
-    inputs, cotangent = pieces.pad_inputs(inputs, top), pieces.pad_outputs(cotangent)
+    blocks = Blocks.of(cotangent.shape[:3], size[0])
+    inputs, cotangent = blocks.pad_inputs(inputs, top), blocks.pad_outputs(cotangent)
 
-    def add_piece(total: Array, piece: Array) -> Array:
-        seen = _see(pieces.cut_inputs(inputs, piece), size, across, tile)
-        spread = _spread(pieces.cut_outputs(cotangent, piece), tile, size[1])
-        return total + jnp.einsum("pbhts,pbhtf->psf", seen, spread)
+    def add_block(total: Array, block: Array) -> Array:
+        seen = _transform_inputs(blocks.slice_inputs(inputs, block), size, across, tile)
+        pixels = _transform_cotangent(blocks.slice_outputs(cotangent, block), tile, size[1])
+        return total + jnp.einsum("pbhts,pbhtf->psf", seen, pixels)
 
+    # Summed up in the transformed domain, so that the adjoint of `G` is applied only once.
     total = jnp.zeros((tile + size[1] - 1, size[0] * channels, features), inputs.dtype)
-    return _evaluate_adjoint(pieces.sum(add_piece, total), size, tile)
+    return _transform_kernel_adjoint(blocks.sum(add_block, total), size, tile)
 
 
 def output_size(frame: Sequence[int], size: Sequence[int], padding: Padding) -> tuple[int, int]:
-    """Height and width of what a kernel of height and width `size` makes of a frame."""
+    """Height and width of the output for a frame and a kernel of height and width `size`."""
     height, width = (f + sum(p) - s + 1 for f, s, p in zip(frame, size, padding))
     return height, width
 
 
-def turned(kernel: Array) -> Array:
-    """The kernel of the way back: turned by half a circle, with its channel axes swapped."""
+def transpose_kernel(kernel: Array) -> Array:
+    """Kernel of the transposed convolution: rotated by 180 degrees, its channel axes swapped."""
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def mirrored_padding(size: Sequence[int], padding: Padding) -> Padding:
-    """The padding of the way back: what the output's cotangent is padded by."""
+def transpose_padding(size: Sequence[int], padding: Padding) -> Padding:
+    """Padding of the transposed convolution, which takes outputs back to inputs."""
     (top, bottom), (left, right) = padding
     down, across = size[0] - 1, size[1] - 1
     return (down - top, down - bottom), (across - left, across - right)
@@ -186,14 +213,14 @@ def matrices(tile: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # At infinity a polynomial is its highest coefficient.
     a, g, square = (np.vstack([powers[:, :k], np.eye(k)[-1:]]) for k in (tile, taps, n))
     b = np.linalg.inv(square).T
-    b[np.abs(b) < 1e-9] = 0
+    b[np.abs(b) < 1e-9] = 0  # exact zeros, which `_apply` leaves out
     # Powers of two, which round nothing, bring the rows of B to a length of about 1.
     scale = np.exp2(np.round(np.log2(np.linalg.norm(b, axis=1, keepdims=True))))
     return a, b / scale, g * scale
 
 
 def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
-    """Pixels of a tile that take the least work; 0 where one product of all taps takes less.
+    """Choose the tile of least work; 0 where an im2col convolution takes less.
 
     Args:
       channels: of the inputs.
@@ -203,6 +230,7 @@ def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
     if channels <= _FEW or taps == 1:
         return 0
     batch, height, width = outputs
+    # In multiplications for each row of the kernel, channel and feature.
     work = {0: taps * batch * height * width}
     for tile in _TILES:
         points = tile + taps - 1
@@ -211,48 +239,57 @@ def _tile(channels: int, taps: int, outputs: Sequence[int]) -> int:
     return min(work, key=lambda tile: work[tile])
 
 
-def _see(inputs: Array, size: Sequence[int], across: tuple[int, int], tile: int) -> Array:
-    """`B seen` of each tile, for all rows of the kernel: `[points, batch, height, tiles, seen]`.
+def _transform_inputs(
+    inputs: Array, size: Sequence[int], across: tuple[int, int], tile: int
+) -> Array:
+    """Compute `B x` of each tile, for all rows of the kernel side by side.
 
     Args:
       inputs: `[batch, height + kernel height - 1, width, channels]`.
       size: height and width of the kernel.
       across: zeros before and after each row.
       tile: pixels of a tile.
+
+    Returns:
+      `[points, batch, height, tiles, kernel height * channels]`.
     """
     height, width = output_size(inputs.shape[1:3], size, ((0, 0), across))
     _, b, _ = matrices(tile, size[1])
     tiles = -(-width // tile)
-    blocks = tiles + (len(b) - 1) // tile  # of as many pixels as a tile has, that a row is read in
+    # A row is read in groups of as many pixels as a tile has. Pixel i of all tiles is then a plain
+    # slice, where overlapping windows of n pixels would have to be gathered.
+    groups = tiles + (len(b) - 1) // tile
     left = across[0]
-    right = blocks * tile - left - inputs.shape[2]
+    right = groups * tile - left - inputs.shape[2]
     inputs = jnp.pad(inputs, ((0, 0), (0, 0), (left, max(right, 0)), (0, 0)))
-    inputs = inputs[:, :, : blocks * tile]
-    inputs = inputs.reshape((*inputs.shape[:2], blocks, tile, -1))
+    inputs = inputs[:, :, : groups * tile]
+    inputs = inputs.reshape((*inputs.shape[:2], groups, tile, -1))
     pixels = [inputs[:, :, i // tile : i // tile + tiles, i % tile] for i in range(len(b))]
     # Without the barrier XLA takes the sums once for each row of the kernel, and keeps all of them.
-    seen = lax.optimization_barrier(jnp.stack(_mix(b, pixels)))
+    seen = lax.optimization_barrier(jnp.stack(_apply(b, pixels)))
     return jnp.concatenate([seen[:, :, row : row + height] for row in range(size[0])], axis=-1)
 
 
-def _see_adjoint(
+def _transform_inputs_adjoint(
     seen: Array, size: Sequence[int], across: tuple[int, int], tile: int, width: int
 ) -> Array:
-    """The adjoint of `_see`, for inputs of so many pixels a row."""
+    """The adjoint of `_transform_inputs`, for inputs of so many pixels a row."""
     _, b, _ = matrices(tile, size[1])
+    # Each line below undoes one of `_transform_inputs`, last one first: a slice becomes padding,
+    # a concatenation a sum.
     rows = [
         jnp.pad(part, ((0, 0), (0, 0), (row, size[0] - 1 - row), (0, 0), (0, 0)))
         for row, part in enumerate(jnp.split(seen, size[0], axis=-1))
     ]
-    pixels, more = _mix(b.T, sum(rows[1:], rows[0])), (len(b) - 1) // tile
-    lanes = []
+    pixels, more = _apply(b.T, sum(rows[1:], rows[0])), (len(b) - 1) // tile
+    lanes = []  # the i-th pixels of all groups, for each i
     for lane in range(tile):
-        blocks = [
+        groups = [
             jnp.pad(pixel, ((0, 0), (0, 0), (before, more - before), (0, 0)))
             for before, pixel in enumerate(pixels[lane::tile])
         ]
-        lanes.append(sum(blocks[1:], blocks[0]))
-    inputs = jnp.stack(lanes, axis=3)
+        lanes.append(sum(groups[1:], groups[0]))
+    inputs = jnp.stack(lanes, axis=3)  # [batch, height, groups, tile, channels]
     inputs = inputs.reshape((*inputs.shape[:2], -1, inputs.shape[-1]))
     left = across[0]
     missing = max(0, left + width - inputs.shape[2])
@@ -260,32 +297,34 @@ def _see_adjoint(
     return inputs[:, :, left : left + width]
 
 
-def _evaluate(kernel: Array, tile: int) -> Array:
-    """`G taps`, for all rows of the kernel: `[points, rows * channels, features]`."""
+def _transform_kernel(kernel: Array, tile: int) -> Array:
+    """Compute `G w`, for all rows of the kernel: `[points, rows * channels, features]`."""
     rows, taps, channels, features = kernel.shape
     _, _, g = matrices(tile, taps)
-    points = jnp.stack(_mix(g, [kernel[:, tap] for tap in range(taps)]))
+    points = jnp.stack(_apply(g, [kernel[:, tap] for tap in range(taps)]))
     return points.reshape((len(g), rows * channels, features))
 
 
-def _evaluate_adjoint(points: Array, size: Sequence[int], tile: int) -> Array:
-    """The adjoint of `_evaluate`."""
+def _transform_kernel_adjoint(points: Array, size: Sequence[int], tile: int) -> Array:
+    """The adjoint of `_transform_kernel`."""
     _, _, g = matrices(tile, size[1])
     points = points.reshape((len(g), size[0], -1, points.shape[-1]))
-    return jnp.stack(_mix(g.T, points), axis=1)
+    return jnp.stack(_apply(g.T, points), axis=1)
 
 
-def _spread(cotangent: Array, tile: int, taps: int) -> Array:
-    """`A` of each tile's pixels: `[points, batch, height, tiles, features]`."""
+def _transform_cotangent(cotangent: Array, tile: int, taps: int) -> Array:
+    """Compute `A y` of each tile: `[points, batch, height, tiles, features]`."""
     batch, height, width, features = cotangent.shape
     pixels = jnp.pad(cotangent, ((0, 0), (0, 0), (0, -width % tile), (0, 0)))
     pixels = pixels.reshape((batch, height, -1, tile, features))
-    points, _, _ = matrices(tile, taps)
-    return jnp.stack(_mix(points, jnp.moveaxis(pixels, 3, 0)))
+    a, _, _ = matrices(tile, taps)
+    return jnp.stack(_apply(a, jnp.moveaxis(pixels, 3, 0)))
 
 
-def _mix(matrix: np.ndarray, arrays: Sequence[Array] | Array) -> list[Array]:
-    """The matrix times a column of arrays. A sum of few terms: faster than a product as thin."""
+def _apply(matrix: np.ndarray, arrays: Sequence[Array] | Array) -> list[Array]:
+    """Multiply a matrix by a column of arrays."""
+    # As sums of few terms: a matrix product as thin as this would be slower, and could not skip
+    # the zeros, a fifth to a half of the entries.
     sums = []
     for weights in matrix.tolist():
         terms = [array * weight for weight, array in zip(weights, arrays) if weight]
@@ -293,32 +332,46 @@ def _mix(matrix: np.ndarray, arrays: Sequence[Array] | Array) -> list[Array]:
     return sums
 
 
-def _gather(inputs: Array, kernel: Array, padding: Padding) -> Array:
-    """The convolution as one product of all that a kernel sees."""
-    seen = windows(inputs, kernel.shape[:2], padding)
+def _im2col_convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
+    """The convolution as one matrix product."""
+    seen = im2col(inputs, kernel.shape[:2], padding)
     return seen @ kernel.reshape((-1, kernel.shape[-1]))
 
 
-def _scatter(cotangent: Array, kernel: Array, padding: Padding, frame: Sequence[int]) -> Array:
-    """The adjoint of `_gather`: gives inputs of height and width `frame`."""
+def _im2col_inputs_gradient(
+    cotangent: Array, kernel: Array, padding: Padding, frame: Sequence[int]
+) -> Array:
+    """The adjoint of `_im2col_convolve` in inputs of height and width `frame`."""
     seen = cotangent @ kernel.reshape((-1, kernel.shape[-1])).T
     like = jax.ShapeDtypeStruct((len(cotangent), *frame, kernel.shape[2]), cotangent.dtype)
-    look = partial(windows, size=kernel.shape[:2], padding=padding)
+    look = partial(im2col, size=kernel.shape[:2], padding=padding)
     (inputs,) = jax.linear_transpose(look, like)(seen)
     return inputs
 
 
-def _outer(inputs: Array, cotangent: Array, size: Sequence[int], padding: Padding) -> Array:
-    """The kernel's gradient in `_gather`."""
-    seen = windows(inputs, size, padding)
+def _im2col_kernel_gradient(
+    inputs: Array, cotangent: Array, size: Sequence[int], padding: Padding
+) -> Array:
+    """The gradient of `_im2col_convolve` in the kernel."""
+    seen = im2col(inputs, size, padding)
     products = jnp.einsum("bhws,bhwf->sf", seen, cotangent)
     return products.reshape((*size, inputs.shape[-1], cotangent.shape[-1]))
 
 
-def windows(inputs: Array, size: Sequence[int], padding: Padding) -> Array:
-    """What a kernel sees at each pixel: `[batch, height, width, rows * columns * channels]`."""
+def im2col(inputs: Array, size: Sequence[int], padding: Padding) -> Array:
+    """Gather what a kernel of height and width `size` reads at each pixel.
+
+    Args:
+      inputs: `[batch, height, width, channels]`.
+      size: height and width of the kernel.
+      padding: zeros `((top, bottom), (left, right))`.
+
+    Returns:
+      `[batch, out_height, out_width, rows * columns * channels]`.
+    """
     height, width = output_size(inputs.shape[1:3], size, padding)
     inputs = jnp.pad(inputs, ((0, 0), *padding, (0, 0)))
+    # As shifted views, which XLA fuses; its own patch extraction is a convolution.
     shifted = [
         inputs[:, row : row + height, column : column + width]
         for row in range(size[0])

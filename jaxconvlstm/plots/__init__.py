@@ -1,30 +1,36 @@
-"""Frames as pictures: the only writer of images.
+"""Pictures of frames and scores: the only writer of image files.
 
-Frames are `[time, height, width, channels]` floats, shares of the value range. They are clipped to
-[0, 1] for showing; three channels are colours, of any other number the first is shown as grey. A
-value that is not a number is missing: its pixel gets a colour of its own, which a line explains.
+Frames are `[time, height, width, channels]` floats, fractions of the value range. They are clipped
+to [0, 1] to be drawn; three channels are colours, of any other number the first is drawn in grey. A
+pixel with a NaN is missing: it gets a colour of its own, which a key explains.
 
-Every picture is written under a temporary name and renamed when it is whole.
+Every file is written under a temporary name and renamed when it is whole.
 """
 
 from jaxconvlstm.plots.animations import animation, step_pictures
-from jaxconvlstm.plots.class_pictures import classified
+from jaxconvlstm.plots.class_strips import classified
 from jaxconvlstm.plots.confusion_matrix import confusion
-from jaxconvlstm.plots.drawing import MissingLibraryError
+from jaxconvlstm.plots.contact_sheets import LabelledClip, contact_sheet, labelled_animation
+from jaxconvlstm.plots.mp4 import MissingLibraryError
 from jaxconvlstm.plots.notebook import show
 from jaxconvlstm.plots.score_curves import CURVE_TITLES, curves, history
-from jaxconvlstm.plots.strips import decoded_and_raw, grid, save_frame, strip
+from jaxconvlstm.plots.single_frames import decoded_and_raw, save_frame
+from jaxconvlstm.plots.strips import Clip, grid, strip
 
 __all__ = [
     "CURVE_TITLES",
+    "Clip",
+    "LabelledClip",
     "MissingLibraryError",
     "animation",
     "classified",
     "confusion",
+    "contact_sheet",
     "curves",
     "decoded_and_raw",
     "grid",
     "history",
+    "labelled_animation",
     "save_frame",
     "show",
     "step_pictures",

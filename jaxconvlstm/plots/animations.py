@@ -1,4 +1,4 @@
-"""Predictions as clips: the input and then the prediction, beside what came; GIF, MP4, PNGs."""
+"""Animations of a prediction beside its truth: GIF, MP4, or a PNG for each step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,32 +7,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
+from jaxconvlstm.checks import check_positive
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.plots.drawing import (
     MOST_CELL,
     USUAL_PANEL,
-    adaptive_palette,
-    colours,
-    difference_colours,
+    check_clip,
+    check_frames,
     difference_scale,
-    grey_palette,
+    difference_to_rgb,
     has_missing,
     input_labels,
-    save_gif,
     save_png,
     shown_size,
     signed_difference,
+    to_rgb,
 )
+from jaxconvlstm.plots.gif import save_gif
 from jaxconvlstm.plots.mp4 import save_mp4
 from jaxconvlstm.plots.panels import Panels
-
-LAYOUT = "time, height, width, channels"
 
 INITIAL = "initial trajectory"
 PREDICTION = "prediction"
 _MARK_COLOURS = {INITIAL: (33, 102, 172), PREDICTION: (178, 24, 43)}
-_MOST_STEP_PANEL = 800  # pixels: a picture of its own may be larger than a page of a clip.
+_MOST_STEP_PANEL = 800  # pixels; a picture of its own may be larger than a page of a clip.
 
 
 def animation(
@@ -44,7 +42,7 @@ def animation(
     frames_per_second: float = 5,
     title: str = "",
 ) -> None:
-    """Writes a clip that plays the input and then the prediction, beside truth and difference.
+    """Write a clip that plays the input and then the prediction, beside truth and difference.
 
     Every frame is labelled, "input t-3" or "prediction +2"; while the input plays, it is shown in
     the place of the truth too. A GIF starts again when it is over.
@@ -57,7 +55,7 @@ def animation(
       title: a line above.
 
     Raises:
-      ConfigError: a shape, dtype or file name that is not of this kind.
+      ConfigError: another shape, integers, or another ending of the file's name.
       MissingLibraryError: an MP4 is wanted, and PyAV is not installed.
     """
     check_positive("frames_per_second", frames_per_second)
@@ -70,13 +68,14 @@ def animation(
 def _pages(
     inputs: np.ndarray, predictions: np.ndarray, targets: np.ndarray | None, title: str
 ) -> Iterator[Image.Image]:
+    # Labels of given, predicted and true frames; the size of all pages follows from all of them.
     given = [f"input {label}" for label in input_labels(len(inputs), np.arange(len(inputs)))]
     future = [f"prediction +{lead + 1}" for lead in range(len(predictions))]
     size = shown_size(predictions.shape[1:3], MOST_CELL, USUAL_PANEL)
     missing = has_missing(inputs, predictions, targets)
     if targets is None:
         panels = Panels([size], [[*given, *future]], title=title, missing=missing)
-        for label, frame in zip([*given, *future], [*colours(inputs), *colours(predictions)]):
+        for label, frame in zip([*given, *future], [*to_rgb(inputs), *to_rgb(predictions)]):
             yield panels.page([(label, frame)])
         return
     truth = [f"truth +{lead + 1}" for lead in range(len(predictions))]
@@ -90,9 +89,10 @@ def _pages(
         foot=["difference: blue is too low, red too high"],
         missing=missing,
     )
-    for label, frame in zip(given, colours(inputs)):
+    for label, frame in zip(given, to_rgb(inputs)):
+        # There is nothing to compare yet: the input stands in the place of its truth.
         yield panels.page([(label, frame), (label, frame), (explanation, None)])
-    rows = zip(colours(predictions), colours(targets), difference_colours(difference, scale))
+    rows = zip(to_rgb(predictions), to_rgb(targets), difference_to_rgb(difference, scale))
     for lead, (predicted, true, error) in enumerate(rows):
         yield panels.page([(future[lead], predicted), (truth[lead], true), (explanation, error)])
 
@@ -105,7 +105,7 @@ def step_pictures(
     *,
     title: str = "",
 ) -> list[Path]:
-    """Writes a PNG for each step of the clip: what the network has, beside the ground truth.
+    """Write a PNG for each step of the clip: what the network has, beside the ground truth.
 
     While the given frames play, a picture is marked "initial trajectory" and shows them; after
     them it is marked "prediction". The files are `step-000.png`, `step-001.png` and so on, all of
@@ -115,8 +115,8 @@ def step_pictures(
       inputs: `[T, height, width, channels]`, float, [0, 1].
       predictions: `[K, height, width, channels]`, likewise.
       targets: `[K, ...]`, the truth of the predictions; or `[T - 1 + K, ...]`, of all frames after
-        the first, where the given ones have a truth of their own (without noise, say); or None:
-        then there is no truth beside. A given frame without a truth stands on both sides.
+        the first, where the given ones have a truth too (without noise, say); or None: then no
+        truth is drawn. A given frame without a truth stands on both sides.
       folder: where to; it is made.
       title: a line above.
 
@@ -124,25 +124,25 @@ def step_pictures(
       The T + K files in order.
 
     Raises:
-      ConfigError: a shape or dtype that is not of this kind.
+      ConfigError: another shape, or integers.
     """
     inputs, predictions = check_frames("inputs", inputs), check_frames("predictions", predictions)
     given, steps = len(inputs), len(inputs) + len(predictions)
-    left = [*colours(inputs), *colours(predictions)]
+    left = [*to_rgb(inputs), *to_rgb(predictions)]
     left_labels = [f"given frame {step + 1} of {given}" for step in range(given)]
     left_labels += [f"predicted frame +{lead + 1}" for lead in range(len(predictions))]
     size = shown_size(predictions.shape[1:3], _MOST_STEP_PANEL, USUAL_PANEL, _MOST_STEP_PANEL)
     sizes, labels = [size], [left_labels]
-    right: list[np.ndarray] = []
+    right: list[np.ndarray] = []  # Frames from 0 on, as in `left`.
     if targets is not None:
         targets = _check_truth(targets, inputs, predictions)
-        right = [*colours(inputs)[: steps - len(targets)], *colours(targets)]
+        right = [*to_rgb(inputs)[: steps - len(targets)], *to_rgb(targets)]
         sizes, labels = [size] * 2, [left_labels, ["ground truth"]]
     panels = Panels(
         sizes,
         labels,
         title=title,
-        marks=(INITIAL, PREDICTION),
+        marks=_MARK_COLOURS,
         missing=has_missing(inputs, predictions, targets),
     )
     digits = max(3, len(str(steps - 1)))
@@ -150,9 +150,8 @@ def step_pictures(
     for step in range(steps):
         contents = [(left_labels[step], left[step])]
         contents += [("ground truth", right[step])] if right else []
-        mark = INITIAL if step < given else PREDICTION
         path = Path(folder) / f"step-{step:0{digits}}.png"
-        save_png(panels.page(contents, mark, _MARK_COLOURS[mark]), path)
+        save_png(panels.page(contents, INITIAL if step < given else PREDICTION), path)
         written.append(path)
     return written
 
@@ -160,13 +159,13 @@ def step_pictures(
 def save_clip(
     pages: Iterator[Image.Image], path: str | Path, frames_per_second: float, in_colour: bool
 ) -> None:
-    """Writes pages as an MP4 if the file's name ends so, as a GIF if it ends so or has no ending.
+    """Write pages as an MP4 if the file's name ends so, as a GIF if it ends so or has no ending.
 
     Args:
       pages: RGB, all of one size; at least one.
       path: the file; its folder is made.
       frames_per_second: above 0.
-      in_colour: whether frames have colours; of greys a GIF loses next to nothing.
+      in_colour: the frames have colours, which a GIF dithers; greys it keeps within 1 of 255.
     """
     kind = Path(path).suffix.lower()
     if kind not in ("", ".gif", ".mp4"):
@@ -174,34 +173,7 @@ def save_clip(
     if kind == ".mp4":
         save_mp4(pages, path, frames_per_second)
     else:
-        save_gif(with_palettes(pages, in_colour), path, frames_per_second)
-
-
-def with_palettes(pages: Iterator[Image.Image], in_colour: bool) -> Iterator[Image.Image]:
-    """Pages as a GIF holds them."""
-    return map(adaptive_palette if in_colour else grey_palette, pages)
-
-
-def check_clip(
-    inputs: Any, predictions: Any, targets: Any | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The three as float32 `[time, height, width, channels]`, or a `ConfigError`."""
-    inputs, predictions = check_frames("inputs", inputs), check_frames("predictions", predictions)
-    if targets is not None:
-        targets = check_frames("targets", targets)
-        check_same_shape("targets", targets, "predictions", predictions)
-    return inputs, predictions, targets
-
-
-def check_frames(name: str, frames: Any) -> np.ndarray:
-    """Frames as float32 `[time, height, width, channels]`, or a `ConfigError`."""
-    frames = np.asarray(frames)
-    check_rank(name, frames, 4, LAYOUT)
-    if frames.dtype.kind in "buic":
-        raise ConfigError(f"{name}: expected floats from 0 to 1, got {frames.dtype}")
-    if frames.size == 0:
-        raise ConfigError(f"{name}: expected frames to show, got shape {frames.shape}")
-    return frames.astype(np.float32)
+        save_gif(pages, path, frames_per_second, in_colour)
 
 
 def _check_truth(targets: Any, inputs: np.ndarray, predictions: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Confusion matrices as heat maps; drawn with Matplotlib."""
+"""Confusion matrices as heat maps, drawn with Matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,7 @@ _NAME = 220
 
 
 def confusion(matrix: Any, classes: Sequence[str], path: str | Path, *, title: str = "") -> None:
-    """Writes a PNG of a confusion matrix: how many examples of each class were taken for which, and
-    their share of the class, as number and as colour.
+    """Write a PNG of a confusion matrix: counts, and fractions of the true class as colours.
 
     Up to 32 classes have numbers in their cells; with more there are only colours.
 
@@ -30,8 +29,7 @@ def confusion(matrix: Any, classes: Sequence[str], path: str | Path, *, title: s
       title: a line above, over one that tells the accuracy.
 
     Raises:
-      MissingLibraryError: Matplotlib is not installed.
-      ConfigError: the matrix is not of this kind.
+      ConfigError: the matrix has another shape, or holds a negative number or a NaN.
     """
     matrix = np.asarray(matrix)
     check_rank("matrix", matrix, 2, "true class, predicted class")
@@ -48,12 +46,13 @@ def confusion(matrix: Any, classes: Sequence[str], path: str | Path, *, title: s
     names = [shortened(name, font, _NAME) for name in classes]
     longest = max(map(font.getlength, names))
     around = longest + 80
-    figure = new_figure("confusion matrices", (side + around) / 100, (side + around + 20) / 100)
+    figure = new_figure((side + around) / 100, (side + around + 20) / 100)
     panel = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Of each row, the true class; a class without examples stays 0.
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    panel.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     if cell * count <= _MOST_SIDE:
-        _write_numbers(panel, matrix, shares, cell_points)
+        _write_numbers(panel, matrix, fractions, cell_points)
     turned = 90 if longest > side / count - 4 else 0
     ticks = range(count)
     panel.set_xticks(ticks, names, rotation=turned, fontsize=name_points, parse_math=False)
@@ -71,16 +70,16 @@ def confusion(matrix: Any, classes: Sequence[str], path: str | Path, *, title: s
     save_figure(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
-def _write_numbers(panel: Any, matrix: np.ndarray, shares: np.ndarray, points: float) -> None:
+def _write_numbers(panel: Any, matrix: np.ndarray, fractions: np.ndarray, points: float) -> None:
     for (row, column), number in np.ndenumerate(matrix):
-        share = shares[row, column]
-        percent = "<1%" if share < 0.005 else f"{share:.0%}"
+        fraction = fractions[row, column]
+        percent = "<1%" if fraction < 0.005 else f"{fraction:.0%}"
         panel.text(
             column,
             row,
             f"{number:.0f}\n{percent}" if number else "0",
             ha="center",
             va="center",
-            color="white" if share > 0.5 else "0.15" if number else "0.65",
+            color="white" if fraction > 0.5 else "0.15" if number else "0.65",
             fontsize=points,
         )

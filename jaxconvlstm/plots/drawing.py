@@ -1,9 +1,9 @@
-"""What pictures are drawn with: layout, colours, palettes, text and files."""
+"""Tools for drawing: checked frames, colours, sizes, text and whole files."""
 
 import functools
 import importlib.util
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxconvlstm.atomic import replacing
-from jaxconvlstm.errors import JaxConvLSTMError
+from jaxconvlstm.checks import check_rank, check_same_shape
+from jaxconvlstm.errors import ConfigError
 
-# All in pixels. A cell is what one frame is drawn in.
+# All in pixels. A cell is the place that one frame is drawn in.
 MOST_WIDTH = 2000
 LEAST_CELL = 64
 USUAL_CELL = 160
@@ -30,55 +31,77 @@ INK = (30, 30, 30)
 OUTLINE = (170, 170, 170)
 EMPTY = (235, 235, 235)
 MISSING = (230, 0, 200)
-"""Of pixels that are not a number: a colour that no picture of greys holds."""
+"""Colour of missing pixels: no picture of greys holds it."""
 
 # Red-blue of ColorBrewer, darkened at the ends: the prediction is too low, right, too high.
 DIFFERENCE_COLOURS = np.array(
     [(5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31)], np.float64
 )
 DIFFERENCE_SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+DIFFERENCE_STEPS = 81
+"""Shades of the difference: as many as fit beside the greys into the palette of a GIF."""
 
 
-class MissingLibraryError(JaxConvLSTMError, ImportError):
-    """A library that this picture needs is not installed (exit code 2)."""
+def check_frames(name: str, frames: Any) -> np.ndarray:
+    """Frames as float32 `[time, height, width, channels]`, or a `ConfigError`."""
+    frames = np.asarray(frames)
+    check_rank(name, frames, 4, "time, height, width, channels")
+    check_floats(name, frames)
+    if frames.size == 0:
+        raise ConfigError(f"{name}: expected frames to show, got shape {frames.shape}")
+    return frames.astype(np.float32)
 
-    exit_code = 2
+
+def check_floats(name: str, frames: np.ndarray) -> None:
+    """Raises `ConfigError` for integers: they would be clipped to 0 and 1."""
+    if frames.dtype.kind in "buic":
+        raise ConfigError(f"{name}: expected floats from 0 to 1, got {frames.dtype}")
 
 
-def clip(frames: np.ndarray) -> np.ndarray:
-    """To [0, 1]; what is not a number stays so."""
-    return np.clip(frames, 0, 1)
+def check_clip(
+    inputs: Any, predictions: Any, targets: Any | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Given, predicted and true frames as `check_frames` returns them, or a `ConfigError`."""
+    inputs, predictions = check_frames("inputs", inputs), check_frames("predictions", predictions)
+    if targets is not None:
+        targets = check_frames("targets", targets)
+        check_same_shape("targets", targets, "predictions", predictions)
+    return inputs, predictions, targets
 
 
 def has_missing(*clips: np.ndarray | None) -> bool:
-    """Whether any value is not a number."""
+    """Whether any clip holds a NaN."""
     return any(clip is not None and bool(np.isnan(clip).any()) for clip in clips)
 
 
-def colours(frames: np.ndarray) -> np.ndarray:
-    """`[time, height, width, 3]` uint8, clipped; other than three channels become grey; pixels that
-    are not a number get their own colour."""
+def to_bytes(frames: np.ndarray) -> np.ndarray:
+    """Fractions of the value range as uint8, clipped; NaN becomes 0."""
+    return np.rint(np.clip(np.nan_to_num(frames, nan=0.0), 0, 1) * 255).astype(np.uint8)
+
+
+def to_rgb(frames: np.ndarray) -> np.ndarray:
+    """Paint frames: `[time, height, width, 3]` uint8, in grey unless there are three channels."""
     frames = frames if frames.shape[-1] == 3 else np.repeat(frames[..., :1], 3, axis=-1)
-    painted = np.rint(clip(np.nan_to_num(frames, nan=0.0)) * 255).astype(np.uint8)
+    painted = to_bytes(frames)
     painted[np.isnan(frames).any(axis=-1)] = MISSING
     return painted
 
 
 def signed_difference(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Prediction minus truth as shown, `[time, height, width]`, mean over the channels."""
-    return (clip(predictions) - clip(targets)).mean(axis=-1)
+    """Prediction minus truth, both clipped, mean over the channels: `[time, height, width]`."""
+    return (np.clip(predictions, 0, 1) - np.clip(targets, 0, 1)).mean(axis=-1)
 
 
 def difference_scale(difference: np.ndarray) -> float:
-    """The smallest round number that no difference exceeds."""
+    """The smallest of `DIFFERENCE_SCALES` that no difference exceeds."""
     largest = np.nan_to_num(np.abs(difference)).max()
     return next(scale for scale in DIFFERENCE_SCALES if largest <= scale or scale == 1)
 
 
-def difference_colours(difference: np.ndarray, scale: float) -> np.ndarray:
+def difference_to_rgb(difference: np.ndarray, scale: float) -> np.ndarray:
     """`[time, height, width, 3]` uint8: blue at `-scale`, near white at 0, red at `scale`."""
-    # As many steps as fit beside the greys in the palette of a GIF.
-    steps = np.rint(np.clip(np.nan_to_num(difference) / scale, -1, 1) * 40) / 40
+    half = DIFFERENCE_STEPS // 2
+    steps = np.rint(np.clip(np.nan_to_num(difference) / scale, -1, 1) * half) / half
     anchors = np.linspace(-1, 1, len(DIFFERENCE_COLOURS))
     channels = [np.interp(steps, anchors, DIFFERENCE_COLOURS[:, index]) for index in range(3)]
     painted = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
@@ -94,10 +117,10 @@ def input_labels(count: int, shown: np.ndarray) -> list[str]:
 def shown_size(
     size: Sequence[int], most_width: int, usual: int, most_height: int = MOST_CELL
 ) -> tuple[int, int]:
-    """Height and width that a frame is shown with.
+    """Height and width to draw a frame with.
 
-    Enlarged by the largest whole factor that keeps it within `usual`; never reduced unless it is
-    wider than `most_width` or higher than `most_height`.
+    A frame is enlarged by the largest whole factor that keeps it within `usual`, and reduced only
+    if it is wider than `most_width` or higher than `most_height`.
     """
     height, width = size
     factor = min(usual, most_width) // max(width, height)
@@ -114,7 +137,7 @@ def paste_frame(
     place: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    """Draws a frame, or an empty panel, in a thin outline that covers none of its pixels."""
+    """Draw a frame, or an empty panel, in a thin outline that covers none of its pixels."""
     height, width = size
     x, y = place
     draw.rectangle((x - 1, y - 1, x + width, y + height), fill=EMPTY, outline=OUTLINE)
@@ -123,27 +146,51 @@ def paste_frame(
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Enlarged pixel by pixel, or reduced: of what a pixel then stands for, missing ones do not
-    count, unless most of them are."""
-    shape = size[::-1]
+    """Enlarge pixel by pixel, or reduce to means of the pixels that are not missing.
+
+    A reduced pixel is missing if most of those that it stands for are.
+    """
+    shape = size[::-1]  # (height, width) -> Pillow's (width, height)
     if size[0] >= len(frame):
         return Image.fromarray(frame).resize(shape, Image.Resampling.NEAREST)
-    there = (frame != MISSING).any(axis=-1)
-    if there.all():
+    valid = (frame != MISSING).any(axis=-1)
+    if valid.all():
         return Image.fromarray(frame).resize(shape, Image.Resampling.BOX)
 
     def reduced(values: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(values.astype(np.float32))
         return np.asarray(picture.resize(shape, Image.Resampling.BOX))
 
-    share = reduced(there)[..., None]
-    total = np.stack([reduced(frame[..., channel] * there) for channel in range(3)], axis=-1)
-    mean = np.rint(total / np.maximum(share, 1e-6)).clip(0, 255)
-    return Image.fromarray(np.where(share >= 0.5, mean, MISSING).astype(np.uint8))
+    # A mean over the valid pixels: the masked mean over the mean of the mask.
+    fraction = reduced(valid)[..., None]
+    total = np.stack([reduced(frame[..., channel] * valid) for channel in range(3)], axis=-1)
+    mean = np.rint(total / np.maximum(fraction, 1e-6)).clip(0, 255)
+    return Image.fromarray(np.where(fraction >= 0.5, mean, MISSING).astype(np.uint8))
+
+
+def draw_lines(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], font: Any
+) -> int:
+    """Draw lines of text below each other and return where the next one would begin."""
+    x, top = place
+    for line in lines:
+        draw.text((x, top), line, INK, font)
+        top += LINE
+    return top
+
+
+def draw_label(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], label: str, font: Any, width: int
+) -> None:
+    """Draw a label in the middle of a line of some width; of a long one the end is kept."""
+    x, top = place
+    # Names of frames differ at their ends.
+    label = shortened(label, font, width, keep_end=True)
+    draw.text((x + width // 2, top + LINE - 2), label, INK, font, anchor="md")
 
 
 def draw_missing_key(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
-    """A line that says which colour stands for missing pixels."""
+    """Draw a line that tells the colour of missing pixels."""
     x, y = place
     draw.rectangle((x, y + 3, x + LINE - 8, y + LINE - 5), MISSING, OUTLINE)
     draw.text((x + LINE, y), "missing", INK, text_font())
@@ -151,18 +198,20 @@ def draw_missing_key(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
 
 @functools.cache
 def text_font(size: int = TEXT_SIZE, bold: bool = False) -> Any:
-    """DejaVu Sans, which knows most alphabets and comes with Matplotlib; else Pillow's own."""
+    """DejaVu Sans, which has the letters of most alphabets and comes with Matplotlib."""
+    # Found, not imported: importing Matplotlib takes longer than drawing a strip.
     found = importlib.util.find_spec("matplotlib")
-    if found is None or found.origin is None:
-        return ImageFont.load_default(size=size)
+    assert found is not None and found.origin is not None
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    # Where a distribution keeps fonts elsewhere, Pillow looks for the name among the system's.
     path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / name
-    return ImageFont.truetype(path, size) if path.is_file() else ImageFont.load_default(size=size)
+    return ImageFont.truetype(path, size)
 
 
 def wrap_text(text: str, font: Any, width: int) -> list[str]:
-    """Lines that are at most `width` pixels wide, with what no font can draw replaced."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    """Break a text into lines of at most `width` pixels."""
+    text = one_line(text)
+    # `textwrap` counts characters, whose widths differ: the most that fit are tried from above.
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
         if all(font.getlength(line) <= width for line in lines):
@@ -170,78 +219,24 @@ def wrap_text(text: str, font: Any, width: int) -> list[str]:
     return list(text)
 
 
-def shortened(text: str, font: Any, width: int) -> str:
-    """The start of a text on one line, at most `width` pixels wide."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+def shortened(text: str, font: Any, width: int, *, keep_end: bool = False) -> str:
+    """The start, or the end, of a text on one line of at most `width` pixels."""
+    text = one_line(text)
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
+    form = "...{}" if keep_end else "{}..."
+    while text and font.getlength(form.format(text)) > width:
+        text = text[1:] if keep_end else text[:-1]
+    return form.format(text)
 
 
-def grey_palette(page: Image.Image) -> Image.Image:
-    """Exactly the page's own greys and the colours of the difference: nothing is dithered.
-
-    Of 256 colours 81 are the difference's and one is that of missing pixels; the 174 others are
-    greys, 1.5 of 255 apart.
-    """
-    difference = difference_colours(np.linspace(-1, 1, 81), 1.0)
-    greys = np.rint(np.linspace(0, 255, 174)).astype(np.uint8)[:, None].repeat(3, axis=1)
-    palette = np.concatenate([greys, difference, np.array([MISSING], np.uint8)])
-    pixels = np.asarray(page).astype(np.int32)
-    codes, inverse = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
-    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
-    distance = ((colours[:, None] - palette[None].astype(np.int32)) ** 2).sum(axis=-1)
-    nearest = distance.argmin(axis=1).astype(np.uint8)
-    indexed = Image.fromarray(nearest[inverse].reshape(pixels.shape[:2]))
-    indexed.putpalette(palette.tobytes())
-    return indexed
-
-
-def adaptive_palette(page: Image.Image) -> Image.Image:
-    """The page's own best colours, dithered; the paper and missing pixels stay what they are."""
-    fixed = (WHITE, MISSING)
-    best = page.quantize(256 - len(fixed), Image.Quantize.MAXCOVERAGE)
-    palette = (best.getpalette() or [])[: 3 * (256 - len(fixed))]
-    dithered = np.array(page.quantize(palette=best, dither=Image.Dither.FLOYDSTEINBERG))
-    first = len(palette) // 3
-    for number, colour in enumerate(fixed):
-        dithered[(np.asarray(page) == colour).all(axis=-1)] = first + number
-    indexed = Image.fromarray(dithered)
-    indexed.putpalette([*palette, *WHITE, *MISSING])
-    return indexed
-
-
-def save_gif(pages: Iterable[Image.Image], path: str | Path, frames_per_second: float) -> None:
-    """Writes pages with palettes as a GIF that starts again when it is over; at least one."""
-    with new_file(path) as file:
-        write_gif(pages, file, frames_per_second)
-
-
-def write_gif(pages: Iterable[Image.Image], file: IO[bytes], frames_per_second: float) -> None:
-    """See `save_gif`."""
-    first, *others = pages
-    first.save(
-        file,
-        format="GIF",
-        save_all=True,
-        append_images=others,
-        duration=10 * page_hundredths(frames_per_second),
-        loop=0,
-        optimize=False,
-    )
-
-
-def page_hundredths(frames_per_second: float) -> int:
-    """How long a page is held, in hundredths of a second.
-
-    GIF counts in them, up to some minutes, and viewers play at most 50 pages a second.
-    """
-    return max(2, round(min(100 / frames_per_second, 60_000)))
+def one_line(text: str) -> str:
+    """A text without line breaks; bytes of file names that are not UTF-8 become "?"."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def save_png(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture as PNG; its folder is made."""
     with new_file(path) as file:
         picture.save(file, format="PNG")
 

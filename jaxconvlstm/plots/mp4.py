@@ -1,4 +1,4 @@
-"""MP4 files of pages, by PyAV."""
+"""MP4 files of pages, written with PyAV."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -7,10 +7,12 @@ from typing import IO, Any
 
 from PIL import Image
 
-from jaxconvlstm.plots.drawing import WHITE, MissingLibraryError, new_file, page_hundredths
+from jaxconvlstm.errors import JaxConvLSTMError
+from jaxconvlstm.plots.drawing import WHITE, new_file
+from jaxconvlstm.plots.gif import page_hundredths
 
-# The first that this PyAV can write. Few pages a second of large even areas: they stay small at
-# any quality.
+# By preference; PyAV's wheels differ in what they can write. The quality is high, as flat areas at
+# a few pages a second take little room at any quality.
 _ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "16", "tune": "animation"},
     "libopenh264": {"b": "4M"},
@@ -20,9 +22,17 @@ _REC_601 = 6  # AVCOL_SPC_SMPTE170M, which FFmpeg converts with unless told othe
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
 
+class MissingLibraryError(JaxConvLSTMError, ImportError):
+    """PyAV, which MP4 files need, is not installed (exit code 2)."""
+
+    exit_code = 2
+
+
 def save_mp4(pages: Iterable[Image.Image], path: str | Path, frames_per_second: float) -> None:
-    """Writes pages as a video that any player and browser shows: H.264 where PyAV has an encoder
-    for it, else MPEG-4 Part 2; 4:2:0. A page of odd width or height gets a white line more.
+    """Write pages as a video that any player and browser shows.
+
+    It is H.264 where PyAV has an encoder for it, else MPEG-4 Part 2, in 4:2:0. A page of odd width
+    or height gets a white line more.
 
     Args:
       pages: RGB, all of one size; at least one.
@@ -47,16 +57,18 @@ def _encode(av: Any, pages: Iterable[Image.Image], file: IO[bytes], hundredths: 
         context = stream.codec_context
         context.colorspace, context.color_range = _REC_601, _LIMITED_RANGE
         for number, page in enumerate(pages):
+            # `pages` may be a generator: the size is known only from its first page.
             frame = av.VideoFrame.from_image(_evened(page))
             if number == 0:
                 stream.width, stream.height = frame.width, frame.height
             frame.pts, frame.time_base = number, Fraction(hundredths, 100)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        container.mux(stream.encode())  # Flush the encoder.
 
 
 def _evened(page: Image.Image) -> Image.Image:
-    """In 4:2:0 two by two pixels share their colour."""
+    """Pad a page to even width and height."""
+    # In 4:2:0 a colour belongs to two by two pixels.
     size = page.width + page.width % 2, page.height + page.height % 2
     if size == page.size:
         return page

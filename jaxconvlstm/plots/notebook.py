@@ -1,4 +1,4 @@
-"""Frames as an animation in a notebook: `show`."""
+"""Frames shown in a notebook, as an animation or a still: `show`."""
 
 import base64
 import functools
@@ -13,33 +13,33 @@ from PIL import Image
 
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.animations import save_clip, with_palettes
+from jaxconvlstm.plots.animations import save_clip
 from jaxconvlstm.plots.drawing import (
     USUAL_PANEL,
-    colours,
     has_missing,
     save_png,
     shown_size,
-    write_gif,
+    to_rgb,
 )
+from jaxconvlstm.plots.gif import write_gif
 from jaxconvlstm.plots.panels import Panels
 from jaxconvlstm.plots.sheets import MOST_COLUMNS, Block, Row, cell_size, draw_sheet
 from jaxconvlstm.spread import spread
 
-# In pixels: what a notebook has room for.
+# In pixels: the room in a notebook.
 _PAGE_WIDTH = 960
 _PAGE_HEIGHT = 640
 _SHEET_CELL = 128
 
 
 class _Clip(NamedTuple):
-    """Frames as they are shown.
+    """One of the clips or stills that are shown.
 
     Attributes:
       name: above them, or "".
       frames: `[time, height, width, channels]`, float32, [0, 1] or NaN.
       still: a single frame, which stays for as long as others play.
-      scale: what black and white mean, where that is not said by the dtype.
+      scale: the values of black and white, where they do not follow from the dtype.
     """
 
     name: str
@@ -53,14 +53,14 @@ class _Clip(NamedTuple):
         return f"{self.name} ({size})" if self.name else size
 
     def label(self, number: int) -> str:
-        """What stands above a frame."""
+        """The line above a frame."""
         if self.still or number >= len(self.frames):
             return self.name
         return f"{self.name} {number + 1} of {len(self.frames)}".strip()
 
 
 class Picture:
-    """What `show` returns: a notebook displays it, `save` writes it."""
+    """The result of `show`: a notebook displays it, `save` writes it."""
 
     def __init__(self, clips: Sequence[_Clip], frames_per_second: float, title: str):
         self._clips = clips
@@ -74,7 +74,7 @@ class Picture:
         return f"<{', '.join(map(str, self._clips))}; save('{name}') writes it>"
 
     def save(self, path: str | Path) -> None:
-        """Writes what is shown.
+        """Write the picture to a file.
 
         Args:
           path: `.gif`, `.mp4` (which needs PyAV), or `.png`: of clips a sheet with time running to
@@ -107,11 +107,11 @@ class Picture:
     @functools.cached_property
     def _gif(self) -> bytes:
         file = io.BytesIO()
-        write_gif(with_palettes(self._pages(), self._in_colour), file, self._frames_per_second)
+        write_gif(self._pages(), file, self._frames_per_second, self._in_colour)
         return file.getvalue()
 
     def _scales(self) -> list[str]:
-        """Every scale once, with the names of the clips that it is of."""
+        """Every scale once, with the names of its clips unless it is that of all."""
         lines = []
         for scale in dict.fromkeys(clip.scale for clip in self._clips if clip.scale):
             names = [clip.name for clip in self._clips if clip.scale == scale]
@@ -125,7 +125,7 @@ class Picture:
             shown_size(clip.frames.shape[1:3], most, min(most, USUAL_PANEL), _PAGE_HEIGHT)
             for clip in self._clips
         ]
-        painted = [colours(clip.frames) for clip in self._clips]
+        painted = [to_rgb(clip.frames) for clip in self._clips]
         panels = Panels(
             sizes,
             [[clip.label(number) for number in range(len(clip.frames))] for clip in self._clips],
@@ -146,7 +146,7 @@ class Picture:
         shown = spread(count, MOST_COLUMNS)
         rows = []
         for clip in self._clips:
-            painted = colours(clip.frames)
+            painted = to_rgb(clip.frames)
             size = cell_size(clip.frames.shape[1:3], len(shown), _SHEET_CELL)
             frames = [_frame(clip, painted, number) for number in shown]
             rows.append(Row(clip.name, frames, size))
@@ -159,7 +159,7 @@ class Picture:
 
 
 def show(*clips: Any, frames_per_second: float = 5, title: str = "") -> Picture:
-    """Frames to look at: a notebook plays them in place, and `save` writes them.
+    """Show frames: a notebook plays them in place, and `save` writes them.
 
     Several clips play side by side. Bytes, and floats from 0 to 1, are shown as they are; any other
     values from the least (black) to the greatest (white) in all clips of their dtype, as a line
@@ -196,13 +196,13 @@ def show(*clips: Any, frames_per_second: float = 5, title: str = "") -> Picture:
         frames, still = _with_axes(array)
         low, high, scale = ranges[array.dtype.name]
         # In float64: the range of two float32 may be more than the greatest float32.
-        shares = (frames.astype(np.float64) - low) / (high - low)
-        shown.append(_Clip(str(name), shares.astype(np.float32), still, scale))
+        fractions = (frames.astype(np.float64) - low) / (high - low)
+        shown.append(_Clip(str(name), fractions.astype(np.float32), still, scale))
     return Picture(shown, frames_per_second, title)
 
 
 def _check(name: str, clip: Any) -> np.ndarray:
-    """As an array of real numbers with pixels; or a `ConfigError`."""
+    """The clip as an array of real numbers with pixels, or a `ConfigError`."""
     try:
         array = np.asarray(clip)
     except ValueError:
@@ -223,16 +223,18 @@ def _check(name: str, clip: Any) -> np.ndarray:
 
 
 def _with_axes(array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """`[time, height, width, channels]`, and whether there was no time."""
+    """Add the axes that are left out: `[time, height, width, channels]`, and whether time was."""
     if array.ndim == 4:
         return array, False
     if array.ndim == 2:
-        return array[None, ..., None], True
-    return (array[None], True) if array.shape[-1] in (1, 3) else (array[..., None], False)
+        return array[None, ..., None], True  # [H, W] -> [1, H, W, 1]
+    if array.shape[-1] in (1, 3):
+        return array[None], True  # [H, W, C] -> [1, H, W, C]
+    return array[..., None], False  # [T, H, W] -> [T, H, W, 1]
 
 
 def _ranges(arrays: Sequence[np.ndarray]) -> dict[str, tuple[float, float, str]]:
-    """For each dtype what is black, what is white, and a line that says so where it has to."""
+    """The values of black and white for each dtype, and a line that tells them if need be."""
     ranges = {}
     for name in dict.fromkeys(array.dtype.name for array in arrays):
         if name in ("uint8", "bool"):
@@ -241,7 +243,7 @@ def _ranges(arrays: Sequence[np.ndarray]) -> dict[str, tuple[float, float, str]]
         finite = [array[np.isfinite(array)] for array in arrays if array.dtype.name == name]
         extremes = [(float(v.min()), float(v.max())) for v in finite if v.size] or [(0.0, 1.0)]
         low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-        # What is left of rounding does not count.
+        # A forecast of values in [0, 1] may leave them by rounding: it is shown as it is.
         if name.startswith("float") and low > -1e-4 and high < 1 + 1e-4:
             ranges[name] = 0.0, 1.0, ""
         elif low == high:
@@ -252,7 +254,7 @@ def _ranges(arrays: Sequence[np.ndarray]) -> dict[str, tuple[float, float, str]]
 
 
 def _frame(clip: _Clip, painted: np.ndarray, number: int) -> np.ndarray | None:
-    """What is shown at a time; nothing after the clip's end."""
+    """The frame at some time: a still's own, none after the end of a clip."""
     if clip.still:
         return painted[0]
     return painted[number] if number < len(painted) else None

@@ -1,6 +1,6 @@
-"""Pages of one size with frames side by side, as a clip turns them over."""
+"""Panels: the pages of an animation, all of one size, with frames side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +11,9 @@ from jaxconvlstm.plots.drawing import (
     LINE,
     MARGIN,
     WHITE,
+    draw_lines,
     draw_missing_key,
+    one_line,
     paste_frame,
     text_font,
     wrap_text,
@@ -26,13 +28,13 @@ MARK_LINE = 40
 
 
 class Panels:
-    """Draws pages that all have the same size, so that nothing jumps from one to the next.
+    """Pages that all have the same size, so that nothing jumps from one to the next.
 
     Args:
-      sizes: height and width that the frames of each panel are shown with.
+      sizes: height and width to draw the frames of each panel with.
       labels: for each panel, the labels it will have over all pages.
       title: above all of it, wrapped.
-      marks: the marks that pages will have, in large letters below the title.
+      marks: words in large letters below the title, and their colours; a page has one of them.
       foot: lines at the foot, wrapped.
       missing: whether there are pixels whose colour has to be explained.
     """
@@ -43,26 +45,27 @@ class Panels:
         labels: Sequence[Sequence[str]],
         *,
         title: str = "",
-        marks: Sequence[str] = (),
+        marks: Mapping[str, tuple[int, int, int]] | None = None,
         foot: Sequence[str] = (),
         missing: bool = False,
     ):
-        self._sizes, self._missing = sizes, missing
+        self._sizes, self._marks, self._missing = sizes, marks or {}, missing
         self._font, self._strong = text_font(), text_font(bold=True)
         self._mark_font = text_font(MARK_SIZE, bold=True)
         # Longer labels than LABEL_WIDTH are wrapped, so that no name makes a page much wider.
-        texts = [max(map(self._font.getlength, each), default=0) for each in labels]
+        texts = [max(map(self._font.getlength, map(one_line, each)), default=0) for each in labels]
         self._cells = [
             max(size[1], LEAST_PANEL, min(int(text) + 1, LABEL_WIDTH))
             for size, text in zip(sizes, texts)
         ]
-        mark_width = max(map(self._mark_font.getlength, marks), default=0)
+        mark_width = max(map(self._mark_font.getlength, self._marks), default=0)
         panels_width = sum(self._cells) + 2 * GAP * (len(sizes) - 1)
         inner = max(panels_width, LEAST_PAGE, int(mark_width) + 1)
         self._width = 2 * MARGIN + inner
         self._left = MARGIN + (inner - panels_width) // 2
         self._title = wrap_text(title, self._strong, inner)
-        self._mark_height = MARK_LINE if marks else 0
+        self._mark_height = MARK_LINE if self._marks else 0
+        # The frames of all pages stand at the same height, below the label with the most lines.
         self._label_lines = max(
             len(wrap_text(label, self._font, cell))
             for cell, each in zip(self._cells, labels)
@@ -76,37 +79,33 @@ class Panels:
         self._height = self._foot_top + LINE * foot_lines + (MARGIN if foot_lines else GAP)
 
     def page(
-        self,
-        contents: Sequence[tuple[str, np.ndarray | None]],
-        mark: str = "",
-        mark_colour: tuple[int, int, int] = INK,
+        self, contents: Sequence[tuple[str, np.ndarray | None]], mark: str = ""
     ) -> Image.Image:
-        """One page.
+        """Draw one page.
 
         Args:
           contents: for each panel its label and its frame, `[height, width, 3]` uint8; None leaves
             the panel empty.
           mark: one of the marks.
-          mark_colour: what it is written in.
         """
         canvas = Image.new("RGB", (self._width, self._height), WHITE)
         draw = ImageDraw.Draw(canvas)
-        for number, line in enumerate(self._title):
-            draw.text((MARGIN, MARGIN + LINE * number), line, INK, self._strong)
+        top = draw_lines(draw, (MARGIN, MARGIN), self._title, self._strong)
         if mark:
-            middle = MARGIN + LINE * len(self._title) + self._mark_height // 2
-            draw.text((self._left, middle), mark, mark_colour, self._mark_font, anchor="lm")
+            middle = top + self._mark_height // 2
+            place = (self._left, middle)
+            draw.text(place, mark, self._marks[mark], self._mark_font, anchor="lm")
         left = self._left
         for (label, frame), (height, width), cell in zip(contents, self._sizes, self._cells):
             lines = wrap_text(label, self._font, cell)
+            # From the last line up: labels of one line stand right above their frames.
             for number, line in enumerate(reversed(lines)):
                 place = (left + cell // 2, self._frames_top - GAP - LINE * number)
                 draw.text(place, line, INK, self._font, anchor="md")
             place = (left + (cell - width) // 2, self._frames_top)
             paste_frame(canvas, draw, frame, place, (height, width))
             left += cell + 2 * GAP
-        for number, line in enumerate(self._foot):
-            draw.text((MARGIN, self._foot_top + LINE * number), line, INK, self._font)
+        top = draw_lines(draw, (MARGIN, self._foot_top), self._foot, self._font)
         if self._missing:
-            draw_missing_key(draw, (MARGIN, self._foot_top + LINE * len(self._foot)))
+            draw_missing_key(draw, (MARGIN, top))
         return canvas

@@ -1,4 +1,4 @@
-"""Plots: scores over lead time and training curves; drawn with Matplotlib."""
+"""Curves of scores over lead time and of training, drawn with Matplotlib."""
 
 import math
 import textwrap
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.drawing import MissingLibraryError, new_file, text_font, wrap_text
+from jaxconvlstm.plots.drawing import new_file, text_font, wrap_text
 
 CURVE_TITLES = {
     "mse": "MSE (lower is better)",
@@ -36,7 +36,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 def curves(
     per_lead: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path, *, first_lead: int = 1
 ) -> None:
-    """Writes a PNG with one panel for each score over lead time.
+    """Write a PNG with one panel for each score over lead time.
 
     Args:
       per_lead: `{"model": {key: [K floats]}, "persistence": {...}}`; a NaN leaves a gap.
@@ -44,7 +44,6 @@ def curves(
       first_lead: lead time of the first score.
 
     Raises:
-      MissingLibraryError: Matplotlib is not installed.
       ConfigError: there is no score to draw.
     """
     keys = list(dict.fromkeys(key for scores in per_lead.values() for key in scores))
@@ -52,8 +51,8 @@ def curves(
         raise ConfigError("per_lead: expected at least one score, got none")
     columns = min(2 if len(keys) <= 4 else 3, len(keys))
     rows = -(-len(keys) // columns)
-    figure = new_figure("curves", 5 * columns, 3.2 * rows + 0.5)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure = new_figure(5 * columns, 3.2 * rows + 0.5)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()  # [rows, columns] -> [n]
     for key, panel in zip(keys, panels):
         for name, scores in per_lead.items():
             leads = range(first_lead, first_lead + len(scores.get(key, ())))
@@ -75,7 +74,7 @@ def curves(
 
 
 def history(records: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> None:
-    """Writes a PNG of a run's training: loss over steps, accuracy if there is one, learning rate.
+    """Write a PNG of a run's training: loss over steps, accuracy if there is one, learning rate.
 
     A loss that spans more than a factor of ten is drawn on a logarithmic scale.
 
@@ -86,7 +85,6 @@ def history(records: Sequence[Mapping[str, Any]], path: str | Path, *, title: st
       title: a line above.
 
     Raises:
-      MissingLibraryError: Matplotlib is not installed.
       ConfigError: there is nothing to draw.
     """
     looks: dict[tuple[str, str], dict[str, Any]] = {
@@ -111,7 +109,7 @@ def history(records: Sequence[Mapping[str, Any]], path: str | Path, *, title: st
     if not shown:
         raise ConfigError("records: expected losses of training or validation, got none")
 
-    figure = new_figure("training curves", 8, 3 * len(shown) + 0.4 * bool(title))
+    figure = new_figure(8, 3 * len(shown) + 0.4 * bool(title))
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True).ravel()
     for key, panel in zip(shown, panels):
         for points, look in found[key]:
@@ -130,7 +128,7 @@ def history(records: Sequence[Mapping[str, Any]], path: str | Path, *, title: st
 
 
 def _points(records: Sequence[Mapping[str, Any]], split: str, key: str) -> np.ndarray:
-    """`[n, 2]`: steps and finite values."""
+    """Steps and values of those records that have a finite value: `[n, 2]`."""
     points = [
         (record["step"], record[key])
         for record in records
@@ -150,28 +148,26 @@ def _decorate(panel: Any, title: str, axis: str) -> None:
     panel.grid(alpha=0.3)
 
 
-def new_figure(what: str, width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """An empty figure, in inches of 100 pixels."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise MissingLibraryError(
-            f"{what} need Matplotlib, which is not installed: pip install matplotlib"
-        ) from None
+    # Only here: most commands draw no curves, and importing Matplotlib takes a while. A Figure of
+    # its own, without pyplot, needs no display and is freed when it is out of reach.
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     return Figure(figsize=(width, height), dpi=100, layout=layout)
 
 
 def save_figure(figure: Any, path: str | Path, **options: Any) -> None:
-    """Writes a figure as PNG."""
+    """Write a figure as PNG."""
     with new_file(path) as file, warnings.catch_warnings():
-        # A letter that the font lacks becomes a box; there is nothing to be done about it.
+        # A letter that the font lacks becomes a box.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(file, format="png", **options)
 
 
 def fitted_title(title: str, width: float) -> str:
-    """A title wrapped to so many pixels, at `TITLE_POINTS`."""
-    # Matplotlib writes in the same font.
+    """Wrap a title to some pixels, at `TITLE_POINTS`."""
+    # Matplotlib's default font is the same, so Pillow can measure it; 72 points are 100 pixels.
     return "\n".join(wrap_text(title, text_font(round(TITLE_POINTS / 72 * 100)), int(width)))

@@ -19,9 +19,7 @@ loaded: no array is read whose shape is not the one that is asked for.
 import contextlib
 import errno
 import logging
-import os
 import shutil
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,20 +28,29 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from jaxconvlstm.runs import manifest
 from jaxconvlstm.config.run import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError, ResourceError
+from jaxconvlstm.runs import manifest
+from jaxconvlstm.runs.leaves import Leaf, differences, larger_in_chunks, leaves, memory_problem
+from jaxconvlstm.runs.step_folders import (
+    describe_damage,
+    finished_steps,
+    is_step,
+    put_in_order,
+    remove_step,
+    remove_unfinished,
+    replaced_name,
+    step_folders,
+    warn,
+)
 
 METRIC = "val_loss"
 _JSON_ITEMS = ("meta", "data")
 # Bytes of a step beside its arrays, about.
 _SMALL_FILES = 100_000
 _KEEP_LATEST = 2
-# Orbax reports every save, and what fails with its traceback; what fails is raised, too.
+# Orbax logs every save, and the traceback of each that fails; what fails is raised, too.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
-
-Leaf = list[Any]
-"""Shape and dtype of an array, as JSON has them: `[[3, 3, 8, 16], "float32"]`."""
 
 
 class Checkpoints:
@@ -69,18 +76,18 @@ class Checkpoints:
         self.folder = folder
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._finishing: Future[None] | None = None
-        self._whole: set[int] = set()  # steps that were verified
+        self._verified: set[int] = set()  # steps whose files are what their manifests say
         self._needed = 0  # bytes of the last save
         if writable:
             folder.mkdir(parents=True, exist_ok=True)
-            self._put_in_order()
+            self._verified = put_in_order(folder)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            # Who interrupts a second time waits for nothing; what is under way is left unfinished.
+            # After a second interrupt nothing is waited for; a save under way stays unfinished.
             self._finisher.shutdown(wait=False)
         else:
             self.close()
@@ -93,7 +100,7 @@ class Checkpoints:
             self._finisher.shutdown()
 
     def wait(self) -> None:
-        """Waits until the last save is on disk, with its manifest.
+        """Waits until the last save is on disk, manifest included.
 
         Raises:
           ResourceError, CheckpointError: it could not be saved.
@@ -104,10 +111,10 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """All steps that were saved to the end, ascending; the one under way is not among them."""
-        return list(manifest.finished_steps(self.folder))
+        return list(finished_steps(self.folder))
 
     def damage(self, step: int) -> list[str]:
-        """What is wrong with the files of a step, a phrase each; nothing if it is whole."""
+        """Problems of a step's files, a phrase each; none if it is whole."""
         return manifest.damage(self._place(step))
 
     def val_loss(self, step: int) -> float | None:
@@ -116,7 +123,7 @@ class Checkpoints:
         return loss if isinstance(loss, (int, float)) else None
 
     def choose(self, which: str = "best") -> int:
-        """The step that `which` means; of damaged steps the next best, which is said.
+        """The step that `which` means; where that one is damaged, the next best, with a warning.
 
         Args:
           which: "best" (lowest validation loss; the newest if none was validated), "last", or a
@@ -128,25 +135,25 @@ class Checkpoints:
         found = self.steps()[::-1]
         if not found:
             raise CheckpointError(f"{self.folder}: holds no checkpoint")
-        for path in manifest.step_folders(self.folder):
+        for path in step_folders(self.folder):
             if int(path.name) not in found:
-                _say(f"{path}: left out, as it was not saved to the end (yet)")
+                warn(f"{path}: left out, as it was not saved to the end (yet)")
         if which == "best":
             found.sort(key=self._rank)
         elif which != "last":
-            if not manifest.is_step(which) or int(which) not in found:
+            if not is_step(which) or int(which) not in found:
                 listed = ", ".join(map(str, self.steps()))
                 raise CheckpointError(f"{self.folder}: no step {which}; there are: {listed}")
             found = [int(which)]
         damaged: list[str] = []
         for step in found:
-            problems = [] if step in self._whole else self.damage(step)
+            problems = [] if step in self._verified else self.damage(step)
             if not problems:
                 if damaged:
-                    _say(f"{self.folder}: {'; '.join(damaged)}; going back to step {step}")
-                self._whole.add(step)
+                    warn(f"{self.folder}: {'; '.join(damaged)}; going back to step {step}")
+                self._verified.add(step)
                 return step
-            damaged.append(_describe(step, problems))
+            damaged.append(describe_damage(step, problems))
         raise CheckpointError(f"{self.folder}: {'; '.join(damaged)}")
 
     def save(self, step: int, items: dict[str, Any], val_loss: float | None) -> None:
@@ -162,7 +169,7 @@ class Checkpoints:
           CheckpointError: the save before could not be finished.
         """
         self.wait()
-        self._whole.discard(step)
+        self._verified.discard(step)
         items = {
             name: item if name in _JSON_ITEMS else jax.device_get(item)
             for name, item in items.items()
@@ -173,7 +180,7 @@ class Checkpoints:
         if shutil.disk_usage(self.folder).free < self._needed:
             raise ResourceError(self._describe_full())  # before files are begun
         place = self.folder / str(step)
-        replaced = place.with_name(f"{step}{manifest.REPLACED}")
+        replaced = replaced_name(place)
         if place.is_dir():
             # Kept until its successor is whole.
             place.rename(replaced)
@@ -188,10 +195,11 @@ class Checkpoints:
             "config": items["meta"].get("config"),
             "data_fingerprint": items["meta"].get("data_fingerprint"),
             "leaves": {
-                name: _leaves(item) for name, item in items.items() if name not in _JSON_ITEMS
+                name: leaves(item) for name, item in items.items() if name not in _JSON_ITEMS
             },
         }
 
+        # In a thread, while training goes on: the manifest is written once Orbax is done.
         def finish() -> None:
             response.result()
             manifest.write(place, about)
@@ -233,20 +241,15 @@ class Checkpoints:
         Raises:
           CheckpointError: names every leaf that differs: path, what is saved, what is expected.
         """
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(expected))
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if size > memory:
-            raise CheckpointError(
-                f"{self.folder}: step {step} would need {size / 1e9:.1f} GB of memory, this "
-                f"machine has {memory / 1e9:.1f}"
-            )
-        # What the manifest says is known to be what was saved; what the files say of themselves
-        # is what would be allocated.
-        said = manifest.read(self._place(step)).get("leaves", {})
-        self._check_leaves(step, said, expected)
+        if problem := memory_problem(expected):
+            raise CheckpointError(f"{self.folder}: step {step} {problem}")
+        # The manifest says what was saved, by its digest; the files say what would be allocated.
+        # Neither is believed without the other.
+        listed = manifest.read(self._place(step)).get("leaves", {})
+        self._check_leaves(step, listed, expected)
         stored = self._metadata(step)
-        self._check_leaves(step, {name: _leaves(stored.get(name)) for name in expected}, expected)
-        if any(map(_larger_in_pieces, jax.tree.leaves([stored[name] for name in expected]))):
+        self._check_leaves(step, {name: leaves(stored.get(name)) for name in expected}, expected)
+        if any(map(larger_in_chunks, jax.tree.leaves([stored[name] for name in expected]))):
             raise CheckpointError(f"{self.folder}: step {step} has arrays in pieces of absurd size")
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
         return self._load(step, abstract)
@@ -254,23 +257,18 @@ class Checkpoints:
     def _check_leaves(
         self, step: int, saved: dict[str, dict[str, Leaf]], expected: dict[str, Any]
     ) -> None:
-        """Raises `CheckpointError` naming all leaves that are not as they are expected."""
-        problems = []
-        for name, tree in expected.items():
-            if name not in saved:
-                problems.append(f"{name}: not in the checkpoint")
-            else:
-                problems += _differences(name, saved[name], _leaves(tree))
-        if problems:
+        if problems := differences(saved, expected):
             raise CheckpointError(
                 f"{self.folder}: step {step} does not fit this model: " + "; ".join(problems)
             )
 
     def _place(self, step: int) -> Path:
-        return manifest.finished_steps(self.folder).get(step, self.folder / str(step))
+        return finished_steps(self.folder).get(step, self.folder / str(step))
 
     def _rank(self, step: int) -> tuple[int, float]:
-        """The lower the better. One that does not say is looked at first, as it is damaged."""
+        """Sorts steps, the best first."""
+        # A manifest that cannot be read may be that of the best step: looked at first, it is found
+        # to be damaged, and that is said.
         if not manifest.read(self._place(step)):
             return 0, 0.0
         loss = self.val_loss(step)
@@ -282,39 +280,7 @@ class Checkpoints:
         validated = [step for step in steps if self.val_loss(step) is not None]
         kept = {*steps[:_KEEP_LATEST], *sorted(validated, key=self._rank)[:1]}
         for step in set(steps) - kept:
-            place = self._place(step)
-            (
-                place / manifest.NAME
-            ).unlink()  # so that half of a step is not taken for a damaged one
-            shutil.rmtree(place, ignore_errors=True)
-
-    def _put_in_order(self) -> None:
-        """Removes what was never finished, and sets damaged steps aside."""
-        self._remove_temporary()
-        self._bring_back_replaced()
-        damaged = {step: found for step in self.steps() if (found := self.damage(step))}
-        self._whole = set(self.steps()) - set(damaged)
-        if damaged and len(damaged) == len(self.steps()):
-            listed = "; ".join(_describe(*item) for item in damaged.items())
-            raise CheckpointError(f"{self.folder}: {listed}")
-        places = manifest.step_folders(self.folder)
-        unfinished = [path for path in places if not manifest.is_finished(path)]
-        if len(unfinished) > 1 and len(unfinished) == len(places):
-            # A kill leaves one that was being saved, and one or two that were being removed, beside
-            # others: these are whole, of a time before manifests.
-            listed = ", ".join(path.name for path in unfinished)
-            raise CheckpointError(
-                f"{self.folder}: steps {listed} have no {manifest.NAME}; they were saved by an "
-                "older release, which this one cannot go on from"
-            )
-        for path in unfinished:
-            shutil.rmtree(path)
-            _say(f"{path}: was never finished being saved or removed; removed")
-        for step, problems in damaged.items():
-            aside = self.folder / f"{step}.damaged"
-            shutil.rmtree(aside, ignore_errors=True)
-            (self.folder / str(step)).rename(aside)
-            _say(f"{self.folder}: {_describe(step, problems)}; set aside as {aside.name}")
+            remove_step(self._place(step))
 
     def _metadata(self, step: int) -> dict[str, Any]:
         place = self._place(step)
@@ -331,36 +297,13 @@ class Checkpoints:
             return action()
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             if saving:
-                self._remove_unfinished()
+                remove_unfinished(self.folder)
             full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceError(self._describe_full()) from error
             if isinstance(error, OSError) and error.errno is not None:
                 raise ResourceError(f"{self.folder}: {error.strerror}") from error
             raise CheckpointError(f"{self.folder}: {_first_line(error)}") from error
-
-    def _remove_unfinished(self) -> None:
-        """Frees the room that a save has taken which came to nothing."""
-        self._remove_temporary()
-        for path in manifest.step_folders(self.folder):
-            if not manifest.is_finished(path):
-                shutil.rmtree(path, ignore_errors=True)
-        self._bring_back_replaced()
-
-    def _remove_temporary(self) -> None:
-        """Removes what Orbax has begun to write, which has another name until it is complete."""
-        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _bring_back_replaced(self) -> None:
-        """Undoes the replacing of a step by another save of it that did not come to its end."""
-        for replaced in manifest.replaced_folders(self.folder):
-            place = self.folder / replaced.name.removesuffix(manifest.REPLACED)
-            if manifest.is_finished(place):
-                shutil.rmtree(replaced, ignore_errors=True)
-            else:
-                shutil.rmtree(place, ignore_errors=True)
-                replaced.rename(place)
 
     def _describe_full(self) -> str:
         free = shutil.disk_usage(self.folder).free
@@ -373,7 +316,7 @@ class Checkpoints:
 
 
 def _json_items() -> contextlib.AbstractContextManager[Any]:
-    """Has Orbax write some items as JSON, which nothing but text can hide in."""
+    """Lets Orbax write some items as JSON, which runs no code when it is read."""
     context = ocp.Context()
     context.checkpointables.registry = ocp.handlers.local_registry()
     for name in _JSON_ITEMS:
@@ -381,43 +324,5 @@ def _json_items() -> contextlib.AbstractContextManager[Any]:
     return context
 
 
-def _describe(step: int, problems: list[str]) -> str:
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"step {step} is damaged ({problems[0]}{more})"
-
-
-def _say(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
-
-
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
-
-
-def _leaves(tree: Any) -> dict[str, Leaf]:
-    """Path of every array to its shape and dtype; alike for live trees and for saved metadata."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if hasattr(leaf, "shape"):
-            # Orbax turns named tuples into mappings or lists; only the names of the steps count.
-            keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-            found["/".join(keys)] = [list(leaf.shape), np.dtype(leaf.dtype).name]
-    return found
-
-
-def _differences(name: str, saved: dict[str, Leaf], expected: dict[str, Leaf]) -> list[str]:
-    def show(leaf: Leaf | None) -> str:
-        return "nothing" if leaf is None else f"{leaf[1]}{leaf[0]}"
-
-    return [
-        f"{name}/{path}: saved {show(saved.get(path))}, expected {show(expected.get(path))}"
-        for path in sorted(saved.keys() | expected.keys())
-        if saved.get(path) != expected.get(path)
-    ]
-
-
-def _larger_in_pieces(array: Any) -> bool:
-    """Whether the pieces that an array is stored in are larger than itself."""
-    storage = getattr(array, "storage_metadata", None)
-    pieces = (storage and storage.chunk_shape) or array.shape
-    return any(piece > max(side, 1) for piece, side in zip(pieces, array.shape, strict=True))

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.runs import manifest
 from jaxconvlstm import plots
+from jaxconvlstm.atomic import naming, replace_text
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.data import split_file
-from jaxconvlstm.atomic import naming, replace_text
 from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
+from jaxconvlstm.runs.step_folders import finished_steps
 from jaxconvlstm.runs.tensorboard import Events
 
 CONFIG_NAME = "config.json"
@@ -27,19 +27,20 @@ _LOCK_NAME = ".lock"
 
 
 def default_folder(name: str) -> Path:
-    """A fresh `runs/NAME-TIME`."""
+    """A folder that is not there yet: `runs/NAME-TIME`."""
     folder = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    # Two runs may start in the same second.
     return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether `folder` holds a run that has saved something; one that has not starts anew."""
+    """Whether `folder` holds a run that has saved a step; without one, a run starts anew."""
     checkpoints = folder / CHECKPOINTS_NAME
-    return checkpoints.is_dir() and bool(manifest.finished_steps(checkpoints))
+    return checkpoints.is_dir() and bool(finished_steps(checkpoints))
 
 
 def read_config(folder: Path) -> Config:
-    """The configuration of the run in `folder`.
+    """Reads the configuration of the run in `folder`.
 
     Raises:
       CheckpointError: there is no run, or its configuration cannot be read.
@@ -56,7 +57,7 @@ def read_config(folder: Path) -> Config:
 
 
 def read_split(folder: Path) -> dict[str, Any] | None:
-    """Which frames the run trained on and held out, as it recorded them; None if it did not.
+    """Reads which frames are in which split, as the run recorded it; None if it did not.
 
     Raises:
       CheckpointError: the record cannot be read.
@@ -71,13 +72,13 @@ def read_split(folder: Path) -> dict[str, Any] | None:
 
 
 class RunFolder:
-    """A run folder that this process may write to, held by a lock until `close`.
+    """A run folder that this process may write to, locked until `close`.
 
-    The lock is the operating system's own: it goes when the process does, however it ends.
+    The lock is the operating system's (`flock`): it ends with the process, however that ends.
     """
 
     def __init__(self, path: Path, *, resume: str | None = None):
-        """Takes the folder, and makes it if need be.
+        """Locks the folder, and makes it if need be.
 
         Args:
           path: the folder.
@@ -101,7 +102,7 @@ class RunFolder:
         try:
             self._take_lock()
         except BaseException:
-            self._lock.close()  # as it is: it names the holder
+            self._lock.close()  # not emptied: it names the process that holds the folder
             raise
         if resume is None and holds_run(path):
             self.close()
@@ -118,6 +119,7 @@ class RunFolder:
             holder = self._lock.read().strip() or "another process"
             raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
         self._lock.seek(0)
+        # `close` empties the file; a process that was killed did not come to that.
         if holder := self._lock.read().strip():
             print(f"{self.path}: taken over from {holder}, which has ended without closing it")
         with naming(self.path / _LOCK_NAME):
@@ -129,7 +131,7 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        # What went wrong before must not be hidden by a disk that is full.
+        # An error that is under way must not be hidden by one of a full disk.
         with contextlib.suppress(*([OSError] if kind is not None else [])):
             self.close()
 
@@ -144,12 +146,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """The folder of the checkpoints."""
         return self.path / CHECKPOINTS_NAME
 
     @property
     def samples(self) -> Path:
-        """Where sample pictures lie."""
+        """The folder of sample pictures, which is made if need be."""
         folder = self.path / "samples"
         folder.mkdir(exist_ok=True)
         return folder
@@ -164,7 +166,7 @@ class RunFolder:
             write_json(self.path / SPLIT_NAME, record)
 
     def rewind_metrics(self, step: int) -> None:
-        """Drops the lines of `metrics.jsonl` that lie past `step`, from which the run goes on."""
+        """Drops the lines of `metrics.jsonl` past `step`: those steps are taken again."""
         path = self.path / METRICS_NAME
         if not path.is_file():
             return
@@ -179,7 +181,7 @@ class RunFolder:
         replace_text(path, "".join(line + "\n" for line in kept))
 
     def open_events(self, step: int) -> None:
-        """Opens TensorBoard's event file; what an earlier process wrote past `step` is hidden."""
+        """Opens a TensorBoard event file, which hides earlier events past `step`."""
         self._events = Events(self.path / "tensorboard", step)
 
     def log(self, record: dict[str, Any]) -> None:
@@ -189,6 +191,7 @@ class RunFolder:
           record: `step`, `epoch`, `split` and any numbers.
         """
         path = self.path / METRICS_NAME
+        # Opened for each line: what is logged is in the file, whatever becomes of the process.
         with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_nulls(record)) + "\n")
         scalars = {
@@ -199,7 +202,11 @@ class RunFolder:
         self._events.add_scalars(record["step"], scalars)
 
     def draw_history(self) -> list[Path]:
-        """Draws `metrics.jsonl` as curves, where Matplotlib is installed; what was written."""
+        """Draws `metrics.jsonl` as curves, where Matplotlib is installed.
+
+        Returns:
+          The picture, or nothing.
+        """
         path = self.path / METRICS_NAME
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         try:
@@ -219,7 +226,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def _nulls(values: Any) -> Any:
-    """`values` with None for NaN and infinities, which JSON has no words for."""
+    """Replaces NaN and infinities, which JSON cannot express, by None."""
     if isinstance(values, dict):
         return {key: _nulls(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):

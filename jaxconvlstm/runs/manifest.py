@@ -1,8 +1,8 @@
 """Manifests: the digest of every file of a checkpoint, so that damage is never loaded.
 
-Orbax says when a step is complete, but not that a byte of it has changed since: arrays restore with
-other values, and nothing tells. So a complete step gets a manifest, the last file of it that is
-written and the first that is read. A step without one was never finished.
+Orbax marks a step as complete, but does not notice a byte that has changed since: arrays are
+restored with other values. So a complete step gets a manifest, the last file of it that is written
+and the first that is read. A step without one was never finished.
 """
 
 import hashlib
@@ -14,11 +14,9 @@ from typing import Any
 from jaxconvlstm.atomic import replace_text, sync_folder
 
 NAME = "manifest.json"
-REPLACED = ".replaced"
-"""Ends the name of a step's folder while the step is saved once more."""
 LARGEST = 64 * 2**20
-"""Bytes of the largest manifest that is read, and of the other files that are read as JSON."""
-# Orbax's names for those.
+"""Bytes of the largest manifest that is read, and of the other files that are parsed as a whole."""
+# Names of those; the last three are Orbax's.
 _READ_WHOLE = ("data.json", "metrics", "_METADATA", "_CHECKPOINT_METADATA")
 
 
@@ -27,7 +25,7 @@ def write(step: Path, about: dict[str, Any]) -> None:
 
     Args:
       step: the step's folder.
-      about: what the manifest says beside the files; JSON.
+      about: further contents of the manifest; JSON.
 
     Raises:
       OSError: there is no room, or the folder cannot be written to.
@@ -37,49 +35,14 @@ def write(step: Path, about: dict[str, Any]) -> None:
         for name in _names(step)
     }
     contents = {**about, "files": files}
+    # With a digest of its own, a manifest that was damaged is told from files that were.
     text = json.dumps({"sha256": _digest_of(contents), "contents": contents}, indent=1)
     replace_text(step / NAME, text)
     sync_folder(step.parent)
 
 
-def is_step(name: str) -> bool:
-    """Whether this is how a step's folder is called: its number, written in the one usual way."""
-    return name.isascii() and name.isdecimal() and name == str(int(name))
-
-
-def step_folders(folder: Path) -> list[Path]:
-    """What `folder` holds under a step's number, finished or not, ascending; no links."""
-    found = (path for path in _folders(folder) if is_step(path.name))
-    return sorted(found, key=lambda path: int(path.name))
-
-
-def replaced_folders(folder: Path) -> list[Path]:
-    """Steps that were moved aside because they are being saved once more."""
-    return [
-        path
-        for path in _folders(folder)
-        if path.name.endswith(REPLACED) and is_step(path.name.removesuffix(REPLACED))
-    ]
-
-
-def is_finished(step: Path) -> bool:
-    """Whether a step has a manifest; without one it was never saved to the end."""
-    return (step / NAME).is_file()
-
-
-def finished_steps(folder: Path) -> dict[int, Path]:
-    """The steps that were saved to the end, ascending, and where each of them lies."""
-    found = {
-        int(path.name.removesuffix(REPLACED)): path
-        for path in replaced_folders(folder)
-        if is_finished(path)
-    }
-    found |= {int(path.name): path for path in step_folders(folder) if is_finished(path)}
-    return dict(sorted(found.items()))
-
-
 def read(step: Path) -> dict[str, Any]:
-    """What `write` was given and `files`; empty if the manifest itself is damaged."""
+    """Reads the contents: what `write` was given, and `files`; empty if damaged itself."""
     try:
         with (step / NAME).open("rb") as file:
             parsed = json.loads(file.read(LARGEST + 1)[:LARGEST])
@@ -91,7 +54,11 @@ def read(step: Path) -> dict[str, Any]:
 
 
 def damage(step: Path) -> list[str]:
-    """What is wrong with the files of a finished step, a phrase each; nothing if it is whole."""
+    """Compares the files of a finished step with its manifest.
+
+    Returns:
+      A phrase for each problem; none if the step is whole.
+    """
     files = read(step).get("files")
     if files is None:
         return [f"{NAME} is damaged"]
@@ -118,7 +85,7 @@ def damage(step: Path) -> list[str]:
 
 
 def _is_well_formed(contents: Any) -> bool:
-    """Whether what is looked up in a manifest is of the kind that `write` makes."""
+    """Whether everything that is looked up in a manifest has the type that `write` gives it."""
     files = contents["files"].items()
     return all(
         "\0" not in name and isinstance(file["bytes"], int) and isinstance(file["sha256"], str)
@@ -126,12 +93,8 @@ def _is_well_formed(contents: Any) -> bool:
     ) and all(isinstance(leaves, dict) for leaves in contents.get("leaves", {}).values())
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-
-
 def _names(step: Path) -> list[str]:
-    """All files of a step, as paths below it."""
+    """All files of a step, as paths below it, without the manifest and its temporary file."""
     return sorted(
         str((Path(folder) / name).relative_to(step))
         for folder, _, names in os.walk(step)

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written at once and in this thread."""
+"""TensorBoard event files, written at once and in this thread."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,12 @@ class Events:
     """
 
     def __init__(self, folder: Path, step: int):
-        """Opens a new file, which hides what an earlier process wrote past `step`."""
+        """Opens a new file, which hides events past `step` that an earlier process wrote.
+
+        Args:
+          folder: where event files lie; it is made if need be.
+          step: step that the run goes on from.
+        """
         # Imported late, so that evaluation starts sooner.
         from tensorboardX import event_file_writer
 
@@ -28,13 +33,14 @@ class Events:
             others = any(folder.iterdir())
             self._writer = event_file_writer.EventsWriter(str(folder / "events"))
         if others:
+            # TensorBoard takes this event for a restart, and drops what came before from there on.
             from tensorboardX.proto import event_pb2
 
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._write(step + 1, session_log=start)
 
     def add_scalars(self, step: int, values: dict[str, float]) -> None:
-        """Adds numbers by name."""
+        """Adds a point to the curve of each name."""
         from tensorboardX import summary
 
         for name, value in values.items():
@@ -43,7 +49,7 @@ class Events:
             self._writer.flush()
 
     def add_picture(self, step: int, name: str, path: Path) -> None:
-        """Adds a picture file."""
+        """Adds a picture from its file."""
         from tensorboardX import summary
 
         with Image.open(path) as picture:

@@ -4,25 +4,30 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import functools
+import inspect
 import io
 import os
 import re
 import signal
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
 
-from jaxconvlstm.config.run import Split
-from jaxconvlstm.data.being_read import all_end_within
+from jaxconvlstm.config.data import Split
+from jaxconvlstm.config.model import MODELS, ModelConfig
+from jaxconvlstm.data.prefetch import all_end_within
 from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
 from jaxconvlstm.memory import keep_freed_memory
 
 T = TypeVar("T")
+_COMMAND = re.compile(r"python (?:\w+\.py|-m jaxconvlstm \w+)")
 
 
 def peek(arguments: Sequence[str], *names: str) -> dict[str, str | None]:
@@ -34,8 +39,22 @@ def peek(arguments: Sequence[str], *names: str) -> dict[str, str | None]:
     return {name: getattr(known, name.lstrip("-").replace("-", "_")) for name in names}
 
 
+def as_started(text: str) -> str:
+    """A text whose commands are those that fit how the program was started.
+
+    In it stand `python train.py`, `python eval.py` and `python -m jaxconvlstm TOOL`, which are how
+    a clone is used; where the package is installed, `jaxconvlstm TOOL` is there instead.
+    """
+    start = Path(sys.argv[0]).name
+    if start in ("train.py", "eval.py"):
+        return text
+    program = "python -m jaxconvlstm" if start == "__main__.py" else "jaxconvlstm"
+    text = re.sub(r"python (train|eval)\.py", rf"{program} \1", text)
+    return text.replace("python -m jaxconvlstm", program)
+
+
 def parse(kind: type[T], arguments: Sequence[str], default: T, description: str) -> T:
-    """Parses flags into the dataclass `kind`.
+    """Parses flags into the dataclass `kind`; the help begins with `description`.
 
     Raises:
       ConfigError: one line with what is wrong, and the nearest flag for one that is unknown.
@@ -48,8 +67,8 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
                 args=list(arguments),
                 default=default,
                 # Lines of one paragraph would be joined.
-                description=re.sub(r"(?<!\n)\n(?=python )", "\n\n", description),
-                prog=Path(sys.argv[0]).name,
+                description=as_started(re.sub(r"(?<!\n)\n(?=python )", "\n\n", description)),
+                prog=as_started(_COMMAND.findall(description)[0]),
                 return_unknown_args=True,
                 registry=_registry(),
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -61,6 +80,54 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
     if unknown:
         raise ConfigError(_unknown(unknown, kind))
     return parsed
+
+
+@functools.cache
+def model_flags() -> Any:
+    """A dataclass of the settings of all architectures, so that `--help` lists every flag.
+
+    Names, help texts and defaults are those of `config.model`. Where choices differ between
+    architectures all are offered: `to_model` refuses those that the chosen one does not have.
+    """
+    choices: dict[str, dict[Any, None]] = {}
+    defaults: dict[str, Any] = {}
+    for kind in MODELS.values():
+        for name, hint in typing.get_type_hints(kind).items():
+            if typing.get_origin(hint) is Literal:
+                choices.setdefault(name, {}).update(dict.fromkeys(typing.get_args(hint)))
+                defaults.setdefault(name, getattr(kind, name))
+    hints: dict[str, Any] = {name: Literal[tuple(values)] for name, values in choices.items()}
+    described = "; ".join(f"{name}: {first_line(kind)}" for name, kind in MODELS.items())
+    hints["model"] = Annotated[hints["model"], tyro.conf.arg(help=f"Architecture. {described}")]
+    hints["layers"] = int
+    return dataclasses.make_dataclass(
+        "ModelFlags",
+        [(name, hint, defaults[name]) for name, hint in hints.items()],
+        bases=tuple(MODELS.values()),
+        frozen=True,
+        # The checks are those of the architecture that is chosen.
+        namespace={"__post_init__": lambda self: None},
+    )
+
+
+def to_flags(model: ModelConfig) -> Any:
+    """An architecture's settings among those of all."""
+    return model_flags()(**{name: getattr(model, name) for name in model.names()})
+
+
+def to_model(flags: Any) -> ModelConfig:
+    """The architecture that flags describe.
+
+    Raises:
+      ConfigError: a value that it does not take, or a flag that has no effect on it.
+    """
+    model: ModelConfig = ModelConfig(**{name: getattr(flags, name) for name in flags.names()})
+    return model
+
+
+def first_line(documented: Any) -> str:
+    """The first line of a docstring, without its full stop."""
+    return (inspect.getdoc(documented) or "").splitlines()[0].rstrip(".")
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
@@ -106,7 +173,7 @@ def _one_line(text: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"^(Parsing error|Value error|Error parsing|Invalid argument)[:\s]*", "", text)
-    text = re.sub(r"^Error parsing ", "", text)
+    text = re.sub(r"^(Error parsing |Invalid choice (?=invalid choice))", "", text)
     return re.split(r" (?:Argument helptext:|For full helptext)", text)[0]
 
 
@@ -163,5 +230,5 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _complain(message: str, arguments: Sequence[str]) -> None:
     if "--debug" in arguments:
         traceback.print_exc()
-    line = " ".join(message.split())
+    line = " ".join(as_started(message).split())
     print(f"error: {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Scores a trained model on data it never saw, or predicts what comes next.
+"""Score a trained model on data it never saw, or predicts what comes next.
 
 python eval.py RUN                                   # the test part of the run's own data
 python eval.py RUN --data DIR                        # all of another folder
@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.config.run import FORECASTERS, Config, DataConfig, flag
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.options import flag
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.data.dataset import Dataset, for_other_data, guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.evaluation.compatibility import check_like, is_same_data, values_for
+from jaxconvlstm.evaluation.compatibility import check_compatible, is_same_data, override_values
 from jaxconvlstm.runs.folder import read_config, read_split, write_json
 from jaxconvlstm.tools import cli
 
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def score(parsed: Arguments, own: DataConfig) -> None:
-    """Writes `metrics.json`, a table and pictures."""
+    """Scores a split: writes `metrics.json` and pictures, prints a table."""
     import jax
 
     from jaxconvlstm.device import describe_device, memory_advice
@@ -169,9 +171,9 @@ def check_asked(parsed: Arguments, own: DataConfig, config: Config) -> None:
     for name in ("normalize", "transform"):
         if getattr(data, name) != getattr(own, name):
             raise ConfigError(f"{flag(name)}: the scale is the one that the model was trained with")
-    if config.classifies and (parsed.steps or parsed.every):
+    if config.model.classifies and (parsed.steps or parsed.every):
         raise ConfigError("--steps and --every: the run's model names classes")
-    if parsed.every and (config.model.model in FORECASTERS or data.horizon > 1):
+    if parsed.every and (not config.model.reads_predictions or data.horizon > 1):
         raise ConfigError("--every: needs a model that reads frames, and --horizon 1")
 
 
@@ -186,7 +188,7 @@ def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tupl
         data = dataclasses.replace(
             data, input_frames=own.input_frames, target_frames=own.target_frames
         )
-    values = values_for(model.values, data, own)
+    values = override_values(model.values, data, own)
     dataset = open_dataset(
         data,
         model.config.training.seed,
@@ -194,7 +196,7 @@ def open_data(parsed: Arguments, own: DataConfig, model: Any, part: str) -> tupl
         values=values,
         classes=getattr(model, "classes", None),
     )
-    check_like(model, dataset.dtype, dataset.frame_shape, parsed.data, own)
+    check_compatible(model, dataset.dtype, dataset.frame_shape, parsed.data, own)
     return dataset, values
 
 
@@ -214,13 +216,10 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     last = LastFrames(parsed.data, parsed.data.input_frames)
     for note in last.notes:
         print(note)
-    check_like(predictor, last.dtype, last.frame_shape, parsed.data, own)
-    values = dataclasses.replace(
-        values_for(predictor.values, parsed.data, own), dtype=last.dtype.name
-    )
-    predictor = Predictor(
-        predictor.module, predictor.variables, predictor.config, values, predictor.channels
-    )
+    check_compatible(predictor, last.dtype, last.frame_shape, parsed.data, own)
+    values = override_values(predictor.values, parsed.data, own)
+    values = dataclasses.replace(values, dtype=last.dtype.name)
+    predictor = predictor.with_values(values)
     out = output_folder(parsed, "forecast")
     written: list[Path] = []
     folders: set[Path] = set()
@@ -246,7 +245,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
 
 
 def output_folder(parsed: Arguments, name: str) -> Path:
-    """Where to write: --out, or a folder in the run, or beside us if the run is read-only."""
+    """Folder to write to: --out, or one in the run, or here if the run is read-only."""
     if parsed.out is not None:
         return make_folder(parsed.out)
     folder = parsed.run / name

@@ -1,4 +1,4 @@
-"""Writes a path list of a folder of pictures: one line for every window, to edit by hand.
+"""Write a path list of a folder of pictures: one line for every window, to edit by hand.
 
 python -m jaxconvlstm pathlist --data DIR --out list.txt
 
@@ -60,9 +60,8 @@ def main(arguments: Sequence[str]) -> None:
         f"{_counted(sequences, 'sequence')}"
     )
     place = shlex.quote(printable(parsed.out))
-    print(
-        f"next: python train.py --data {place} --input-frames {parsed.length - 1} --target-frames 1"
-    )
+    frames = f"--input-frames {parsed.length - 1} --target-frames 1"
+    print(cli.as_started(f"next: python train.py --data {place} {frames}"))
 
 
 def _counted(count: int, noun: str) -> str:

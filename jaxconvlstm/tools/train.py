@@ -1,4 +1,4 @@
-"""Trains a ConvLSTM that predicts pictures from pictures.
+"""Train a ConvLSTM that predicts pictures from pictures.
 
 python train.py                             # generated moving squares
 python train.py --data DIR --out RUN        # your own pictures, arrays or videos
@@ -9,30 +9,40 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.presets import PRESETS, describe, preset
-from jaxconvlstm.config.run import (
-    CLASSIFIERS,
-    FORECASTERS,
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    flag,
-    read_settings,
-)
+from jaxconvlstm.config.run import Config, read_settings
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.data.dataset import for_other_data, guess_dataset
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.tools import cli
 
+if TYPE_CHECKING:
+    ModelFlags = Any
+else:
+    ModelFlags = cli.model_flags()
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """What `train.py` takes beside the configuration."""
+Flags = dict[str, str | None]
+
+
+class Sections(NamedTuple):
+    """A configuration on its way: its sections need not go together yet."""
 
     data: DataConfig
     model: ModelConfig
+    training: TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The flags of `train.py`: the configuration, and where and how to run it."""
+
+    data: DataConfig
+    model: ModelFlags
     training: TrainingConfig
     out: Path | None = None
     """Run folder; by default a fresh runs/NAME-TIME."""
@@ -46,67 +56,89 @@ class Arguments:
     debug: bool = False
     """Show the traceback of an error."""
 
+    @classmethod
+    def of(cls, default: Sections, preset: str | None = None) -> "Arguments":
+        """The flags that make a configuration."""
+        return cls(default.data, cli.to_flags(default.model), default.training, preset=preset)
+
     @property
     def run(self) -> Config:
         """The configuration as a whole."""
-        return Config(self.data, self.model, self.training)
+        return Config(self.data, cli.to_model(self.model), self.training)
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
-    """Flags over the configuration file or the run to resume, over the preset."""
+    """Reads the flags, over the defaults that some of them choose."""
     names = "--preset --config --dataset --data --labels --model --out --resume --init-from"
-    first = cli.peek(arguments, *names.split())
+    default, name = _defaults(cli.peek(arguments, *names.split()))
+    listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
+    description = f"{__doc__}\nPresets:\n\n{listed}\n"
+    return cli.parse(Arguments, arguments, Arguments.of(default, name), description)
+
+
+def _defaults(flags: Flags) -> tuple[Sections, str | None]:
+    """The run to resume, or else the preset and the configuration file over it.
+
+    Returns:
+      The configuration, and the name of the preset if one was taken.
+    """
     from jaxconvlstm.runs.folder import holds_run, read_config
 
-    if first["--config"]:
-        # What chooses the preset and the network may stand in the file.
-        given = read_settings(Path(first["--config"]))
-        for section in ("data", "model"):
-            given |= given[section] if isinstance(given.get(section), dict) else {}
-        for name in ("dataset", "data", "labels", "model"):
-            if first[flag(name)] is None and isinstance(given.get(name), str):
-                first[flag(name)] = given[name]
-    named = first["--config"] or first["--preset"]
-    if first["--resume"] and first["--out"] and holds_run(Path(first["--out"])) and not named:
-        config = read_config(Path(first["--out"]))
+    if flags["--config"]:
+        flags = _with_file(flags, Path(flags["--config"]))
+    out = Path(flags["--out"] or ".")
+    resumes = flags["--resume"] and flags["--out"] and holds_run(out)
+    if resumes and not (flags["--config"] or flags["--preset"]):
+        config = read_config(out)
         training = dataclasses.replace(config.training, max_steps=None, max_hours=None)
-        default = Arguments(config.data, config.model, training)
-    else:
-        name = first["--preset"] or _preset_for(first)
-        config = preset(name)
-        model = config.model
-        if first["--init-from"]:
-            # The network is the one that the weights are of.
-            model = read_config(Path(first["--init-from"])).model
-            if first["--preset"] and model.model != config.model.model:
-                raise ConfigError(
-                    f"--init-from {first['--init-from']}: its weights are those of --model "
-                    f"{model.model}, the network of --preset {name} is {config.model.model}"
-                )
-        default = Arguments(_data_for(config.data, first), model, config.training, preset=name)
-        if first["--model"]:
-            default = _with_model(default, first["--model"])
-        if first["--config"]:
-            config = Config.load(Path(first["--config"]), default)
-            default = Arguments(config.data, config.model, config.training, preset=name)
-    listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
-    return cli.parse(Arguments, arguments, default, f"{__doc__}\nPresets:\n\n{listed}\n")
+        return Sections(config.data, config.model, training), None
+    name = flags["--preset"] or _preset_for(flags)
+    chosen = preset(name)
+    data, model, training = _data_for(chosen.data, flags), chosen.model, chosen.training
+    if flags["--init-from"]:
+        # The network is the one that the weights are of.
+        model = read_config(Path(flags["--init-from"])).model
+        if flags["--preset"] and model.model != chosen.model.model:
+            raise ConfigError(
+                f"--init-from {flags['--init-from']}: its weights are those of --model "
+                f"{model.model}, the network of --preset {name} is {chosen.model.model}"
+            )
+    if flags["--model"]:
+        model = model.of_kind(flags["--model"])
+        training = _training_for(model, training)
+    default = Sections(data, model, training)
+    if flags["--config"]:
+        config = Config.load(Path(flags["--config"]), default)
+        default = Sections(config.data, config.model, config.training)
+    return default, name
 
 
-def _with_model(default: Arguments, model: str) -> Arguments:
-    """Another network, with the loss that its task has and no feeding back where it has none."""
-    training = default.training
-    if model in (*CLASSIFIERS, *FORECASTERS):
+def _with_file(flags: Flags, path: Path) -> Flags:
+    """The flags that choose the preset and the network may stand in the file instead."""
+    given = read_settings(path)
+    for section in ("data", "model"):
+        given |= given[section] if isinstance(given.get(section), dict) else {}
+    chosen = {
+        flag(name): given[name]
+        for name in ("dataset", "data", "labels", "model")
+        if isinstance(given.get(name), str)
+    }
+    return {**flags, **{name: value for name, value in chosen.items() if flags[name] is None}}
+
+
+def _training_for(model: ModelConfig, training: TrainingConfig) -> TrainingConfig:
+    """The loss that a network's task has, and no feeding back where it has none."""
+    if not model.reads_predictions:
         training = dataclasses.replace(
             training, supervise="targets", sampling="free", sampling_steps=None
         )
-    if (model in CLASSIFIERS) != (training.loss == "cross-entropy"):
-        loss = "cross-entropy" if model in CLASSIFIERS else TrainingConfig.loss
+    if model.classifies != (training.loss == "cross-entropy"):
+        loss = "cross-entropy" if model.classifies else TrainingConfig.loss
         training = dataclasses.replace(training, loss=loss)
-    return dataclasses.replace(default, model=default.model.of_kind(model), training=training)
+    return training
 
 
-def _preset_for(flags: dict[str, str | None]) -> str:
+def _preset_for(flags: Flags) -> str:
     """Generated clips have presets of their own; every kind of real data has one in common."""
     dataset, data = flags["--dataset"], flags["--data"]
     if flags["--labels"] == "folders":
@@ -121,7 +153,7 @@ def _preset_for(flags: dict[str, str | None]) -> str:
     }.get(dataset, "folder")
 
 
-def _data_for(data: DataConfig, flags: dict[str, str | None]) -> DataConfig:
+def _data_for(data: DataConfig, flags: Flags) -> DataConfig:
     """The preset's data, of the kind that the flags name."""
     dataset = flags["--dataset"]
     if dataset is None and flags["--data"] and data.dataset in ("folder", "array", "video"):
@@ -130,7 +162,7 @@ def _data_for(data: DataConfig, flags: dict[str, str | None]) -> DataConfig:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses, trains, and names what was made."""
+    """Trains, and names what was made."""
     parsed = parse(arguments)
     config = parsed.run  # settings that cannot work together fail here
 
@@ -144,8 +176,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"preset: {parsed.preset}, with what flags change", flush=True)
     if warning := gpu_warning():
         print(warning, flush=True)
-    out = parsed.out or default_folder(config.data.dataset)
-    result = fit(config, out, parsed.resume)
+    result = fit(config, parsed.out or default_folder(config.data.dataset), parsed.resume)
 
     if result.best is not None:
         print(f"best validation loss {result.best[0]:.5f} at step {result.best[1]}")
@@ -154,5 +185,5 @@ def main(arguments: Sequence[str]) -> None:
     print(f"run folder: {result.folder}")
     folder = shlex.quote(str(result.folder))
     if not result.finished:
-        print(f"to go on: python train.py --out {folder} --resume auto")
-    print(f"next: python eval.py {folder}")
+        print(cli.as_started(f"to go on: python train.py --out {folder} --resume auto"))
+    print(cli.as_started(f"next: python eval.py {folder}"))

@@ -1,4 +1,4 @@
-"""Reads every byte of a run's checkpoints, and says of each step whether it is whole.
+"""Read every byte of a run's checkpoints and name the steps that are damaged.
 
 python -m jaxconvlstm verify RUN
 """
@@ -14,6 +14,7 @@ from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import METRIC
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.runs.step_folders import is_finished, step_folders
 from jaxconvlstm.tools import cli
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = run / CHECKPOINTS_NAME
     if not folder.is_dir():
         raise CheckpointError(f"{run}: not a run folder (it holds no {CHECKPOINTS_NAME})")
-    places = manifest.step_folders(folder)
+    places = step_folders(folder)
     if not places:
         raise CheckpointError(f"{run}: holds no checkpoint")
     damaged = 0
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def describe(place: Path) -> tuple[str, bool]:
     """The state of a step in words, and whether it can be loaded."""
-    if not manifest.is_finished(place):
+    if not is_finished(place):
         return "was never finished being saved", False
     problems = manifest.damage(place)
     if problems:

@@ -1,14 +1,65 @@
-"""What a step will cost, before it runs: floating-point operations and memory."""
+"""Cost of a training step, before it runs: floating-point operations and memory."""
 
 import math
+import time
+from collections.abc import Callable
 from typing import Any
+
+import jax
+
+from jaxconvlstm.batch import Batch
+from jaxconvlstm.device import device_memory, memory_advice
+from jaxconvlstm.memory import hand_back_freed_memory
+from jaxconvlstm.training.step import TrainState, TrainStep
+
+LESS_MEMORY = (
+    "try a smaller --batch-size or --crop, fewer --input-frames, --remat, or --dtype bfloat16"
+)
+"""What to try where the device has too little memory."""
+
+
+def compile_step(
+    train_step: TrainStep, state: TrainState, batch: Batch, say: Callable[[str], None]
+) -> TrainStep:
+    """Compiles a training step ahead of time, for one shape of batch, and says what it costs.
+
+    Args:
+      train_step: see `step.make_train_step`.
+      state, batch: of the shapes that it will be called with. Its calls consume the state.
+      say: prints a line.
+
+    Raises:
+      ResourceError: it needs more memory than the device has; its calls may raise it, too.
+    """
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
+    began = time.monotonic()
+    with memory_advice(LESS_MEMORY):
+        # The state is donated, so that old and new weights take the same memory.
+        traced = jax.jit(train_step, donate_argnums=0).trace(state, batch)
+        compiled = traced.lower().compile()
+    hand_back_freed_memory()  # the compiler's
+    flops, memory = count_flops(traced.jaxpr.jaxpr), peak_memory(compiled)
+    say(
+        f"{parameters:,} parameters, {human(flops, 'FLOP')} a step, "
+        + (f"peak memory of a step {human(memory, 'B')}, " if memory else "")
+        + f"compiled in {time.monotonic() - began:.1f} s"
+    )
+    available = device_memory()
+    if memory and available and memory > available:
+        say(f"warning: the device has {human(available, 'B')}; {LESS_MEMORY}")
+
+    def step(state: TrainState, batch: Batch) -> Any:
+        with memory_advice(LESS_MEMORY):
+            return compiled(state, batch)
+
+    return step
 
 
 def count_flops(jaxpr: Any) -> int:
-    """Floating-point operations of the convolutions and matrix products in a traced program.
+    """Counts floating-point operations of convolutions and matrix products in a traced program.
 
-    A multiply and an add are two operations; a loop's body counts once per iteration, which XLA's
-    own `cost_analysis` does not do.
+    A multiplication and an addition are two operations. A loop's body counts once per iteration;
+    XLA's own `cost_analysis` counts it once in all.
 
     Args:
       jaxpr: e.g. `jax.jit(function).trace(*arguments).jaxpr.jaxpr`.
@@ -17,6 +68,7 @@ def count_flops(jaxpr: Any) -> int:
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
         if name == "conv_general_dilated":
+            # Each output is a sum over the kernel's height, width and input features.
             kernel = equation.invars[1].aval.shape
             features = parameters["dimension_numbers"].rhs_spec[0]
             total += (
@@ -42,6 +94,7 @@ def count_flops(jaxpr: Any) -> int:
 
 
 def _inner_jaxprs(parameters: dict[str, Any]) -> list[Any]:
+    """The programs within an equation, e.g. a loop's body or a function that is called."""
     inner = []
     for value in parameters.values():
         candidates = value if isinstance(value, (tuple, list)) else (value,)
@@ -57,6 +110,7 @@ def peak_memory(compiled: Any) -> int | None:
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
+    # What is donated is argument and output at once.
     return int(
         analysis.temp_size_in_bytes
         + analysis.argument_size_in_bytes
@@ -66,7 +120,7 @@ def peak_memory(compiled: Any) -> int | None:
 
 
 def human(amount: float, unit: str) -> str:
-    """`12_345_678, "B"` to `"12.3 MB"`."""
+    """Formats an amount with its SI prefix: `12_345_678, "B"` as "12.3 MB"."""
     for prefix in ("", "k", "M", "G", "T"):
         if abs(amount) < 1000 or prefix == "T":
             break

@@ -1,4 +1,4 @@
-"""What follows from a validation loss that gets no better: a lower learning rate, or the end."""
+"""Early stopping, and a lower learning rate on a plateau of the validation loss."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ SMALLEST_SCALE = 1e-4
 
 @dataclasses.dataclass
 class Patience:
-    """Counts epochs without a better validation loss; what ends training early.
+    """Counts epochs without a better validation loss, which end training early.
 
     Attributes:
       patience: epochs in a row without a better loss after which it is over.
@@ -29,7 +29,7 @@ class Patience:
         return self.waited >= self.patience
 
     def update(self, loss: float) -> bool:
-        """Counts an epoch, and says whether patience is over; NaN is no better than anything."""
+        """Counts an epoch; returns whether patience is over. NaN counts as no better."""
         if loss < (math.inf if self.best is None else self.best):
             self.best, self.waited = float(loss), 0
         else:
@@ -37,11 +37,11 @@ class Patience:
         return self.over
 
     def to_json(self) -> dict[str, Any]:
-        """What has been counted, without the settings: those are the configuration's."""
+        """The counters, without the settings: a resumed run may be given more patience."""
         return {"best": self.best, "waited": self.waited}
 
     def restored(self, counted: Mapping[str, Any]) -> Self:
-        """These settings, going on from what `to_json` gave."""
+        """The same settings with the counters that `to_json` gave."""
         return dataclasses.replace(self, **counted)
 
 
@@ -51,19 +51,20 @@ class Plateau(Patience):
 
     Attributes:
       patience, best, waited: see `Patience`.
-      factor: what the learning rate is multiplied by each time.
-      scale: product of all so far, at least `SMALLEST_SCALE`: what to multiply updates by.
+      factor: the learning rate is multiplied by it each time.
+      scale: product of all factors so far, at least `SMALLEST_SCALE`.
     """
 
     factor: float = 0.1
     scale: float = 1.0
 
     def update(self, loss: float) -> bool:
-        """Counts an epoch, and says whether the scale was reduced."""
+        """Counts an epoch; returns whether the scale was reduced."""
         if not super().update(loss):
             return False
-        self.waited = 0
+        self.waited = 0  # the lower rate gets as many epochs
         before, self.scale = self.scale, max(self.scale * self.factor, SMALLEST_SCALE)
+        # Nothing is reduced where the scale was at its smallest already.
         return not math.isclose(self.scale, before)
 
     def to_json(self) -> dict[str, Any]:

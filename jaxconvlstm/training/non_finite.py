@@ -1,4 +1,4 @@
-"""Where a step of training went wrong: the layer and frame that were first not finite."""
+"""Finding the layer and frame where a step of training was first not finite."""
 
 import dataclasses
 from typing import Any
@@ -15,12 +15,12 @@ from jaxconvlstm.task import Task
 
 
 def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, key: Array) -> str:
-    """Takes a step's loss and gradient once more, and says what was not finite first.
+    """Computes a step's loss and gradient once more, and names what was not finite first.
 
     Args:
-      task, variables, batch: what the step was taken with.
+      task, variables, batch: those of the step.
       step: number of steps before it.
-      key: PRNG key of the step, as `training.make_train_step` makes it.
+      key: PRNG key of the step; see `step.step_key`.
 
     Returns:
       A phrase such as "first not finite: layer_1/cell at frame 3", or, where predictions
@@ -30,7 +30,7 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
         if not _is_finite(task.values.scale(values)):
             return f"first not finite: the {name}, scaled"
     watch = _Watch()
-    # Loops as loops of Python, so that what each module returns is there to be looked at.
+    # Without jit a scan is a loop in Python, and each module returns numbers, not tracers.
     with jax.disable_jit(), nn.intercept_methods(watch.intercept):
         loss = _without_remat(task).loss(variables, batch, step, key)[0]
     if watch.found:
@@ -38,6 +38,7 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
     if not _is_finite(loss):
         return "first not finite: the loss itself, of finite predictions"
 
+    # A finite loss can have a gradient that is not: of a square root at zero, for instance.
     def loss_of(params: Any) -> Array:
         return task.loss({**variables, "params": params}, batch, step, key)[0]
 
@@ -50,30 +51,32 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
 
 
 class _Watch:
-    """Looks at what each module returns, in the order it is computed, loops included.
+    """Checks the outputs of each module, in the order of computation, loops included.
 
     Attributes:
-      found: what was not finite first, empty if all was.
+      found: name of the first that was not finite; empty while all are.
     """
 
     def __init__(self) -> None:
         self.found = ""
         self._cell: tuple[str, ...] = ()
         self._frame = self._ahead = 0
-        # Flax calls a method of a loop's module within another of the same name.
+        # Flax calls a method of a scanned module within another of the same name; both arrive here,
+        # and only the outer one counts.
         self._entering = self._feeding_back = False
 
     def intercept(self, method: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-        """Calls a module's method, and looks at what it returns."""
+        """Calls a module's method, and checks its outputs; see `flax.linen.intercept_methods`."""
         module, name, path = context.module, context.method_name, context.module.path
         arrays = _arrays((arguments, keywords))
-        # What takes no array hands out weights; and Flax traces a loop before it runs it.
+        # A method without array arguments only hands out weights; and Flax traces a scan before it
+        # runs it.
         if not arrays or any(isinstance(array, jax.core.Tracer) for array in arrays):
             return method(*arguments, **keywords)
         if isinstance(module, AutoregressiveModel) and name == "step":
             self._ahead += not self._feeding_back
             self._feeding_back = True
-        if isinstance(module, ConvLSTMCell) and name in ("__call__", "turn"):
+        if isinstance(module, ConvLSTMCell) and name in ("__call__", "step_from_halfway"):
             if not self._entering:
                 self._frame = self._frame + 1 if path == self._cell else 1
             self._cell, self._entering = path, True
@@ -93,7 +96,7 @@ class _Watch:
 
 
 def _without_remat(task: Task) -> Task:
-    """The task with a network that computes nothing twice, whose values would be out of sight."""
+    """The task with a network without rematerialisation, under which values are still traced."""
     if not getattr(task.module, "remat", False):
         return task
     return dataclasses.replace(task, module=task.module.clone(remat=False))  # type: ignore

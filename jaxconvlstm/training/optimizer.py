@@ -1,15 +1,15 @@
-"""Learning rate and optimizer of a run, put together from Optax's own."""
+"""Learning rate schedule and optimizer of a run, made of those of Optax."""
 
 import optax
 
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 
 
 def make_schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate by step: a linear warm-up, then what `config.schedule` says.
+    """Makes the learning rate schedule: a linear warm-up, then `config.schedule`.
 
-    With `s` for the steps since the warm-up, of `S` in all, and `d` for the steps of
-    `config.decay_epochs` epochs:
+    With `s` for the steps taken since the warm-up, `S` for all steps after it, and `d` for the
+    steps of `config.decay_epochs` epochs:
 
         constant      peak
         cosine        peak (0.01 + 0.99 (1 + cos(pi s / S)) / 2)
@@ -29,15 +29,17 @@ def make_schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int
 
     References:
       Smith & Topin 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large
-      Learning Rates": one-cycle, with the shares of PyTorch's `OneCycleLR`.
+      Learning Rates": one-cycle, with the fractions of PyTorch's `OneCycleLR`.
     """
     peak = config.learning_rate
     if config.schedule == "one-cycle":
         return optax.schedules.cosine_onecycle_schedule(max(total_steps, 1), peak)
+    # At least one step is left for the peak, however short the run.
     warmup = min(config.warmup_steps, max(total_steps - 1, 0))
     after = _after_warmup(config, max(total_steps - warmup, 1), steps_per_epoch)
     if warmup == 0:
         return after
+    # From peak / (warmup + 1), not from zero: see Returns.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, after], [warmup])
 
@@ -60,7 +62,7 @@ def _after_warmup(config: TrainingConfig, steps: int, steps_per_epoch: int) -> o
 def make_optimizer(
     config: TrainingConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """Gradient clipping by global norm, then the optimizer, at the rate of `make_schedule`.
+    """Makes gradient clipping by global norm, then the optimizer, at the rate of `make_schedule`.
 
     Adam and AdamW have Optax's (and PyTorch's) constants; Adadelta (decay 0.95, epsilon 1e-7) and
     RMSprop (decay 0.9, epsilon 1e-7 under the root) Keras's. Adadelta finds the size of its steps

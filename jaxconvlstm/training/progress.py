@@ -9,12 +9,17 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows how far a run is, what it does and how long it will take."""
+    """Shows how far a run is, what it does and how long it will take, while entered."""
 
     def __init__(self, total: int, start: int = 0):
-        """`total` steps in all, `start` of them done before this process."""
+        """Prepares the display.
+
+        Args:
+          total: steps of the run.
+          start: steps that were taken before this process.
+        """
         self._total = total
-        # Time left is reckoned from the first finished step, which waited for compilation.
+        # Time left is estimated from the steps after the first, which waits for compilation.
         self._first: tuple[int, float] | None = None
         self._last_line = time.monotonic()
         self._bar = None
@@ -28,10 +33,9 @@ class Progress:
                 TextColumn("{task.description}"),
             )
             self._task = self._bar.add_task("", total=total, completed=start)
-            self._bar.start()
 
     def update(self, step: int, text: str) -> None:
-        """Shows that `step` is done; on a plain output at most every ten seconds."""
+        """Shows that `step` is done; where there is no live bar, at most every ten seconds."""
         now = time.monotonic()
         if self._first is None:
             self._first = step, now
@@ -41,40 +45,46 @@ class Progress:
             text = f"{text}, {clock(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
+        # In a log file a line for each step would bury everything else.
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             print(f"step {step}/{self._total}: {text}", flush=True)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         if self._bar is not None:
+            # A bracket in a path is not Rich's markup.
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, flush=True)
 
-    def close(self) -> None:
-        """Ends the live bar."""
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
 
 def clock(seconds: float) -> str:
-    """`3725.0` to `"1:02:05"`, `65.0` to `"1:05"`."""
+    """Formats seconds: `3725.0` as `"1:02:05"`, `65.0` as `"1:05"`."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class Meter:
-    """Frames per second and the share of time spent waiting for data, since the last restart."""
+    """Frames per second and the fraction of time spent waiting for data, since the last restart."""
 
     def __init__(self, frames_per_step: int):
-        """`frames_per_step`: frames read in a step, inputs and targets."""
+        """Starts; `frames_per_step` are those read for a step, inputs and targets."""
         self._frames_per_step = frames_per_step
         self.restart()
 
     def restart(self) -> None:
-        """Starts anew, after something that is not training (compilation, validation)."""
+        """Starts anew, after anything but training: compilation or validation."""
         self._began = time.perf_counter()
         self._waited = 0.0
         self._steps = 0
@@ -96,6 +106,6 @@ class Meter:
         return self._steps * self._frames_per_step / (time.perf_counter() - self._began)
 
     @property
-    def wait_share(self) -> float:
-        """Share of the time spent waiting for data, 0 to 1."""
+    def wait_fraction(self) -> float:
+        """Fraction of the time spent waiting for data, 0 to 1."""
         return self._waited / (time.perf_counter() - self._began)

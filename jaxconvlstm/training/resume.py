@@ -1,14 +1,29 @@
-"""Whether a configuration goes on with the run that a folder holds."""
+"""What a checkpoint of a run holds, and how a run goes on from one: its own, or another run's.
+
+A run that was stopped and resumed is the same, to the last bit, as one that was not: a checkpoint
+holds all that the next step depends on.
+"""
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from jaxconvlstm.config.run import Config, flag
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxconvlstm.config.options import flag
+from jaxconvlstm.config.run import FORMAT_VERSION, Config
 from jaxconvlstm.data.download import NAMES
-from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.training.step import TrainState, begin
 
-# What a resumed run may change; anything else would make it another run.
+# Settings that a resumed run may change; any other would make it another run.
 MAY_CHANGE_ON_RESUME = frozenset(
     {
         *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
@@ -16,19 +31,20 @@ MAY_CHANGE_ON_RESUME = frozenset(
         *("cache", "read_timeout", "check_files", "eval_input_frames", "eval_steps"),
     }
 )
-# What is said anew in each call.
+# Limits of one call, which each call sets anew.
 OF_A_CALL = ("max_steps", "max_hours")
 _PATHS = {"data": ("data", "split_file"), "training": ("init_from",)}
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """So that the run can be resumed and evaluated from any working directory."""
+    """The configuration with absolute paths, which hold from any working directory."""
     for section, names in _PATHS.items():
         settings = getattr(config, section)
         paths = {
             name: os.path.abspath(path)  # noqa: PTH100, as resolving would follow links
             for name in names
             if (path := getattr(settings, name)) is not None
+            # The name of public data is no path, unless there is such a file.
             and (path not in NAMES or Path(path).exists())
         }
         config = dataclasses.replace(config, **{section: dataclasses.replace(settings, **paths)})
@@ -50,3 +66,138 @@ def check_same_run(saved: Config, config: Config, out: Path) -> None:
                 changed.append(f"{flag(field.name)} was {old}, now {new}")
     if changed:
         raise ConfigError(f"{out}: cannot go on with other settings: " + "; ".join(changed))
+
+
+@dataclasses.dataclass
+class SavedRun:
+    """The checkpoints of a run under way: saves its state, and restores the newest.
+
+    Attributes:
+      checkpoints: where they are kept.
+      folder: the run folder, for messages.
+      about: what stays the same all along: the rest of `meta`. It rebuilds the model (`config`,
+        `values`, `channels`, `classes`, `frame_shape`) and recognises the data
+        (`data_fingerprint`).
+      windows: number of training windows.
+      step: the step that was saved or restored last; None before.
+    """
+
+    checkpoints: Checkpoints
+    folder: Path
+    about: Mapping[str, Any]
+    windows: int
+    step: int | None = None
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        position: int,
+        counters: Mapping[str, Any],
+        val_loss: float | None,
+    ) -> None:
+        """Starts to save; see `Checkpoints.save`.
+
+        Args:
+          step: number of steps taken.
+          state: the state after them.
+          position: index of the next training batch.
+          counters: what `restore` gives back beside these; JSON.
+          val_loss: validation loss of these weights; None if it was not measured.
+        """
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "step": step,
+            "key": np.asarray(state.key).tolist(),
+            **counters,
+            **self.about,
+        }
+        items = {
+            # What is loaded to predict: averaged weights, where there are any.
+            "variables": state.evaluated,
+            "opt_state": state.opt_state,
+            "meta": meta,
+            "data": {"next_index": position, "windows": self.windows},
+        }
+        if state.average is not None:
+            items["trained"] = state.variables["params"]
+        self.checkpoints.save(step, items, val_loss)
+        self.step = step
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk."""
+        self.checkpoints.wait()
+
+    def restore(
+        self, fresh: TrainState, data_in_memory: bool
+    ) -> tuple[TrainState, int, dict[str, Any]]:
+        """Restores the newest checkpoint.
+
+        Args:
+          fresh: the state that training would begin with: shapes to compare with, and types.
+          data_in_memory: whether the data are Python objects, which may draw their values anew.
+
+        Returns:
+          The state, the index of the next training batch, and `meta` with the counters.
+
+        Raises:
+          CheckpointError: the data are others than when it was saved, or it does not fit the model.
+        """
+        step = self.checkpoints.choose("last")
+        meta, data = self.checkpoints.load_meta(step), self.checkpoints.load_data(step)
+        self._check_data(step, meta, data, data_in_memory)
+        expected = {"variables": fresh.variables, "opt_state": fresh.opt_state}
+        if fresh.average is not None:
+            expected["trained"] = fresh.average
+        items = jax.device_put(self.checkpoints.load(step, expected))
+        variables, average = items["variables"], None
+        if fresh.average is not None:
+            # The reverse of `save`: training goes on with the weights that are not averaged.
+            average = variables["params"]
+            variables = {**variables, "params": items["trained"]}
+        state = fresh.replace(
+            step=jnp.int32(step),
+            variables=variables,
+            opt_state=items["opt_state"],
+            key=jnp.asarray(meta["key"], fresh.key.dtype),
+            rate_scale=jnp.float32(meta["plateau"]["scale"]),
+            average=average,
+        )
+        self.step = step
+        return state, data["next_index"], meta
+
+    def _check_data(
+        self, step: int, meta: Mapping[str, Any], data: Mapping[str, Any], in_memory: bool
+    ) -> None:
+        """Raises `CheckpointError` unless the training windows are those of the checkpoint."""
+        changed = f"{self.folder}: the data have changed since step {step} was saved: "
+        if data["windows"] != self.windows:
+            counts = f"{data['windows']} training windows then, {self.windows} now"
+            raise CheckpointError(changed + counts)
+        if meta["data_fingerprint"] == self.about["data_fingerprint"]:
+            return
+        changed += "they hold other values"
+        if not in_memory:
+            raise CheckpointError(f"{changed}; --init-from starts a new run from its weights")
+        print(f"warning: {changed}", flush=True)
+
+
+def begin_from(
+    run: Path, fresh: TrainState, optimizer: optax.GradientTransformation, ema: float
+) -> TrainState:
+    """Begins with the best weights of another run, and an optimizer that has taken no step.
+
+    Args:
+      run: folder of the other run.
+      fresh: the state that training would begin with otherwise; its PRNG key is kept.
+      optimizer, ema: as for `step.init_state`.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or its weights do not fit the model.
+    """
+    with Checkpoints(run / CHECKPOINTS_NAME) as checkpoints:
+        step = checkpoints.choose("best")
+        variables = checkpoints.load(step, {"variables": fresh.variables})["variables"]
+    print(f"starting from the weights of {run}, step {step}", flush=True)
+    key = jax.random.wrap_key_data(fresh.key)
+    return begin(jax.device_put(variables), optimizer, key, ema)

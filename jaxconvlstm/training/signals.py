@@ -1,4 +1,4 @@
-"""Clean stops: SIGINT and SIGTERM become a request to save and leave."""
+"""SIGINT and SIGTERM as a request to save and leave, noticed between two steps."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from jaxconvlstm.errors import Interrupted
 
 
 class StopSignals:
-    """While entered, notes SIGINT and SIGTERM; `check` raises once one has arrived.
+    """Notes SIGINT and SIGTERM while entered; `check` raises once one has arrived.
 
     A second SIGINT stops at once, with an ordinary `KeyboardInterrupt`. Outside the main thread,
-    where Python allows no handlers, this does nothing.
+    where Python allows no handlers, nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        # Only noted: an exception raised from here could tear a file that is being written.
         del frame
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt

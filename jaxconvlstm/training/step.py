@@ -41,6 +41,10 @@ class TrainState(struct.PyTreeNode):
         return {**self.variables, "params": self.average}
 
 
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+"""`train_step(state, batch) -> (state, metrics)`; see `make_train_step`."""
+
+
 def init_state(
     module: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -48,8 +52,17 @@ def init_state(
     seed: int,
     ema: float = 0.0,
 ) -> TrainState:
-    """Fresh weights for frames `(height, width, channels)`; the same for the same seed."""
+    """Makes the state before the first step, with fresh weights; the same for the same seed.
+
+    Args:
+      module: the network.
+      optimizer: see `optimizer.make_optimizer`.
+      frame_shape: `(height, width, channels)` of the frames that weights are made for.
+      seed: any number from 0 on.
+      ema: as for `make_train_step`.
+    """
     init_key, key = jax.random.split(jax.random.key(seed))
+    # One frame of one clip is enough: [batch, time, height, width, channels].
     frames = jnp.zeros((1, 1, *frame_shape), jnp.float32)
     variables = jax.jit(module.init)(init_key, frames)
     return begin(variables, optimizer, key, ema)
@@ -58,7 +71,7 @@ def init_state(
 def begin(
     variables: Any, optimizer: optax.GradientTransformation, key: Array, ema: float = 0.0
 ) -> TrainState:
-    """The state before the first step, from weights that are there."""
+    """Makes the state before the first step from weights that are there already."""
     params = variables["params"]
     return TrainState(
         jnp.int32(0),
@@ -66,28 +79,33 @@ def begin(
         jax.jit(optimizer.init)(params),
         jax.random.key_data(key),
         jnp.float32(1),
+        # A copy: the state is donated to each step, and no buffer can be donated twice.
         jax.tree.map(jnp.copy, params) if ema else None,
     )
 
 
 def step_key(state: TrainState, step: Array) -> Array:
-    """The PRNG key of the step after so many."""
+    """The PRNG key of the step that follows `step` others."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.key), step)
 
 
 def make_train_step(
     task: Task, optimizer: optax.GradientTransformation, ema: float = 0.0
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """`train_step(state, batch) -> (state, metrics)`: forward, loss, backward, update.
+) -> TrainStep:
+    """Makes a step of training: forward pass, loss, gradient, update of the weights.
 
     A step whose loss, gradient or new weights are not finite leaves variables and optimizer as
-    they were, and says so in `metrics["finite"]`.
+    they were, and `metrics["finite"]` is false.
 
     Args:
-      task: what the loss is.
-      optimizer: see `optimization`.
+      task: defines the loss.
+      optimizer: see `optimizer.make_optimizer`.
       ema: decay of the moving average of the weights; 0 keeps none. The average of the first steps
         is of these alone: step t decays by at most `(1 + t) / (10 + t)`.
+
+    Returns:
+      `train_step(state, batch) -> (state, metrics)`, a pure function. `metrics` are scalars: `loss`
+      and `gradient_norm` (before clipping), float32, and `finite`, bool.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
@@ -100,15 +118,19 @@ def make_train_step(
         (loss, changed), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        # After the optimizer: its moments do not depend on the learning rate.
         updates = jax.tree.map(lambda update: update * state.rate_scale, updates)
         params = optax.apply_updates(params, updates)
         variables = {**state.variables, **changed, "params": params}
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(variables))
         average = state.average
         if average is not None:
+            # Without this bound, fresh weights would dominate the average for about 1 / (1 - ema)
+            # steps.
             decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
             average = optax.incremental_update(params, average, 1 - decay)
         new = state.replace(variables=variables, opt_state=opt_state, average=average)
+        # Chosen on the device: the host need not wait for `finite` before the next step.
         state = jax.tree.map(lambda ours, old: jnp.where(finite, ours, old), new, state)
         state = state.replace(step=state.step + 1)
         return state, {"loss": loss, "gradient_norm": norm, "finite": finite}

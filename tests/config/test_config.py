@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from jaxconvlstm.config.data import DataConfig, Split
+from jaxconvlstm.config.model import MODELS, ModelConfig
 from jaxconvlstm.config.presets import PRESETS, preset
-from jaxconvlstm.config.run import (
-    MODEL_SETTINGS,
-    Config,
-    DataConfig,
-    ModelConfig,
-    Split,
-    TrainingConfig,
-)
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,10 +85,13 @@ def test_split_leaves_out_what_it_does_not_name() -> None:
 def test_every_setting_is_used() -> None:
     """A flag that is parsed and never read is a promise broken."""
     sources = [*ROOT.glob("jaxconvlstm/**/*.py"), ROOT / "train.py", ROOT / "eval.py"]
-    text = "\n".join(p.read_text() for p in sources if p.name not in ("config.py", "presets.py"))
-    for section in (DataConfig, ModelConfig, TrainingConfig):
+    text = "\n".join(p.read_text() for p in sources if "config" not in p.parts)
+    for section in (DataConfig, TrainingConfig):
         for field in dataclasses.fields(section):
             assert re.search(rf"\.{field.name}\b", text), field.name
+    for kind in MODELS.values():
+        for name in kind.names():
+            assert re.search(rf"\b{name}: ", text), name
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def test_sections_that_do_not_go_together_are_refused(sections, message) -> None
         ({"model": "cnn-lstm", "features": (8,)}, "--features: has no effect"),
         ({"model": "stacked", "downsample": 4}, "--downsample: has no effect"),
         ({"model": "stacked", "output": "motion"}, "--output of --model stacked"),
-        ({"model": "pyramid-forecaster"}, "--layers 3"),
+        ({"model": "pyramid-forecaster", "layers": 2}, "--layers .* expected 3"),
         ({"dropout": 1.0}, "--dropout"),
     ],
 )
@@ -196,7 +195,7 @@ def test_a_flag_without_effect_on_the_model_is_refused(settings, message) -> Non
         ModelConfig(**settings)
 
 
-@pytest.mark.parametrize("model", MODEL_SETTINGS)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_any_preset_can_take_another_model(name: str, model: str) -> None:
     kept = preset(name).model.of_kind(model)

@@ -12,12 +12,12 @@ from scripts import made_once, run
 
 import jaxconvlstm as jcl
 from jaxconvlstm.config import presets
-from jaxconvlstm.config.run import MODEL_SETTINGS, Config
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.runs.folder import write_json
 from jaxconvlstm.tools import train
 
-CLASSES = [name for name in presets.PRESETS if presets.preset(name).classifies]
+CLASSES = [name for name in presets.PRESETS if presets.preset(name).model.classifies]
 FRAMES = [name for name in presets.PRESETS if name not in CLASSES]
 # The first preset of each network.
 NETWORKS = {presets.preset(name).model.model: name for name in FRAMES[::-1]}.values()
@@ -55,7 +55,7 @@ def flags_of(name: str, data: dict[str, Path]) -> list[object]:
     config = presets.preset(name)
     flags: list[object] = ["--preset", name, "--limit", 3, "--epochs", 1, "--steps-per-epoch", 1]
     flags += ["--batch-size", 2]
-    if "features" in MODEL_SETTINGS[config.model.model].split():
+    if "features" in config.model.names():
         flags += ["--features", 3]
         flags += ["--size", 16, 16] if config.data.size else []
     if config.data.eval_input_frames is not None:

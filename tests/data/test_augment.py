@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import augmented_by
 
 from jaxconvlstm.data.augment import Augmentation, Change, background, signal
 from jaxconvlstm.errors import DataError
 
+
+def any_augmentation(crop: tuple[int, int] | None, crop_by: str, **options: Any) -> Augmentation:
+    """Without a crop, there is no way to choose it."""
+    return augmented_by(crop=crop, crop_by=crop_by if crop else "uniform", **options)
+
+
 augmentations = st.builds(
-    Augmentation,
+    any_augmentation,
     crop=st.none() | st.tuples(st.integers(1, 5), st.integers(1, 7)),
     crop_by=st.sampled_from(["uniform", "signal"]),
     flip=st.sampled_from(["none", "horizontal", "vertical", "both"]),
@@ -41,16 +48,16 @@ def augmented(augmentation: Augmentation, clip: np.ndarray, index: int = 0) -> n
 def test_all_frames_of_a_window_are_changed_alike(augmentation: Augmentation, index: int) -> None:
     clip = augmented(augmentation, coordinates(5), index)
     order = clip[:, 0, 0, 0].tolist()
-    assert order == [0, 1, 2, 3, 4] or (augmentation.reverse and order == [4, 3, 2, 1, 0])
+    assert order == [0, 1, 2, 3, 4] or (augmentation.options.reverse and order == [4, 3, 2, 1, 0])
     places = clip[..., 1:]
     assert (places == places[0]).all() and (clip[..., 0] == clip[:, :1, :1, 0]).all()
     # Neighbours stay neighbours, and no pixel is there twice.
     for axis in (0, 1):
         steps = np.abs(np.diff(places[0], axis=axis)).sum(axis=-1)
         assert (steps == 1).all()
-    size = augmentation.crop or (5, 7)
+    size = augmentation.options.crop or (5, 7)
     assert len(np.unique(places[0].reshape(-1, 2), axis=0)) == size[0] * size[1]
-    turned = augmentation.rotate and size[0] == size[1]
+    turned = augmentation.options.rotate and size[0] == size[1]
     assert clip.shape[1:3] == size or (turned and clip.shape[2:0:-1] == size)
 
 
@@ -64,7 +71,7 @@ def test_the_same_numbers_give_the_same_change(
 
 
 def test_each_number_matters() -> None:
-    augmentation = Augmentation(crop=(8, 8))
+    augmentation = augmented_by(crop=(8, 8))
     drawn = [
         augmentation.draw(*numbers, (999, 999)) for numbers in itertools.product((1, 2), repeat=3)
     ]
@@ -76,7 +83,7 @@ def test_switching_one_on_changes_no_other(
     augmentation: Augmentation, index: int, name: str
 ) -> None:
     off, on = (
-        dataclasses.replace(augmentation, **{name: value}).draw(
+        Augmentation(dataclasses.replace(augmentation.options, **{name: value})).draw(
             0, 0, index, (5, 7), coordinates(1)[0]
         )
         for value in (("none", "both") if name == "flip" else (False, True))
@@ -100,7 +107,7 @@ def test_switching_one_on_changes_no_other(
     ],
 )
 def test_flips(flip: Any, allowed: set[tuple[bool, bool]]) -> None:
-    drawn = [Augmentation(flip=flip).draw(1, 0, index, (6, 8)) for index in range(100)]
+    drawn = [augmented_by(flip=flip).draw(1, 0, index, (6, 8)) for index in range(100)]
     assert {(change.upside_down, change.mirrored) for change in drawn} == allowed
 
 
@@ -109,12 +116,12 @@ def test_flips(flip: Any, allowed: set[tuple[bool, bool]]) -> None:
     [(None, (6, 8), {0, 2}), (None, (6, 6), {0, 1, 2, 3}), ((4, 4), (6, 8), {0, 1, 2, 3})],
 )
 def test_turns(crop: Any, size: tuple[int, int], turns: set[int]) -> None:
-    drawn = [Augmentation(crop, rotate=True).draw(1, 0, i, size) for i in range(100)]
+    drawn = [augmented_by(crop=crop, rotate=True).draw(1, 0, i, size) for i in range(100)]
     assert {change.quarter_turns for change in drawn} == turns
 
 
 def test_each_way_is_drawn_about_as_often() -> None:
-    augmentation = Augmentation(flip="both", rotate=True, reverse=True)
+    augmentation = augmented_by(flip="both", rotate=True, reverse=True)
     drawn = [augmentation.draw(3, 0, index, (6, 6)) for index in range(2000)]
     ways, counts = np.unique(
         [tuple(map(int, change[1:])) for change in drawn], axis=0, return_counts=True
@@ -131,7 +138,7 @@ def test_a_clip_played_backwards_begins_with_its_targets() -> None:
 
 
 def test_uniform_crops_reach_every_place_alike() -> None:
-    augmentation = Augmentation(crop=(4, 5))
+    augmentation = augmented_by(crop=(4, 5))
     regions = [augmentation.draw(1, 0, index, (6, 8)).region for index in range(1200)]
     places, counts = np.unique(
         [(rows.start, columns.start) for rows, columns in filter(None, regions)],
@@ -145,7 +152,7 @@ def test_uniform_crops_reach_every_place_alike() -> None:
 
 def covered(frame: np.ndarray, spot: tuple[int, int], missing: float | None = None) -> float:
     """Share of 400 crops of 8x8 by signal that hold a place of the frame."""
-    augmentation = Augmentation(crop=(8, 8), crop_by="signal", missing=missing)
+    augmentation = augmented_by(crop=(8, 8), crop_by="signal", missing_value=missing)
     hits = 0
     for index in range(400):
         region = augmentation.draw(5, 0, index, frame.shape[:2], frame).region
@@ -192,6 +199,6 @@ def test_background_and_signal() -> None:
 
 
 def test_too_large_a_crop() -> None:
-    Augmentation(crop=(6, 8)).check((6, 8, 1))
+    augmented_by(crop=(6, 8)).check((6, 8, 1))
     with pytest.raises(DataError, match="--crop 7 8 is larger than the frames, 6x8"):
-        Augmentation(crop=(7, 8)).check((6, 8, 1))
+        augmented_by(crop=(7, 8)).check((6, 8, 1))

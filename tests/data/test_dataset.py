@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import check_applies, for_other_data, open_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.last_frames import LastFrames
@@ -25,7 +25,7 @@ class MemoryFrames(Frames):
         self.lengths = lengths
         self.frame_shape = (4, 6, channels)
         self.dtype = np.dtype(dtype)
-        self.gaps, self.bad, self.parts = gaps or {}, bad or {}, parts
+        self.gaps, self.bad, self.splits = gaps or {}, bad or {}, parts
 
     def read(self, sequence, frames, region=None):
         one = np.ones(self.frame_shape, self.dtype)
@@ -100,7 +100,7 @@ def test_a_part_without_a_folder_is_divided_from_training() -> None:
     val = used(data.windows("val"))
     assert val and max(val) < 200
     assert not val & used(data.windows("train"))
-    with pytest.raises(DataError, match="val part has no windows"):
+    with pytest.raises(DataError, match="val split has no windows"):
         dataset(
             MemoryFrames([40, 40, 10], parts=["train", "train", "test"]), split=Split(0.9, 0, 0.1)
         ).windows("val")

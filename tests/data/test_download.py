@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data import download
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.errors import ConfigError, DataError

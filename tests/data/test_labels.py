@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import open_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.loader import evaluation_batches
@@ -28,7 +28,7 @@ class FramesInFolders(Frames):
         self.names, self.lengths = list(sequences), list(sequences.values())
         self.folders = [tuple(name.split("/")[:-1]) for name in self.names]
         self.frame_shape, self.dtype = (4, 6, 1), np.dtype(np.float32)
-        self.parts = parts
+        self.splits = parts
 
     def read(self, sequence, frames, region=None):
         one = np.ones(self.frame_shape, self.dtype)
@@ -50,7 +50,7 @@ def dataset(sequences: dict[str, int], parts=None, split=None, classes=None, **s
 
 def per_class(data: FramesDataset, split: str) -> list[int]:
     """Number of sequences of each class in a part."""
-    sequences = {segment.sequence for segment in data.parts[split]}
+    sequences = {segment.sequence for segment in data.splits[split]}
     return np.bincount(data.labels[list(sequences)], minlength=len(data.classes)).tolist()
 
 
@@ -83,14 +83,14 @@ def test_every_class_is_in_every_part(by: str) -> None:
     data = dataset(clips(dogs=40, cats=10, ants=3), split_by=by)
     assert per_class(data, "train") == [1, 8, 32]
     assert per_class(data, "val") == per_class(data, "test") == [1, 1, 4]
-    frames = [s.sequence for part in data.parts.values() for s in part]
+    frames = [s.sequence for part in data.splits.values() for s in part]
     assert len(frames) == len(set(frames)) == 53
 
 
 def test_long_sequences_are_held_out_whole_where_each_part_gets_one() -> None:
     data = dataset(clips(30, cats=3, dogs=4))
-    assert [per_class(data, part) for part in data.parts] == [[1, 2], [1, 1], [1, 1]]
-    assert all(s.stop - s.start == 30 for part in data.parts.values() for s in part)
+    assert [per_class(data, part) for part in data.splits] == [[1, 2], [1, 1], [1, 1]]
+    assert all(s.stop - s.start == 30 for part in data.splits.values() for s in part)
 
 
 def test_a_class_with_few_sequences_is_divided_in_time() -> None:
@@ -99,7 +99,7 @@ def test_a_class_with_few_sequences_is_divided_in_time() -> None:
     assert all(per_class(data, part)[1] for part in ("val", "test"))
     dogs = [
         (s.sequence, frame)
-        for part in data.parts.values()
+        for part in data.splits.values()
         for s in part
         for frame in range(s.start, s.stop)
         if s.sequence > 4
@@ -136,7 +136,7 @@ def test_parts_by_folder_hold_the_classes() -> None:
     # A part without a folder is divided from training, class by class.
     sequences = {f"train/{name}": 6 for name in clips(cats=4, dogs=3)} | {"test/cats/9": 6}
     data = dataset(sequences, ["train"] * 7 + ["test"])
-    assert [per_class(data, part) for part in data.parts] == [[3, 2], [1, 1], [1, 0]]
+    assert [per_class(data, part) for part in data.splits] == [[3, 2], [1, 1], [1, 0]]
 
 
 def test_a_class_that_nothing_is_trained_on_is_refused() -> None:
@@ -171,14 +171,14 @@ def test_a_recorded_split_stays_where_it_was() -> None:
     before = dataset(clips(cats=4, dogs=4))
     record = json.loads(json.dumps(before.split_record()))
     # Windows keep their numbers, which the order of training is of.
-    assert dataset(clips(cats=4, dogs=4), split=record).parts == before.parts
+    assert dataset(clips(cats=4, dogs=4), split=record).splits == before.splits
     mixed = {"dogs/1": 6, "cats/1": 6, "dogs/2": 6, "cats/2": 6, "cats/3": 6, "dogs/3": 6}
     fresh = dataset(mixed, split_by="sequence")
-    assert dataset(mixed, split=fresh.split_record()).parts == fresh.parts
+    assert dataset(mixed, split=fresh.split_record()).splits == fresh.splits
     # New sequences belong to no part, and move none.
     after = dataset(clips(cats=9, dogs=4), split=record, classes=before.classes)
     for part in ("train", "val", "test"):
-        names = [[d.frames.names[s.sequence] for s in d.parts[part]] for d in (before, after)]
+        names = [[d.frames.names[s.sequence] for s in d.splits[part]] for d in (before, after)]
         assert names[0] == names[1]
 
 

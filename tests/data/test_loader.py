@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened import augmented_by
 
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.loader import TrainLoader, evaluation_batches
 from jaxconvlstm.data.prefetch import ReadAhead
 from jaxconvlstm.data.sources.base import Region
@@ -27,7 +27,7 @@ from jaxconvlstm.errors import DataError, StuckReaderError
 class NumberedWindows:
     """Windows whose pixels say which epoch, window, frame, row and column they are from."""
 
-    frame_shape, every = (6, 8, 5), False
+    frame_shape, dense_targets = (6, 8, 5), False
 
     def __init__(self, count: int, bad: int | None = None, slow: int | None = None):
         self.count, self.bad, self.slow = count, bad, slow
@@ -91,7 +91,7 @@ def test_shapes_and_weight() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**31, 2**32 + 5, 2**80])
 def test_threads_and_restarts_change_nothing(seed: int) -> None:
-    changes = Augmentation(crop=(4, 4), flip="both", rotate=True, reverse=True)
+    changes = augmented_by(crop=(4, 4), flip="both", rotate=True, reverse=True)
     options = {"seed": seed, "augmentation": changes}
     expected = take(11, threads=1, **options)
     assert_same(take(11, threads=2, **options), expected)
@@ -108,7 +108,7 @@ def test_seeds_differ() -> None:
 @pytest.mark.parametrize("crop_by", ["uniform", "signal"])
 def test_changes_are_the_same_in_all_frames_of_a_window(crop_by: Any) -> None:
     seen = set()
-    changes = Augmentation(crop=(4, 5), crop_by=crop_by, flip="both")
+    changes = augmented_by(crop=(4, 5), crop_by=crop_by, flip="both")
     for batch in take(200, augmentation=changes):
         assert batch.inputs.shape[2:4] == (4, 5)
         for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
@@ -125,12 +125,12 @@ def test_changes_are_the_same_in_all_frames_of_a_window(crop_by: Any) -> None:
 
 def test_only_the_region_of_a_crop_is_read() -> None:
     windows = NumberedWindows(10)
-    take(3, windows=windows, augmentation=Augmentation(crop=(4, 5), reverse=True))
+    take(3, windows=windows, augmentation=augmented_by(crop=(4, 5), reverse=True))
     sizes = {(r.stop - r.start, c.stop - c.start) for r, c in filter(None, windows.regions)}
     assert sizes == {(4, 5)} and None not in windows.regions
     # Where the crop depends on what is in the frames, they are read whole.
     windows = NumberedWindows(10)
-    take(3, windows=windows, augmentation=Augmentation(crop=(4, 5), crop_by="signal"))
+    take(3, windows=windows, augmentation=augmented_by(crop=(4, 5), crop_by="signal"))
     assert set(windows.regions) == {None}
 
 
@@ -144,7 +144,7 @@ class LabelledWindows(NumberedWindows):
 
 @pytest.mark.parametrize("crop_by", ["uniform", "signal"])
 def test_a_class_stays_what_it_is(crop_by: Any) -> None:
-    changes = Augmentation(crop=(4, 4), crop_by=crop_by, flip="both", rotate=True, reverse=True)
+    changes = augmented_by(crop=(4, 4), crop_by=crop_by, flip="both", rotate=True, reverse=True)
     orders = set()
     for batch in take(30, windows=LabelledWindows(10), augmentation=changes):
         assert batch.inputs.shape == (3, 3, 4, 4, 5)
@@ -162,7 +162,7 @@ def test_a_class_stays_what_it_is(crop_by: Any) -> None:
 class EveryWindows(NumberedWindows):
     """Windows whose targets are all frames after the first."""
 
-    every = True
+    dense_targets = True
 
     def read(self, epoch: int, index: int, region: Region | None = None) -> Any:
         clip = np.concatenate(super().read(epoch, index, region))
@@ -170,7 +170,7 @@ class EveryWindows(NumberedWindows):
 
 
 def test_targets_that_are_inputs_too_are_changed_with_them() -> None:
-    changes = Augmentation(crop=(4, 5), flip="both", reverse=True)
+    changes = augmented_by(crop=(4, 5), flip="both", reverse=True)
     orders = set()
     for batch in take(30, windows=EveryWindows(10), augmentation=changes):
         np.testing.assert_array_equal(batch.inputs[:, 1:], batch.targets[:, :2])
@@ -209,7 +209,7 @@ def test_too_large_a_batch_or_crop_names_both_numbers() -> None:
     with pytest.raises(DataError, match="--batch-size 11 is more than the 10 training windows"):
         take(1, batch_size=11)
     with pytest.raises(DataError, match="--crop 7 8 is larger than the frames, 6x8"):
-        take(1, augmentation=Augmentation(crop=(7, 8)))
+        take(1, augmentation=augmented_by(crop=(7, 8)))
 
 
 def test_running_out_of_memory_is_not_blamed_on_the_data() -> None:
@@ -296,7 +296,7 @@ from jaxconvlstm.data.loader import TrainLoader
 import numpy as np
 
 class Windows:
-    frame_shape, every = (4, 4, 1), False
+    frame_shape, dense_targets = (4, 4, 1), False
     def __len__(self):
         return 2
     def read(self, epoch, index, region=None):

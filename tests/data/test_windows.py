@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxconvlstm.config.run import Split
+from jaxconvlstm.config.data import Split
 from jaxconvlstm.data.sources.base import Segment
 from jaxconvlstm.data.windows import WindowPositions, split_segments, window_span
 from jaxconvlstm.errors import DataError

@@ -13,7 +13,8 @@ from flax import linen as nn
 from programs import convolutions
 
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.classifiers import CNNLSTMClassifier, ConvLSTMClassifier
+from jaxconvlstm.models.cnn_lstm import CNNLSTMClassifier
+from jaxconvlstm.models.convlstm_classifier import ConvLSTMClassifier
 
 Tree = Any
 CLIPS = jnp.zeros((2, 3, 8, 8, 1))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import ModelConfig
+from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.evaluation.evaluate import fitting_batch
 from jaxconvlstm.models import build
 from jaxconvlstm.models.tiled import predict_tiled

@@ -15,7 +15,8 @@ from programs import convolutions
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn import conv, conv_lstm, winograd
 from jaxconvlstm.nn.cell import ConvLSTMCell
-from jaxconvlstm.nn.conv_lstm import ConvLSTM, limited_sigmoid, pad_to_multiple
+from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.encoder_decoder import limited_sigmoid, pad_to_multiple
 
 DOUBLE: dict[str, Any] = dict(dtype=jnp.float64, param_dtype=jnp.float64)
 Tree = Any

@@ -132,10 +132,10 @@ def test_pieces_make_up_the_whole(
 
 
 def test_pieces_are_whole_maps_or_rows_of_one() -> None:
-    maps = blocking.Pieces.of((6, 16, 64), 3)
-    assert (maps.images, maps.rows, maps.groups, maps.blocks) == (3, 16, 2, 1)
-    rows = blocking.Pieces.of((2, 100, 128), 5)
-    assert (rows.images, rows.rows, rows.groups, rows.blocks) == (1, 25, 2, 4)
+    maps = blocking.Blocks.of((6, 16, 64), 3)
+    assert (maps.images, maps.rows, maps.image_blocks, maps.row_blocks) == (3, 16, 2, 1)
+    rows = blocking.Blocks.of((2, 100, 128), 5)
+    assert (rows.images, rows.rows, rows.image_blocks, rows.row_blocks) == (1, 25, 2, 4)
     assert rows.rows * 128 <= blocking.PIXELS
-    prime = blocking.Pieces.of((17, 16, 16), 3)
-    assert (prime.images, prime.rows, prime.groups, prime.blocks) == (9, 16, 2, 1)
+    prime = blocking.Blocks.of((17, 16, 16), 3)
+    assert (prime.images, prime.rows, prime.image_blocks, prime.row_blocks) == (9, 16, 2, 1)

@@ -15,6 +15,7 @@ from jaxconvlstm.plots import (
     animation,
     animations,
     drawing,
+    gif,
     mp4,
     step_pictures,
 )
@@ -84,7 +85,7 @@ def test_long_labels_do_not_overlap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rate", "hundredths"), [(5, 20), (8, 12), (1000, 2), (1e-9, 60000)])
 def test_pages_are_held_as_long_as_viewers_can(rate: float, hundredths: int) -> None:
-    assert drawing.page_hundredths(rate) == hundredths
+    assert gif.page_hundredths(rate) == hundredths
 
 
 @pytest.mark.parametrize("encoder", mp4._ENCODERS)

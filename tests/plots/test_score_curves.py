@@ -1,7 +1,5 @@
 """Plots hold what they are given, and their text fits."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from picture_search import pixels, rim_is_white
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.plots import (
     CURVE_TITLES,
-    MissingLibraryError,
     confusion,
     confusion_matrix,
     curves,
@@ -189,26 +186,6 @@ def test_confusion_refuses_what_is_no_matrix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="matrix: expected 2 axes"):
         confusion(np.ones(4), ["a", "b"], path)
     assert not path.exists()
-
-
-@pytest.mark.parametrize(
-    ("draw", "what"),
-    [
-        (lambda path: curves({"model": {"mse": [1.0]}}, path), "curves"),
-        (lambda path: history(records(3, 2), path), "training curves"),
-        (lambda path: confusion(np.eye(2), ["a", "b"], path), "confusion matrices"),
-    ],
-)
-def test_plots_without_matplotlib(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    draw: Callable[[Path], None],
-    what: str,
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match=f"^{what} need Matplotlib") as caught:
-        draw(tmp_path / "plot.png")
-    assert isinstance(caught.value, ImportError) and "\n" not in str(caught.value)
 
 
 def test_curves_of_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Still pictures show the frames' raw values, labelled and in order, and are written whole."""
 
-import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,21 +89,6 @@ def test_text_is_inside_the_picture(tmp_path: Path, title: str) -> None:
     grid([(frames, frames, frames)], tmp_path / "grid.png", title=title, names=[title])
     for name in ("strip.png", "grid.png"):
         assert rim_is_white(pixels(tmp_path / name))
-
-
-@pytest.fixture
-def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    drawing.text_font.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    yield
-    drawing.text_font.cache_clear()
-
-
-def test_text_needs_no_matplotlib(tmp_path: Path, without_matplotlib: None) -> None:
-    frames = clip(2, 4, 4, 1)
-    strip(frames, frames, frames, tmp_path / "strip.png", title="a title")
-    picture = pixels(tmp_path / "strip.png")
-    assert rim_is_white(picture) and (picture[12:34, 12:120] < 100).any()
 
 
 def test_letters_of_most_alphabets_are_known() -> None:

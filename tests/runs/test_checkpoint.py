@@ -20,6 +20,7 @@ from jaxconvlstm.errors import CheckpointError, ResourceError
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import Checkpoints
 from jaxconvlstm.runs.folder import holds_run
+from jaxconvlstm.runs.step_folders import step_folders
 from jaxconvlstm.tools import verify
 
 
@@ -181,7 +182,7 @@ def test_the_number_of_a_lost_step_is_free_again(
 
 def test_what_a_kill_left_of_saving_and_removing_is_removed(tmp_path: Path) -> None:
     save(tmp_path, {1: 0.5, 2: 0.4, 3: 0.3, 4: 0.2})
-    assert [path.name for path in manifest.step_folders(tmp_path)] == ["3", "4"]
+    assert [path.name for path in step_folders(tmp_path)] == ["3", "4"]
     for step in ("2", "5"):  # the one was half removed, the other half saved
         shutil.copytree(tmp_path / "4", tmp_path / step)
         (tmp_path / step / manifest.NAME).unlink()

@@ -12,17 +12,18 @@ from PIL import Image
 from scripts import ROOT, run, run_process
 
 from jaxconvlstm import __main__ as tools
-from jaxconvlstm.config.run import DataConfig
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.dataset import guess_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames, Region, Segment
 from jaxconvlstm.errors import ConfigError, DataError
-from jaxconvlstm.plots.overview import MISSING, Scene, clip, contact_sheet
+from jaxconvlstm.plots import LabelledClip, contact_sheet, labelled_animation
+from jaxconvlstm.plots.drawing import MISSING
 from jaxconvlstm.scale import Values
-from jaxconvlstm.tools.inspect import inspection
-from jaxconvlstm.tools.inspect.scenes import places_of
-from jaxconvlstm.tools.inspect.survey import look_at, persistence
-from jaxconvlstm.tools.inspect.suspicions import suspicions
+from jaxconvlstm.tools.inspect import main as inspection
+from jaxconvlstm.tools.inspect.pictures import places_of
+from jaxconvlstm.tools.inspect.survey import persistence_errors, survey_frames
+from jaxconvlstm.tools.inspect.warnings import find_warnings
 
 SHORT = "--input-frames 3 --target-frames 2".split()
 
@@ -310,7 +311,7 @@ class TestPersistence:
         values = Values(0, 250, "uint8", missing=255, mean=(0.4,), std=(0.2,))
         dataset = FramesDataset(config, FramesInMemory(clip), values=values)
         windows = dataset.windows("all")
-        found = persistence(windows, values)
+        found = persistence_errors(windows, values)
         scores: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
         counts = []
         for index in range(len(windows)):
@@ -329,15 +330,15 @@ class TestPersistence:
 
 
 def doubts(clip: np.ndarray, config: DataConfig | None = None, **scale: float) -> list[str]:
-    """What is suspicious in one sequence."""
+    """The warnings about one sequence."""
     frames = FramesInMemory(clip if clip.ndim == 4 else clip[..., None])
     values = Values.for_dtype(clip.dtype, missing=scale.get("missing"))
     config = config or DataConfig(dataset="array", input_frames=3, target_frames=2)
-    return suspicions(look_at(frames, values), frames, values, config)
+    return find_warnings(survey_frames(frames, values), frames, values, config)
 
 
-class TestSuspicions:
-    def test_sound_data_raise_no_suspicion(self) -> None:
+class TestWarnings:
+    def test_sound_data_raise_no_warning(self) -> None:
         assert doubts(moving_bar()) == []
         one_pixel = np.arange(0, 180, 20, dtype=np.uint8)[:, None, None]
         assert doubts(one_pixel) == []
@@ -382,7 +383,7 @@ def test_only_some_of_many_frames_are_read(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         frames, "read", lambda s, numbers: read.append((s, *numbers)) or original(s, numbers)
     )
-    survey = look_at(frames, Values.for_dtype(np.uint8))
+    survey = survey_frames(frames, Values.for_dtype(np.uint8))
     assert survey.frames == len(read) <= 200 and survey.pairs == 100
     assert {sequence for sequence, _ in read} == {0, 1, 2, 3} and (1, 3) not in read
 
@@ -404,12 +405,11 @@ class TestPictures:
         self, tmp_path: Path, shape: tuple[int, int], channels: int
     ) -> None:
         frames = np.linspace(0, 1, 4, dtype=np.float32).reshape(4, 1, 1, 1)
-        frames = np.broadcast_to(frames, (4, *shape, channels))
-        missing = np.zeros(frames.shape[:3], bool)
-        missing[1] = True
-        scene = Scene("x" * 500, ["y" * 80, "\udcff\n", "", "frame 3"], frames, missing)
-        contact_sheet([scene] * 2, tmp_path / "sheet.png", ["a legend"])
-        clip(scene, tmp_path / "clip.gif")
+        frames = np.broadcast_to(frames, (4, *shape, channels)).copy()
+        frames[1] = np.nan
+        clip = LabelledClip("x" * 500, ["y" * 80, "\udcff\n", "", "frame 3"], frames)
+        contact_sheet([clip] * 2, tmp_path / "sheet.png", ["a legend"])
+        labelled_animation(clip, tmp_path / "clip.gif")
         with Image.open(tmp_path / "sheet.png") as picture:
             assert picture.width <= 2000 and picture.height <= 1000
             pixels = np.asarray(picture)

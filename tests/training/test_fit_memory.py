@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import jaxconvlstm as jcl
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.runs.folder import read_split
 

@@ -11,7 +11,10 @@ import pytest
 
 from jaxconvlstm import models
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.scale import Values
 from jaxconvlstm.task import make_task
 from jaxconvlstm.training.non_finite import describe_non_finite

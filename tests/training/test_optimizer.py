@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconvlstm.config.run import TrainingConfig
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.training.optimizer import make_optimizer, make_schedule
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "exponential", "step")

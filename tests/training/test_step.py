@@ -11,7 +11,10 @@ import pytest
 
 import jaxconvlstm as jcl
 from jaxconvlstm.batch import Batch
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, Split, TrainingConfig
+from jaxconvlstm.config.data import DataConfig, Split
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models import FramePredictor
 from jaxconvlstm.scale import Values

@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import Config, DataConfig, ModelConfig, TrainingConfig
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.model import ModelConfig
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_squares import moving_squares
 from jaxconvlstm.models import build
-from jaxconvlstm.training.warnings import largest_motion, receptive_reach, warnings_for
+from jaxconvlstm.training.warnings import largest_motion, warnings_for
 
 NETWORKS = {
     "frames": ModelConfig(features=(2,), layers=1, kernel_size=(3,), downsample=1),
@@ -31,11 +34,11 @@ NETWORKS = {
 
 
 def least_seen(config: ModelConfig) -> int:
-    """What `receptive_reach` says, found by differentiation: the least of all sides and pixels.
+    """What `receptive_radius` says, found by differentiation: the least of all sides and pixels.
 
     All weights are positive, so that no two paths cancel. The newest frame is the only one given.
     """
-    side = 8 * math.ceil((2 * receptive_reach(config) + 20) / 8)
+    side = 8 * math.ceil((2 * config.receptive_radius() + 20) / 8)
     module = build(config, channels=1)
     frame = jnp.full((1, side, side, 1), 0.5)
     shapes = jax.eval_shape(module.init, jax.random.key(0), frame[:, None])
@@ -58,22 +61,22 @@ def least_seen(config: ModelConfig) -> int:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_reach_is_that_of_the_jacobian(name: str) -> None:
-    assert receptive_reach(NETWORKS[name]) == least_seen(NETWORKS[name])
+    assert NETWORKS[name].receptive_radius() == least_seen(NETWORKS[name])
 
 
 def test_reach_of_known_networks() -> None:
-    assert receptive_reach(ModelConfig(layers=2, kernel_size=(5,), downsample=1)) == 2 + 2 + 1
+    assert ModelConfig(layers=2, kernel_size=(5,), downsample=1).receptive_radius() == 2 + 2 + 1
     published = ModelConfig("stacked", layers=3, kernel_size=(5, 3, 1))
-    assert receptive_reach(published) == 2 + 1 + 0 + 1
-    assert receptive_reach(dataclasses.replace(published, patch_size=4)) == 16
-    assert receptive_reach(ModelConfig("seq2one-lstm")) == math.inf
+    assert published.receptive_radius() == 2 + 1 + 0 + 1
+    assert dataclasses.replace(published, patch_size=4).receptive_radius() == 16
+    assert ModelConfig("seq2one-lstm").receptive_radius() == math.inf
 
 
 def test_motion_adds_how_far_it_looks() -> None:
     plain = ModelConfig(features=(2,), layers=1)
     for reach, seen in ((2, 2), (7, 6), (10, 10)):
         motion = dataclasses.replace(plain, output="motion", reach=reach)
-        assert receptive_reach(motion) == receptive_reach(plain) + seen
+        assert motion.receptive_radius() == plain.receptive_radius() + seen
 
 
 def test_motion_is_seen_to_come_from_there() -> None:
@@ -93,7 +96,7 @@ def test_motion_is_seen_to_come_from_there() -> None:
         seen = np.asarray(jax.jit(jax.grad(pixel))(clip[:, 1]))[0, ..., 0]
         # Matching leaves a trace of weight on other places too.
         highest[output] = np.argwhere(seen > 1e-3 * seen.max())[:, 0].min()
-    assert highest["frame"] == 24 - receptive_reach(ModelConfig(layers=1, downsample=1))
+    assert highest["frame"] == 24 - ModelConfig(layers=1, downsample=1).receptive_radius()
     assert highest["frame"] - highest["motion"] == pytest.approx(8, abs=1)
 
 
@@ -101,7 +104,7 @@ def test_motion_is_seen_to_come_from_there() -> None:
 def test_larger_flags_see_further(flag: str) -> None:
     """As the warning says that they do."""
     values = {"kernel_size": [(3,), (5,), (7,)], "layers": [1, 2, 3], "downsample": [1, 2, 4, 8]}
-    reaches = [receptive_reach(ModelConfig(**{flag: value})) for value in values[flag]]
+    reaches = [ModelConfig(**{flag: value}).receptive_radius() for value in values[flag]]
     assert sorted(set(reaches)) == reaches
 
 

@@ -1,4 +1,4 @@
-"""What every source of real data gives: sequences of frames, all of one shape and dtype."""
+"""The interface of every source of real data: sequences of frames of one shape and dtype."""
 
 import abc
 import itertools
@@ -38,10 +38,10 @@ class Frames(abc.ABC):
       bad: frames of a sequence that cannot be used, and why. No window touches one.
       folders: for each sequence the printable names of the folders that it lies in, below the one
         that was opened, from the outermost in; None where the data lie in no folders.
-      parts: for each sequence the part ("train", "val", "test") that the data themselves put it in,
-        or None where they say nothing.
+      splits: for each sequence the split that the names of its folders put it in, or None where
+        they say nothing.
       groups: for each sequence the number of its group; sequences that share frames are in one
-        group and must not be in different parts, and none is divided. None where no frame is in
+        group and must not be in different splits, and none is divided. None where no frame is in
         two sequences, or twice in one.
       unit: of the values, e.g. "dBZ", where the data name it.
       value_range: lowest and highest value, where the data say it: 0 and 1 for truth values.
@@ -57,7 +57,7 @@ class Frames(abc.ABC):
     gaps: Mapping[int, Sequence[int]]
     bad: Mapping[int, Mapping[int, str]]
     folders: Sequence[tuple[str, ...]] | None = None
-    parts: Sequence[SplitName] | None = None
+    splits: Sequence[SplitName] | None = None
     groups: Sequence[int] | None = None
     unit: str | None = None
     value_range: tuple[float, float] | None = None
@@ -79,15 +79,37 @@ class Frames(abc.ABC):
         """
 
     def frame_name(self, sequence: int, frame: int) -> str:
-        """What the data themselves call a frame: a file's name or time, else its number."""
+        """The data's own name of a frame: that of its file, or its time; else its number."""
         del sequence
         return str(frame)
+
+    def _choose_sequences(self, count: int, chosen: tuple[int, int] | None, place: str) -> range:
+        """The numbers of the sequences to use, with a note: `--sequences FIRST STOP`, or all.
+
+        Args:
+          count: number of sequences that there are.
+          chosen: the first number, and the one after the last; None for all.
+          place: where they are, for the error.
+
+        Raises:
+          DataError: there are not so many.
+        """
+        if chosen is None:
+            return range(count)
+        first, stop = chosen
+        if stop > count:
+            raise DataError(
+                f"{place}: --sequences {first} {stop}: there are only {count}, counted from 0"
+            )
+        self.notes.append(f"sequences {first} to {stop - 1} of {count} used (--sequences)")
+        return range(first, stop)
 
     def segments(self) -> list[Segment]:
         """The runs of usable frames without a gap, in order."""
         found = []
         for sequence, length in enumerate(self.lengths):
             bad = self.bad.get(sequence, {})
+            # A segment ends at a gap, and before and after each bad frame.
             cuts = {0, length, *self.gaps.get(sequence, ()), *bad, *(frame + 1 for frame in bad)}
             ends = sorted(cuts)
             found += [
@@ -96,21 +118,6 @@ class Frames(abc.ABC):
                 if start not in bad
             ]
         return found
-
-
-def choose_sequences(count: int, chosen: tuple[int, int] | None, place: str) -> range:
-    """The numbers of the sequences to use, of `count`: those of `--sequences FIRST STOP`, or all.
-
-    Raises:
-      DataError: there are not so many.
-    """
-    if chosen is None:
-        return range(count)
-    if chosen[1] > count:
-        raise DataError(
-            f"{place}: --sequences {chosen[0]} {chosen[1]}: there are only {count}, counted from 0"
-        )
-    return range(*chosen)
 
 
 class FrameCache:
@@ -123,6 +130,7 @@ class FrameCache:
     """
 
     def __init__(self, frames: int, frame_bytes: int, limit: float):
+        # All or nothing, so that nothing ever has to be thrown out.
         self.keeps = frames * frame_bytes <= limit
         self._frames: dict[tuple[int, int], np.ndarray] = {}
 
@@ -132,6 +140,7 @@ class FrameCache:
 
     def put(self, sequence: int, frame: int, pixels: np.ndarray) -> None:
         """Keeps a frame, which nobody may write to from now on."""
+        # Windows that overlap share it: a change of one would show in the other.
         pixels.flags.writeable = False
         if self.keeps:
             self._frames[sequence, frame] = pixels

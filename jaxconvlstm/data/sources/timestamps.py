@@ -1,4 +1,4 @@
-"""Times in the names of frames, in common forms or as a format of strftime says."""
+"""Times in the names of frames: of common forms, or by a format as in strftime."""
 
 import calendar
 import re
@@ -14,7 +14,7 @@ from jaxconvlstm.errors import ConfigError, DataError, printable
 SECOND = 1_000_000
 """Times are counted in microseconds."""
 YEARS = (1900, 2100)
-"""What is taken for a year in names that nobody explained."""
+"""Numbers that are taken for a year, where no format says so: 1900 to 2100."""
 
 # Of names in which every digit is written as 0: a date, maybe with a time, each with or without
 # one kind of separator.
@@ -75,6 +75,7 @@ def time_forms(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[TimeFor
 def to_microseconds(numbers: np.ndarray, form: TimeForm) -> np.ndarray | None:
     """Times `[name]` from the numbers `[name, part]` of a form; None if one is no real time."""
     joined = np.zeros(len(numbers), np.int64)
+    # [name, part] -> [name]: the digits in one row, YYYYmmddHHMMSS or fewer.
     for part, length in zip(numbers.T, form.lengths):
         joined = joined * 10**length + part
     if form.format == "%Y%j%H%M":
@@ -85,6 +86,7 @@ def to_microseconds(numbers: np.ndarray, form: TimeForm) -> np.ndarray | None:
         late = joined // 10 ** (digits - 2) >= FIRST_YEAR_OF_TWO_DIGITS % 100
         joined += np.where(late, century, century + 1) * 10**digits
         digits += 2
+    # Zeros for the minute and second that are not there.
     joined *= 10 ** (len("YYYYmmddHHMMSS") - digits)
     fields = []
     for _ in range(5):
@@ -96,6 +98,7 @@ def to_microseconds(numbers: np.ndarray, form: TimeForm) -> np.ndarray | None:
     real &= (hour < 24) & (minute < 60) & (second < 60)
     if not real.all():
         return None
+    # By month, so that a day that the month has not is found: the 31st of April is in May.
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + (day - 1)
     if (days.astype("datetime64[M]") != months).any():

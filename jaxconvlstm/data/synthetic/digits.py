@@ -41,6 +41,7 @@ def read_digits(path: Path, variable: str | None = None) -> tuple[np.ndarray, li
         raise DataError(f"{printable(path)}: {what}")
     opener = _OPENERS.get(path.suffix.lower())
     if opener is not None:
+        # The shape is known before the values are read, which a wrong file may have too many of.
         stored = opener(path, variable, 3)
         _check_shape(stored.name, stored.shape, stored.dtype.itemsize)
         try:
@@ -51,6 +52,7 @@ def read_digits(path: Path, variable: str | None = None) -> tuple[np.ndarray, li
     if variable is not None:
         raise DataError(f"{printable(path)}: --variable {variable}: an IDX file holds one array")
     try:
+        # By content, not by name: MNIST's files are passed on with and without ".gz".
         with path.open("rb") as raw:
             packed = raw.read(len(_GZIP)) == _GZIP
             raw.seek(0)

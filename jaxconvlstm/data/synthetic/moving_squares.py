@@ -7,12 +7,9 @@ to leave out the noise.
 
 import numpy as np
 
-from jaxconvlstm.config.run import DataConfig
-from jaxconvlstm.data.sources.base import Region
-from jaxconvlstm.data.synthetic.generated import Clip, clip_counts, describe_counts, list_clips
-from jaxconvlstm.data.windows import AnySplit, window_span
+from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.data.synthetic.generated import Clip, Counts, GeneratedDataset
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.scale import Values
 
 CANVAS_SIZE = 80
 FRAME_SIZE = 40
@@ -21,10 +18,8 @@ HALF_WIDTHS = (2, 3)
 NOISE = 0.1
 """Added to or taken from a square and one pixel around it, in every second frame on average."""
 
-TRAIN_WINDOWS = 800
-"""New clips in each training epoch, unless a limit is given."""
-VAL_WINDOWS = 100
-TEST_WINDOWS = 200
+COUNTS: Counts = {"train": 800, "val": 100, "test": 200}
+"""Clips of each split, those of training new in each epoch, unless a limit is given."""
 
 # The part of the canvas that is seen, in which all squares start.
 FIRST_PIXEL = (CANVAS_SIZE - FRAME_SIZE) // 2
@@ -74,82 +69,21 @@ def _covered(centres: np.ndarray, half_widths: np.ndarray) -> np.ndarray:
     return covered.astype(np.float32)
 
 
-class MovingSquaresDataset:
-    """Generated clips of moving squares, a window each; see `datasets.Dataset`.
-
-    Splits come from streams of random numbers of their own, so `config.split` only leaves out
-    those with a share of 0; `config.limit` sets the number of clips of each.
-    """
+class MovingSquaresDataset(GeneratedDataset):
+    """Clips of moving squares; see `GeneratedDataset`. Targets are free of noise."""
 
     def __init__(self, config: DataConfig, seed: int):
+        """Checks the settings.
+
+        Raises:
+          ConfigError: a setting that these clips cannot follow.
+        """
         if config.reverse:
             raise ConfigError("--reverse: the targets of moving squares have no noise, inputs have")
-        if config.channels == 3:
-            raise ConfigError("--channels 3: moving squares are grey")
-        self._config = config
-        self._seed = seed
-        self.frame_shape, self.dtype = (FRAME_SIZE, FRAME_SIZE, 1), np.dtype(np.float32)
-        self.classes: tuple[str, ...] = ()
-        self.values = Values.for_dtype(np.float32, config.value_range, config.missing_value)
-        self._counts = clip_counts(config, TRAIN_WINDOWS, VAL_WINDOWS, TEST_WINDOWS)
-        counts = describe_counts(self._counts)
-        self.notes = [f"generated clips of {FRAME_SIZE}x{FRAME_SIZE}x1 float32; windows: {counts}"]
+        super().__init__(config, seed, "moving squares", FRAME_SIZE, np.float32, COUNTS)
 
-    def windows(
-        self,
-        split: AnySplit,
-        input_frames: int | None = None,
-        target_frames: int | None = None,
-        dense_targets: bool = False,
-    ) -> "MovingSquaresWindows":
-        """See `datasets.Dataset.windows`."""
-        config = self._config
-        return MovingSquaresWindows(
-            self._seed,
-            list_clips(config, self._counts, split),
-            input_frames or config.input_frames,
-            target_frames or config.target_frames,
-            config.frame_step,
-            config.horizon,
-            dense_targets,
-        )
-
-    def split_record(self) -> None:
-        """See `datasets.Dataset.split_record`: clips need no record."""
-
-
-class MovingSquaresWindows:
-    """A window of each clip; see `datasets.Windows`. Targets are free of noise."""
-
-    def __init__(
-        self,
-        seed: int,
-        clips: list[Clip],
-        input_frames: int,
-        target_frames: int,
-        frame_step: int,
-        horizon: int,
-        dense_targets: bool,
-    ):
-        self.frame_shape, self.dense_targets = (FRAME_SIZE, FRAME_SIZE, 1), dense_targets
-        self._seed = seed
-        self._clips = clips
-        self._input_frames = input_frames
-        self._first_target = 1 if dense_targets else input_frames + horizon - 1
-        self._frame_step = frame_step
-        self._span = window_span(input_frames, target_frames, frame_step, horizon)
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
+    def draw(
+        self, clip: Clip, generator: np.random.Generator, frames: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `datasets.Windows.read`; each training epoch has clips of its own."""
-        noisy, clean = moving_squares(self._clips[index].generator(self._seed, epoch), self._span)
-        seen = (slice(None, None, self._frame_step), *(region or ()))
-        return noisy[seen][: self._input_frames], clean[seen][self._first_target :]
-
-    def name(self, index: int) -> str:
-        """The split and number of the clip."""
-        return str(self._clips[index])
+        """See `GeneratedDataset.draw`: noisy and clean."""
+        return moving_squares(generator, frames)

@@ -1,4 +1,4 @@
-"""What data are like: their values, how much changes between frames, how persistence scores."""
+"""Survey of data: values, changes between frames, and errors of repeating the last frame."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,13 @@ import numpy as np
 
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.sources.base import Frames, Segment
+from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
 
 MOST_FRAMES = 200
 MOST_WINDOWS = 100
-# What is looked at is also limited by its size, so that large frames take no more than a minute.
+# Frames and windows are also limited by their size, so that large ones take a minute at most.
 MOST_VALUES = 300_000_000
 LEAST_FRAMES = 16
 LEAST_WINDOWS = 4
@@ -20,7 +21,7 @@ LEAST_WINDOWS = 4
 
 @dataclasses.dataclass
 class Survey:
-    """Of some frames, spread evenly over all.
+    """Statistics of some frames, spread evenly over all.
 
     Attributes:
       frames: number of frames looked at.
@@ -31,7 +32,7 @@ class Survey:
       outside: number of valid values outside the value range.
       constant: number of frames of several pixels that hold a single value.
       pairs: number of pairs of consecutive frames, of which `equal` hold the same values.
-      change: sum over the pairs of the mean absolute change, in shares of the value range.
+      change: sum over the pairs of the mean absolute change, in fractions of the value range.
       liveliest: sequence and frame after which most changes, None without a pair.
       still_low, still_high: number of a frame's values that are the extreme one in all frames.
     """
@@ -68,12 +69,16 @@ class Survey:
 
     @property
     def mean_change(self) -> float:
-        """Mean absolute change between consecutive frames, in shares of the value range."""
+        """Mean absolute change between consecutive frames, in fractions of the value range."""
         return self.change / self.pairs if self.pairs else float("nan")
 
 
-def look_at(frames: Frames, values: Values) -> Survey:
-    """Looks at up to `MOST_FRAMES` frames: all, or pairs of consecutive ones.
+def survey_frames(frames: Frames, values: Values) -> Survey:
+    """Survey up to `MOST_FRAMES` frames: all, or pairs of consecutive ones.
+
+    Args:
+      frames: read one at a time.
+      values: their scale; what is missing counts in no statistic.
 
     Raises:
       DataError: a frame that cannot be read.
@@ -81,9 +86,9 @@ def look_at(frames: Frames, values: Values) -> Survey:
     survey = Survey()
     most_change = -1.0
     first: np.ndarray | None = None
-    same = np.ones(frames.frame_shape, bool)
+    same = np.ones(frames.frame_shape, bool)  # [H, W, C]: as in the first frame, in all so far
     size = int(np.prod(frames.frame_shape))
-    for segment in _looked_at(frames.segments(), size):
+    for segment in _segments_to_read(frames.segments(), size):
         previous = None
         for number in range(segment.start, segment.stop):
             pixels = frames.read(segment.sequence, [number])[0]
@@ -96,7 +101,9 @@ def look_at(frames: Frames, values: Values) -> Survey:
             if previous is not None:
                 change = _change(*previous, pixels, valid, values)
                 survey.pairs += 1
-                survey.equal += _equal(previous[0], pixels)
+                # NaN equals NaN here; integers have none to look for.
+                has_nan = pixels.dtype.kind == "f"
+                survey.equal += np.array_equal(previous[0], pixels, equal_nan=has_nan)
                 survey.change += change
                 if change > most_change:
                     most_change, survey.liveliest = change, (segment.sequence, number - 1)
@@ -107,17 +114,18 @@ def look_at(frames: Frames, values: Values) -> Survey:
     return survey
 
 
-def _looked_at(segments: Sequence[Segment], size: int) -> Iterator[Segment]:
-    """Everything, where that is little; else pairs of frames, evenly over all."""
+def _segments_to_read(segments: Sequence[Segment], size: int) -> Iterator[Segment]:
+    """All segments, if they are short; else pairs of frames, evenly over all."""
     total = sum(s.stop - s.start for s in segments)
     most = min(MOST_FRAMES, max(LEAST_FRAMES, MOST_VALUES // size))
     if total <= most:
         yield from segments
         return
     chosen = spread(total, most // 2)
-    before = 0
+    before = 0  # frames of earlier segments
     for sequence, start, stop in segments:
         length = stop - start
+        # The indices that fall into this segment, counted from its start.
         for place in chosen[(chosen >= before) & (chosen < before + length)] - before:
             first = start + max(0, min(int(place), length - 2))
             yield Segment(sequence, first, min(first + 2, stop))
@@ -134,6 +142,7 @@ def _add_frame(survey: Survey, pixels: np.ndarray, valid: np.ndarray, values: Va
     survey.valid += there.size
     survey.total += float(there.sum(dtype=np.float64))
     survey.constant += bool(low == high and pixels[..., 0].size > 1)
+    # The two extreme values of everything so far are among those of each frame.
     ends = {*survey.lowest, *survey.highest, float(low), float(high)}
     if low < high:
         ends |= {float(there.min(where=there > low, initial=high))}
@@ -144,10 +153,6 @@ def _add_frame(survey: Survey, pixels: np.ndarray, valid: np.ndarray, values: Va
         survey.outside += int(((there < values.low) | (there > values.high)).sum())
 
 
-def _equal(frame: np.ndarray, other: np.ndarray) -> bool:
-    return np.array_equal(frame, other, equal_nan=frame.dtype.kind == "f")
-
-
 def _change(
     before: np.ndarray,
     valid_before: np.ndarray,
@@ -155,24 +160,24 @@ def _change(
     valid_after: np.ndarray,
     values: Values,
 ) -> float:
-    """Mean absolute change of what is valid in both frames, in shares of the value range."""
+    """Mean absolute change of values valid in both frames, in fractions of the value range."""
     both = valid_before & valid_after
     if not both.any():
         return 0.0
-    change = np.abs(values.share(after) - values.share(before))
+    change = np.abs(values.fraction(after) - values.fraction(before))
     return float(change.mean(dtype=np.float64, where=both))
 
 
-def persistence(windows: Windows, values: Values) -> tuple[list[float], list[float], int]:
-    """What repeating the last frame scores, as `eval.py` counts it.
+def persistence_errors(windows: Windows, values: Values) -> tuple[list[float], list[float], int]:
+    """Score the repeated last frame, as `eval.py` does.
 
     Args:
       windows: of which up to `MOST_WINDOWS` are read, spread evenly.
       values: their scale.
 
     Returns:
-      Mean squared and mean absolute error for each target frame, in shares of the value range and
-      of its valid values alone (NaN where no frame has any); and the number of windows.
+      Mean squared and mean absolute error for each target frame, of its valid values, in fractions
+      of the value range (NaN where no window has a valid value); and the number of windows.
     """
     errors = []
     size = int(np.prod(windows.frame_shape))
@@ -181,7 +186,10 @@ def persistence(windows: Windows, values: Values) -> tuple[list[float], list[flo
     chosen = spread(len(windows), most)
     for index in chosen:
         inputs, targets = windows.read(0, int(index))
-        last = values.to_unit(_last_valid(inputs, values))
+        valid = values.valid(inputs)
+        if valid[-1].all():
+            inputs, valid = inputs[-1:], valid[-1:]  # nothing to look for in earlier frames
+        last = values.to_unit(last_valid(values.scale(inputs), valid)[-1])
         rows = []
         for target in targets:
             valid = values.valid(target) > 0
@@ -193,18 +201,7 @@ def persistence(windows: Windows, values: Values) -> tuple[list[float], list[flo
             rows.append((squared, np.abs(error).mean(dtype=np.float64, where=valid)))
         errors.append(rows)
     table = np.array(errors)  # [windows, steps, 2]
+    # A mean over the windows where the frame has valid values: nanmean would warn without any.
     count = np.isfinite(table).sum(axis=0)
     means = np.where(count > 0, np.nansum(table, axis=0) / np.maximum(count, 1), np.nan)
     return means[:, 0].tolist(), means[:, 1].tolist(), len(chosen)
-
-
-def _last_valid(inputs: np.ndarray, values: Values) -> np.ndarray:
-    """Each pixel's last value that is not missing, on the network's scale; 0 where all are."""
-    last = values.scale(inputs[-1])
-    missing = values.valid(inputs[-1]) == 0
-    for frame in inputs[-2::-1]:
-        if not missing.any():
-            break
-        last = np.where(missing, values.scale(frame), last)
-        missing &= values.valid(frame) == 0
-    return np.where(missing, np.float32(0), last)

@@ -19,14 +19,12 @@ import netCDF4
 import numpy as np
 import pytest
 import zarr
+from opened import arrays
 
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.arrays import library_arrays
-from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.sources.arrays.stored_array import OpenFiles
 from jaxconvlstm.errors import ConfigError, DataError
 
-PLAIN = Preparation()
 VALUES = (np.arange(4 * 9 * 8 * 6) % 251).reshape(4, 9, 8, 6).astype(np.uint8)
 DIMENSIONS = ("sample", "time", "lat", "lon")
 
@@ -59,7 +57,7 @@ KINDS = [".npy", ".npz", ".h5", ".nc", ".zarr"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_reads_the_same(tmp_path, kind, cache_gib):
     path = write(tmp_path / f"x{kind}")
-    frames = ArrayFrames(path, PLAIN, axes="NTHW", cache_gib=cache_gib)
+    frames = arrays(path, axes="NTHW", cache=cache_gib)
     assert frames.lengths == [9] * 4 and frames.names[3] == "x[3]"
     assert frames.dtype == np.uint8 and frames.frame_shape == (8, 6, 1)
     assert any("is read" in note for note in frames.notes) == (kind != ".npy")
@@ -72,7 +70,7 @@ def test_every_kind_reads_the_same(tmp_path, kind, cache_gib):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(right, range(96)))
-    part = ArrayFrames(path, PLAIN, axes="NTHW", cache_gib=cache_gib, sequences=(2, 4))
+    part = arrays(path, axes="NTHW", cache=cache_gib, sequences=(2, 4))
     assert part.names[0] == "x[2]"
     np.testing.assert_array_equal(part.read(1, [8])[..., 0], VALUES[3, [8]])
 
@@ -85,7 +83,7 @@ def test_a_nan_in_every_kind(tmp_path, kind):
     place = rf"x\{kind}.*, sequence 2, frame 5: NaN at row 3, column 1"
     for check in (None, "none"):
         with pytest.raises(DataError, match=place):
-            ArrayFrames(path, PLAIN, axes="NTHW", check_files=check).read(2, [4, 5])
+            arrays(path, axes="NTHW", check_files=check).read(2, [4, 5])
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -111,19 +109,19 @@ def test_one_of_several_arrays(tmp_path, kind):
             group.create_array("deep/snow", data=VALUES)
             group.create_array("years", data=np.arange(4))
     with pytest.raises(DataError, match="several arrays, --variable") as error:
-        ArrayFrames(path, PLAIN, axes="NTHW")
+        arrays(path, axes="NTHW")
     assert "snow [4, 9, 8, 6]" in str(error.value) and "years" not in str(error.value)
     name = "snow" if kind == ".npz" else "/deep/snow"
-    frames = ArrayFrames(path, PLAIN, axes="NTHW", variable=name)
+    frames = arrays(path, axes="NTHW", variable=name)
     np.testing.assert_array_equal(frames.read(3, [8])[..., 0], VALUES[3, [8]])
     assert len(frames.notes) == 1
     with pytest.raises(DataError, match="no array 'hail'; it holds"):
-        ArrayFrames(path, PLAIN, axes="NTHW", variable="hail")
+        arrays(path, axes="NTHW", variable="hail")
 
 
 def test_the_only_array_of_enough_axes_is_noted(tmp_path):
     np.savez(tmp_path / "x.npz", clip=VALUES[0], times=np.arange(9))
-    frames = ArrayFrames(tmp_path / "x.npz", PLAIN)
+    frames = arrays(tmp_path / "x.npz")
     assert any("the only array of enough axes, clip, is read" in note for note in frames.notes)
 
 
@@ -141,7 +139,7 @@ def test_dimension_names_give_the_axes(tmp_path):
     old = zarr.create_array(tmp_path / "old.zarr", data=swapped, zarr_format=2)
     old.attrs["_ARRAY_DIMENSIONS"] = ["time", "batch", "col", "row"]
     for name in ("x.nc", "x.h5", "x.zarr", "old.zarr"):
-        frames = ArrayFrames(tmp_path / name, PLAIN)
+        frames = arrays(tmp_path / name)
         np.testing.assert_array_equal(frames.read(3, [8])[..., 0], VALUES[3, [8]])
         assert any("read as TNWH" in note for note in frames.notes)
 
@@ -152,7 +150,7 @@ def test_unknown_dimension_names_are_shown(tmp_path):
             file.createDimension(name, size)
         file.createVariable("rain", "u1", ("time", "level", "y", "x"))
     with pytest.raises(DataError, match="time, level, y, x"):
-        ArrayFrames(tmp_path / "x.nc", PLAIN)
+        arrays(tmp_path / "x.nc")
 
 
 @pytest.mark.parametrize("kind", [".nc", ".h5", ".zarr"])
@@ -177,7 +175,7 @@ def test_packed_values_with_missing_ones(tmp_path, kind):
         zarr.create_group(path).create_array("rain", data=packed, attributes=attributes)
     expected = np.where(packed == -1, np.nan, packed * 0.5 - 32).astype(np.float32)
     for check in (None, "none"):
-        frames = ArrayFrames(path, PLAIN, axes="THW", check_files=check)
+        frames = arrays(path, axes="THW", check_files=check)
         assert frames.dtype == np.float32 and frames.unit == "dBZ" and frames.nan_is_missing
         np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], expected)
         assert any("missing are read as NaN" in note for note in frames.notes)
@@ -191,7 +189,7 @@ def test_unsigned_and_plain_netcdf_values_stay_as_they_are(tmp_path):
         variable = file.createVariable("rain", "i1", tuple("tyx"))
         variable.setncattr("_Unsigned", "true")
         variable[:] = VALUES[0]
-    frames = ArrayFrames(tmp_path / "x.nc", PLAIN)
+    frames = arrays(tmp_path / "x.nc")
     assert frames.dtype == np.uint8 and not frames.nan_is_missing
     np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], VALUES[0])
 
@@ -199,7 +197,7 @@ def test_unsigned_and_plain_netcdf_values_stay_as_they_are(tmp_path):
 def test_chunks_of_zarr_that_are_not_there_are_counted(tmp_path):
     zarr.create_array(tmp_path / "x.zarr", data=VALUES[0] + np.uint8(1), chunks=(3, 8, 6))
     (tmp_path / "x.zarr/c/1/0/0").unlink()
-    frames = ArrayFrames(tmp_path / "x.zarr", PLAIN)
+    frames = arrays(tmp_path / "x.zarr")
     assert any("not stored, read as 0: 1 of 3" in note for note in frames.notes)
 
 
@@ -208,18 +206,18 @@ def test_a_folder_of_files(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path / name, VALUES[number])
     (tmp_path / "notes.txt").write_text("?")
-    frames = ArrayFrames(tmp_path, PLAIN)
+    frames = arrays(tmp_path)
     assert list(frames.names) == ["clip9", "clip10", "more/clip1"]
     for sequence in range(3):
         expected = VALUES[sequence + 1, 2:5]
         np.testing.assert_array_equal(frames.read(sequence, [2, 3, 4])[..., 0], expected)
     assert any("files ignored that are no array files: 1" in note for note in frames.notes)
     assert any("axes read as THW: 3 arrays" in note for note in frames.notes)
-    assert ArrayFrames(tmp_path, PLAIN, sequences=(1, 3)).names == ["clip10", "more/clip1"]
+    assert arrays(tmp_path, sequences=(1, 3)).names == ["clip10", "more/clip1"]
     write(tmp_path / "odd.npy", VALUES[0, :, :5])
     with pytest.raises(DataError, match=r"odd\.npy: frames of 5x6x1 .* but .*clip9\.npy has 8x6x1"):
-        ArrayFrames(tmp_path, PLAIN)
-    assert ArrayFrames(tmp_path, Preparation(size=(4, 4))).read(3, [1]).shape == (1, 4, 4, 1)
+        arrays(tmp_path)
+    assert arrays(tmp_path, size=(4, 4)).read(3, [1]).shape == (1, 4, 4, 1)
 
 
 @pytest.mark.parametrize("kind", [".npy", ".zarr"])
@@ -232,14 +230,14 @@ def test_a_file_that_is_linked_to_counts_once(tmp_path, kind):
     if kind == ".npy":
         (tmp_path / "test/d.npy").hardlink_to(tmp_path / "b.npy")
         count = 3
-    frames = ArrayFrames(tmp_path, PLAIN, axes="THW")
+    frames = arrays(tmp_path, axes="THW")
     assert list(frames.names) == ["b"]
     assert frames.notes[0].startswith(
         f"links to array files that are listed already, left out: {count}, e.g. "
     )
     (tmp_path / f"broken{kind}").symlink_to("nowhere")
     with pytest.raises(DataError, match="broken"):
-        ArrayFrames(tmp_path, PLAIN, axes="THW")
+        arrays(tmp_path, axes="THW")
 
 
 def test_a_folder_of_one_frame_files(tmp_path):
@@ -247,24 +245,24 @@ def test_a_folder_of_one_frame_files(tmp_path):
         (tmp_path / folder).mkdir()
         for time in range(9):
             np.save(tmp_path / folder / f"f{time + 5}.npy", VALUES[number, time])
-    frames = ArrayFrames(tmp_path, PLAIN, axes="HW")
+    frames = arrays(tmp_path, axes="HW")
     assert list(frames.names) == ["a", "b"] and frames.lengths == [9, 9]
     region = slice(0, 3), slice(2, 4)
     read = frames.read(1, [0, 8, 4], region)[..., 0]
     np.testing.assert_array_equal(read, VALUES[2, [0, 8, 4]][:, *region])
     (tmp_path / "b/f7.npy").write_bytes(b"")
     with pytest.raises(DataError, match=r"f7\.npy"):
-        ArrayFrames(tmp_path, PLAIN, axes="HW")
-    frames = ArrayFrames(tmp_path, PLAIN, axes="HW", on_bad_frame="skip")
+        arrays(tmp_path, axes="HW")
+    frames = arrays(tmp_path, axes="HW", on_bad_frame="skip")
     assert list(frames.bad[1]) == [2] and "f7.npy" in frames.bad[1][2]
     with pytest.raises(DataError, match=r"unclear what the axes are.*--axes HW"):
-        ArrayFrames(tmp_path / "a", PLAIN)
+        arrays(tmp_path / "a")
 
 
 def test_one_frame_of_each_sequence_a_file(tmp_path):
     for time in range(9):
         np.save(tmp_path / f"{time}.npy", VALUES[:, time])
-    frames = ArrayFrames(tmp_path, PLAIN, axes="NHW", sequences=(1, 4))
+    frames = arrays(tmp_path, axes="NHW", sequences=(1, 4))
     assert frames.lengths == [9, 9, 9]
     np.testing.assert_array_equal(frames.read(1, range(9))[..., 0], VALUES[2])
 
@@ -272,7 +270,7 @@ def test_one_frame_of_each_sequence_a_file(tmp_path):
 def test_frames_of_unlike_size_are_resized_one_by_one(tmp_path):
     for time in range(4):
         np.save(tmp_path / f"{time}.npy", VALUES[0, 0, : 8 - time])
-    frames = ArrayFrames(tmp_path, Preparation(size=(8, 6)), axes="HW", on_bad_frame="skip")
+    frames = arrays(tmp_path, size=(8, 6), axes="HW", on_bad_frame="skip")
     assert frames.read(0, range(4)).shape == (4, 8, 6, 1) and not frames.bad
 
 
@@ -280,8 +278,8 @@ def test_folders_named_as_parts(tmp_path):
     for name in ("train", "val"):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "x.npy")
-    frames = ArrayFrames(tmp_path, PLAIN, axes="NTHW")
-    assert frames.parts == ["train"] * 4 + ["val"] * 4
+    frames = arrays(tmp_path, axes="NTHW")
+    assert frames.splits == ["train"] * 4 + ["val"] * 4
     assert frames.names[4] == "val/x[0]"
 
 
@@ -290,7 +288,7 @@ def test_more_files_than_are_kept_open(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(OpenFiles.__init__, "__defaults__", (3, 2**30))
     for number in range(12):
         write(tmp_path / f"{number}{kind}", VALUES[number % 4])
-    frames = ArrayFrames(tmp_path, PLAIN, check_files="none")
+    frames = arrays(tmp_path, check_files="none")
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir())) if descriptors.exists() else 0
 
@@ -375,7 +373,7 @@ def test_damage_is_one_line_and_takes_no_memory(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(data)
     with little_memory(), pytest.raises(DataError, match=match) as error:
-        ArrayFrames(path, PLAIN)
+        arrays(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -386,7 +384,7 @@ def test_a_truncated_file(tmp_path, kind):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(DataError, match=rf"x\{kind}"):
-        ArrayFrames(path, PLAIN)
+        arrays(path)
 
 
 @pytest.mark.parametrize("kind", [".h5", ".npz", ".zarr"])
@@ -401,7 +399,7 @@ def test_damaged_values_are_met_before_training(tmp_path, kind):
     data[middle : middle + 4000] = bytes(4000)
     file.write_bytes(data)
     with pytest.raises(DataError, match=rf"x\{kind}"):
-        ArrayFrames(path, PLAIN, check_files="all")
+        arrays(path, check_files="all")
 
 
 def test_a_zip_that_claims_more_than_it_can_hold(tmp_path):
@@ -412,7 +410,7 @@ def test_a_zip_that_claims_more_than_it_can_hold(tmp_path):
     data[directory + 24 : directory + 28] = struct.pack("<I", size)
     (tmp_path / "x.npz").write_bytes(data)
     with little_memory(), pytest.raises(DataError, match=r"x\.npz"):
-        ArrayFrames(tmp_path / "x.npz", PLAIN)
+        arrays(tmp_path / "x.npz")
 
 
 def test_absurd_shapes_in_other_files(tmp_path):
@@ -427,7 +425,7 @@ def test_absurd_shapes_in_other_files(tmp_path):
         ("x.zarr", "a", "THW"),
     ):
         with pytest.raises(DataError, match="cannot be right"):
-            ArrayFrames(tmp_path / name, PLAIN, variable=variable, axes=axes)
+            arrays(tmp_path / name, variable=variable, axes=axes)
 
 
 def test_files_that_are_not_there(tmp_path):
@@ -440,16 +438,16 @@ def test_files_that_are_not_there(tmp_path):
         ("x.h5", "no array files"), ("y.zarr", "is a file"), ("a\0b.npy", "null"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=match):
-            ArrayFrames(tmp_path / name, PLAIN)
+            arrays(tmp_path / name)
     with pytest.raises(DataError, match="known are"):
         (tmp_path / "x.gz").write_bytes(gzip.compress(GOOD))
-        ArrayFrames(tmp_path / "x.gz", PLAIN)
+        arrays(tmp_path / "x.gz")
 
 
 def test_a_variable_of_a_file_with_one_array(tmp_path):
     path = write(tmp_path / "x.npy", VALUES[0])
     with pytest.raises((DataError, ConfigError), match="holds one array"):
-        ArrayFrames(path, PLAIN, variable="rain")
+        arrays(path, variable="rain")
 
 
 @pytest.mark.parametrize("library", ["h5py", "netCDF4", "zarr"])
@@ -457,7 +455,7 @@ def test_a_library_that_is_not_installed(tmp_path, monkeypatch, library):
     path = write(tmp_path / {"h5py": "x.h5", "netCDF4": "x.nc", "zarr": "x.zarr"}[library])
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(DataError, match=r"pip install 'jaxconvlstm\[arrays\]'"):
-        ArrayFrames(path, PLAIN, axes="NTHW")
+        arrays(path, axes="NTHW")
 
 
 def test_a_big_hdf5_file_is_read_window_by_window(tmp_path):
@@ -465,7 +463,7 @@ def test_a_big_hdf5_file_is_read_window_by_window(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", (20000, 64, 64), "f4", chunks=(20, 64, 64))[19999] = 1
     with little_memory():
-        frames = ArrayFrames(tmp_path / "x.h5", PLAIN, check_files="none", cache_gib=0.01)
+        frames = arrays(tmp_path / "x.h5", check_files="none", cache=0.01)
         assert frames.read(0, range(19980, 20000)).sum() == 64 * 64
     assert library_arrays.LIBRARY_LOCK.acquire(timeout=1)
     library_arrays.LIBRARY_LOCK.release()
@@ -481,7 +479,7 @@ def test_marks_of_missing_values(tmp_path, kind, mark):
             file["rain"].attrs[mark] = np.float32(value)
     else:
         zarr.open_group(path)["rain"].attrs[mark] = value
-    frames = ArrayFrames(path, PLAIN, axes="THW", nan="mask")
+    frames = arrays(path, axes="THW", nan="mask")
     assert frames.nan_is_missing
     expected = np.where(VALUES[0] == value, np.nan, VALUES[0].astype(np.float32))
     np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], expected)
@@ -495,7 +493,7 @@ def test_the_fill_value_of_zarr_2(tmp_path, by, fill):
     array = zarr.create_array(tmp_path / "x.zarr", data=values, fill_value=fill, zarr_format=2)
     if by == "xarray":
         array.attrs["_ARRAY_DIMENSIONS"] = ["time", "lat", "lon"]
-    frames = ArrayFrames(tmp_path / "x.zarr", PLAIN, axes="THW", nan="mask")
+    frames = arrays(tmp_path / "x.zarr", axes="THW", nan="mask")
     assert frames.nan_is_missing == (by == "xarray" or fill != 0)
     assert np.isnan(frames.read(0, [1])[0, 2, 3, 0]) == frames.nan_is_missing
     said = [note for note in frames.notes if f"its fill_value, {fill}, is taken to mark" in note]
@@ -506,7 +504,7 @@ def test_the_fill_value_of_xarray_in_zarr_3(tmp_path):
     values = VALUES[0].astype(np.float32)
     array = zarr.create_array(tmp_path / "x.zarr", data=values)
     array.attrs["_FillValue"] = base64.standard_b64encode(struct.pack("<d", 7)).decode()
-    frames = ArrayFrames(tmp_path / "x.zarr", PLAIN, axes="THW", nan="mask")
+    frames = arrays(tmp_path / "x.zarr", axes="THW", nan="mask")
     expected = np.where(values == 7, np.nan, values)
     np.testing.assert_array_equal(frames.read(0, range(9))[..., 0], expected)
 
@@ -520,11 +518,11 @@ def one_frame_files(folder: Path, names: list[str]) -> Path:
 
 def test_gaps_in_the_numbers_of_one_frame_files(tmp_path):
     folder = one_frame_files(tmp_path / "a", [f"f{n:03d}" for n in range(9) if n not in (4, 5)])
-    frames = ArrayFrames(folder, PLAIN, axes="HW")
+    frames = arrays(folder, axes="HW")
     assert frames.gaps == {0: [4]}
     said = "gaps in numbering: 1 (2 frames missing), e.g. before a/f006.npy; no window crosses one"
     assert any(note.startswith(said) for note in frames.notes)
-    allowed = ArrayFrames(folder, PLAIN, axes="HW", allow_gaps=True)
+    allowed = arrays(folder, axes="HW", allow_gaps=True)
     assert allowed.gaps == {} and any("windows may cross them" in note for note in allowed.notes)
 
 
@@ -532,11 +530,11 @@ def test_names_of_one_frame_files_as_times(tmp_path):
     names = ["010220 1200", "010220 1300", "020120 1100", "020120 1000"]
     folder = one_frame_files(tmp_path / "a", names)
     (folder / "020120 1000.npy").write_bytes(b"")
-    frames = ArrayFrames(folder, PLAIN, axes="HW", time_format="%d%m%y %H%M", on_bad_frame="skip")
+    frames = arrays(folder, axes="HW", time_format="%d%m%y %H%M", on_bad_frame="skip")
     assert frames.gaps == {0: [2]} and list(frames.bad[0]) == [0]
     assert frames.read(0, range(1, 4))[:, 0, 0, 0].tolist() == [2, 0, 1]
     with pytest.raises(ConfigError, match="--time-format: has no effect"):
-        ArrayFrames(np.zeros((5, 4, 4)), PLAIN, time_format="%Y")
+        arrays(np.zeros((5, 4, 4)), time_format="%Y")
 
 
 @pytest.mark.parametrize("kind", [".h5", ".nc", ".zarr"])
@@ -555,18 +553,18 @@ def test_gaps_in_a_time_coordinate(tmp_path, kind):
         group = zarr.open_group(path)
         group["rain"].attrs["_ARRAY_DIMENSIONS"] = ["time", "lat", "lon"]
         group.create_array("time", data=times)
-    frames = ArrayFrames(path, PLAIN)
+    frames = arrays(path)
     assert frames.gaps == {0: [4]}
     said = "gaps in the time coordinate: 1 (3 frames missing), e.g. before frame 4 of "
     assert any(note.startswith(said) for note in frames.notes)
-    assert ArrayFrames(path, PLAIN, allow_gaps=True).gaps == {}
+    assert arrays(path, allow_gaps=True).gaps == {}
 
 
 def test_a_time_coordinate_that_does_not_rise_is_noted(tmp_path):
     path = write(tmp_path / "x.nc", VALUES[0])
     with netCDF4.Dataset(path, "a") as file:
         file.createVariable("time", "i4", ("time",))[:] = [0, 1, 1, 2, 3, 4, 5, 6, 7]
-    frames = ArrayFrames(path, PLAIN)
+    frames = arrays(path)
     assert frames.gaps == {} and any("time coordinates that do not rise" in n for n in frames.notes)
 
 
@@ -575,4 +573,4 @@ def test_a_pipe_is_not_waited_for(tmp_path, kind):
     os.mkfifo(tmp_path / f"x{kind}")
     for source in (tmp_path, tmp_path / f"x{kind}"):
         with pytest.raises(DataError, match=f"x{kind}: cannot be read: not an ordinary file"):
-            ArrayFrames(source, PLAIN)
+            arrays(source)

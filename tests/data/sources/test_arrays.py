@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened import arrays
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.arrays import array_search
-from jaxconvlstm.data.sources.arrays.array_frames import ArrayFrames
 from jaxconvlstm.data.sources.arrays.array_reader import runs
 from jaxconvlstm.data.sources.arrays.stored_array import OpenFiles
 from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError
-
-PLAIN = Preparation()
 
 
 def numbers(*shape: int, dtype=np.float32) -> np.ndarray:
@@ -64,7 +63,7 @@ def test_every_order_of_axes_reads_the_same_frames(tmp_path_factory, axes, fortr
     stored = wanted.squeeze(lacking).transpose([there.index(letter) for letter in axes])
     path = tmp_path_factory.mktemp("x") / "x.npy"
     np.save(path, np.asfortranarray(stored) if fortran else np.ascontiguousarray(stored))
-    frames = ArrayFrames(path, PLAIN, axes=axes)
+    frames = arrays(path, axes=axes)
     number = data.draw(st.integers(0, sizes["N"] - 1))
     chosen = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=6))
     top, left_side = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 5))
@@ -81,7 +80,7 @@ def test_every_order_of_axes_reads_the_same_frames(tmp_path_factory, axes, fortr
 )
 def test_clear_shapes_need_no_axes_and_the_choice_is_noted(tmp_path, shape, axes):
     path = save(tmp_path, numbers(*shape, dtype=np.uint8))
-    frames = ArrayFrames(path, PLAIN)
+    frames = arrays(path)
     assert frames.notes == [f"axes of {path} {list(shape)} read as {axes}"]
     assert set(frames.lengths) == {9}
     assert frames.names[0] == ("x[0]" if "N" in axes else "x")
@@ -96,16 +95,16 @@ def test_clear_shapes_need_no_axes_and_the_choice_is_noted(tmp_path, shape, axes
 def test_unclear_shapes_are_refused_with_a_proposal(tmp_path, shape, proposed):
     path = save(tmp_path, np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match=proposed) as error:
-        ArrayFrames(path, PLAIN)
+        arrays(path)
     assert str(list(shape)) in str(error.value)
 
 
 def test_axes_that_do_not_fit(tmp_path):
     path = save(tmp_path, numbers(3, 5, 8, 8))
     with pytest.raises(ConfigError, match="3 letters"):
-        ArrayFrames(path, PLAIN, axes="THW")
+        arrays(path, axes="THW")
     with pytest.raises(DataError, match="without time"):
-        ArrayFrames(path, PLAIN, axes="NHWC")
+        arrays(path, axes="NHWC")
 
 
 @given(st.lists(st.integers(0, 30), max_size=12))
@@ -127,7 +126,7 @@ def test_only_the_frames_asked_for_are_read(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OpenFiles, "MAPPED_BYTES", 2**25)
         tracemalloc.start()
-        frames = ArrayFrames(path, PLAIN, check_files="none")
+        frames = arrays(path, check_files="none")
         before, highest = mapped_bytes(), 0
         for start in range(0, 1200, 20):
             frames.read(0, range(start, start + 20))
@@ -147,7 +146,7 @@ def mapped_bytes() -> int:
 
 def test_what_is_read_is_a_copy_in_native_order(tmp_path):
     stored = numbers(6, 4, 4, dtype=">u2")
-    frames = ArrayFrames(save(tmp_path, stored), PLAIN)
+    frames = arrays(save(tmp_path, stored))
     read = frames.read(0, range(2, 4))
     assert read.dtype == frames.dtype == np.uint16 and read.dtype.isnative
     np.testing.assert_array_equal(read[..., 0], stored[2:4])
@@ -163,7 +162,7 @@ def test_what_is_read_is_a_copy_in_native_order(tmp_path):
 )  # fmt: skip
 def test_dtypes(tmp_path, dtype, becomes):
     stored = (numbers(4, 3, 3) % 2).astype(dtype)
-    frames = ArrayFrames(save(tmp_path, stored), PLAIN)
+    frames = arrays(save(tmp_path, stored))
     assert frames.read(0, [1, 3]).dtype == frames.dtype == becomes
     np.testing.assert_array_equal(frames.read(0, [1, 3])[..., 0], stored[[1, 3]])
     converted = [note for note in frames.notes if f"{dtype} values read as {becomes}" in note]
@@ -173,19 +172,19 @@ def test_dtypes(tmp_path, dtype, becomes):
 @pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]", "S3", "U3", "i4,f4"])
 def test_dtypes_that_are_no_pixels(tmp_path, dtype):
     with pytest.raises(DataError, match=r"x\.npy"):
-        ArrayFrames(save(tmp_path, np.zeros((4, 3, 3), dtype)), PLAIN)
+        arrays(save(tmp_path, np.zeros((4, 3, 3), dtype)))
 
 
 def test_integers_that_do_not_fit(tmp_path):
     stored = numbers(2, 6, 4, 4, dtype=np.int64)
     stored[1, 5] = 2**31
     path = save(tmp_path, stored)
-    frames = ArrayFrames(path, PLAIN, axes="NTHW")
+    frames = arrays(path, axes="NTHW")
     assert frames.read(1, range(5)).dtype == np.int32
     with pytest.raises(DataError, match=r"x\.npy, sequence 1, frame 5: 2147483648 does not fit"):
         frames.read(1, [5])
     with pytest.raises(DataError, match="does not fit"):
-        ArrayFrames(path, PLAIN, axes="NTHW", check_files="all")
+        arrays(path, axes="NTHW", check_files="all")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -197,55 +196,56 @@ def test_nan_is_named_with_its_place(tmp_path, value, dtype):
     what = "NaN" if np.isnan(value) else "infinity"
     place = rf"x\.npy, sequence 2, frame 4: {what} at row 3, column 1; --nan mask"
     with pytest.raises(DataError, match=place):
-        ArrayFrames(path, PLAIN, axes="NTHW")
-    frames = ArrayFrames(path, PLAIN, axes="NTHW", check_files="none")
+        arrays(path, axes="NTHW")
+    frames = arrays(path, axes="NTHW", check_files="none")
     assert frames.read(2, range(4)).shape == (4, 5, 6, 1)
     assert frames.read(2, [4], (slice(0, 3), slice(0, 6))).shape == (1, 3, 6, 1)
     with pytest.raises(DataError, match=place):
         frames.read(2, [1, 4, 5], (slice(2, 5), slice(1, 3)))
-    masked = ArrayFrames(path, PLAIN, axes="NTHW", nan="mask")
+    masked = arrays(path, axes="NTHW", nan="mask")
     np.testing.assert_equal(masked.read(2, [4])[0, 3, 1, 0], np.array(value, masked.dtype))
 
 
 def test_large_floats_are_finite_unless_they_overflow(tmp_path):
     large = np.full((3, 4, 4), 3e38, np.float32)
-    assert ArrayFrames(save(tmp_path, large), PLAIN).read(0, [0]).max() == np.float32(3e38)
+    assert arrays(save(tmp_path, large)).read(0, [0]).max() == np.float32(3e38)
     with pytest.raises(DataError, match="frame 0: infinity"):
-        ArrayFrames(save(tmp_path, np.full((3, 4, 4), 1e300)), PLAIN)
+        arrays(save(tmp_path, np.full((3, 4, 4), 1e300)))
 
 
 def test_frames_with_nan_can_be_left_out(tmp_path):
     stored = numbers(2, 50, 4, 4)
     stored[1, [7, 8, 33], 2, 2] = np.nan
-    frames = ArrayFrames(save(tmp_path, stored), PLAIN, axes="NTHW", on_bad_frame="skip")
+    frames = arrays(save(tmp_path, stored), axes="NTHW", on_bad_frame="skip")
     assert {n: list(bad) for n, bad in frames.bad.items()} == {1: [7, 8, 33]}
     assert "frame 7: NaN" in frames.bad[1][7]
     assert any(note.startswith("frames that cannot be used: 3, e.g. ") for note in frames.notes)
     assert [s[1:] for s in frames.segments()] == [(0, 50), (0, 7), (9, 33), (34, 50)]
     stored[:] = np.inf
     with pytest.raises(DataError, match="no frame can be used"):
-        ArrayFrames(save(tmp_path, stored), PLAIN, axes="NTHW", on_bad_frame="skip")
+        arrays(save(tmp_path, stored), axes="NTHW", on_bad_frame="skip")
 
 
 def test_sequences_are_a_part(tmp_path):
     stored = numbers(9, 5, 4, 4)
     path = save(tmp_path, stored)
-    frames = ArrayFrames(path, PLAIN, axes="NTHW", sequences=(6, 8))
+    frames = arrays(path, axes="NTHW", sequences=(6, 8))
     assert list(frames.names) == ["x[6]", "x[7]"]
     assert "sequences 6 to 7 of 9 used (--sequences)" in frames.notes
     np.testing.assert_array_equal(frames.read(1, [2])[..., 0], stored[7, [2]])
     with pytest.raises(DataError, match=r"x\.npy: --sequences 6 10: there are only 9"):
-        ArrayFrames(path, PLAIN, axes="NTHW", sequences=(6, 10))
+        arrays(path, axes="NTHW", sequences=(6, 10))
 
 
 @pytest.mark.parametrize(
-    "preparation",
-    [Preparation(threshold=20), Preparation(channels=1), Preparation(size=(8, 9)),
-     Preparation(size=(6, 6), fit="crop"), Preparation(channels=1, size=(3, 3), threshold=40)],
+    "options",
+    [{"threshold": 20}, {"channels": 1}, {"size": (8, 9)},
+     {"size": (6, 6), "fit": "crop"}, {"channels": 1, "size": (3, 3), "threshold": 40}],
 )  # fmt: skip
-def test_preparation_is_that_of_each_frame(tmp_path, preparation):
+def test_preparation_is_that_of_each_frame(tmp_path, options):
     stored = numbers(2, 6, 5, 6, 3, dtype=np.uint8)
-    frames = ArrayFrames(save(tmp_path, stored), preparation)
+    frames = arrays(save(tmp_path, stored), **options)
+    preparation = Preparation(DataConfig(**options))
     expected = np.stack([preparation(frame) for frame in stored[1, [5, 1, 1]]])
     region = slice(1, 3), slice(0, 2)
     for _ in range(2):  # The second time from memory.
@@ -257,31 +257,31 @@ def test_preparation_is_that_of_each_frame(tmp_path, preparation):
 
 def test_channels_that_cannot_be_made(tmp_path):
     with pytest.raises(DataError, match="--channels 3"):
-        ArrayFrames(save(tmp_path, numbers(5, 4, 4, 2)), Preparation(channels=3))
+        arrays(save(tmp_path, numbers(5, 4, 4, 2)), channels=3)
 
 
 def test_objects_are_sequences():
     rng = np.random.default_rng(0)
     clips = [rng.integers(0, 255, (length, 8, 6, 3), np.uint8) for length in (5, 9, 7)]
     for objects in (clips, tuple(clips), Items(clips)):
-        frames = ArrayFrames(objects, PLAIN)
+        frames = arrays(objects)
         assert frames.lengths == [5, 9, 7] and list(frames.names) == ["0", "1", "2"]
         assert frames.frame_shape == (8, 6, 3)
         region = slice(2, 7), slice(1, 3)
         np.testing.assert_array_equal(frames.read(1, range(3, 8), region), clips[1][3:8, *region])
-    part = ArrayFrames(Items(clips), PLAIN, sequences=(1, 3))
+    part = arrays(Items(clips), sequences=(1, 3))
     assert part.lengths == [9, 7] and "sequences 1 to 2 of 3 used (--sequences)" in part.notes
     with pytest.raises(DataError, match="data: --sequences 1 4: there are only 3"):
-        ArrayFrames(Items(clips), PLAIN, sequences=(1, 4))
+        arrays(Items(clips), sequences=(1, 4))
     np.testing.assert_array_equal(part.read(0, [8]), clips[1][[8]])
 
 
 def test_objects_may_be_lists_of_frames():
     clip = numbers(6, 4, 5)
-    frames = ArrayFrames([list(clip), list(clip[:3])], PLAIN)
+    frames = arrays([list(clip), list(clip[:3])])
     assert frames.lengths == [6, 3]
     np.testing.assert_array_equal(frames.read(0, [1, 4])[..., 0], clip[[1, 4]])
-    lazy = ArrayFrames(Items([list(clip)]), PLAIN)
+    lazy = arrays(Items([list(clip)]))
     np.testing.assert_array_equal(lazy.read(0, [5])[..., 0], clip[[5]])
 
 
@@ -302,7 +302,7 @@ class Reused(Items):
 @pytest.mark.parametrize("cache_gib", [0, 1])
 def test_a_buffer_that_the_object_uses_again(as_list, cache_gib):
     clips = [numbers(7, 16, 16) + 1000 * n for n in range(3)]
-    frames = ArrayFrames(Reused(clips, as_list), PLAIN, cache_gib=cache_gib)
+    frames = arrays(Reused(clips, as_list), cache=cache_gib)
     read = [frames.read(n, range(1, 6, 2)) for n in range(3)]
     with ThreadPoolExecutor(8) as pool:
         read += pool.map(lambda n: frames.read(n % 3, range(1, 6, 2)), range(60))
@@ -312,7 +312,7 @@ def test_a_buffer_that_the_object_uses_again(as_list, cache_gib):
 
 def test_an_item_of_frames_is_asked_for_once_a_read():
     items = Reused([numbers(9, 8, 8)], as_list=True)
-    frames = ArrayFrames(items, PLAIN, cache_gib=0)
+    frames = arrays(items, cache=0)
     before = items.asked
     frames.read(0, range(2, 8))
     assert items.asked - before == 1
@@ -320,7 +320,7 @@ def test_an_item_of_frames_is_asked_for_once_a_read():
 
 def test_frames_of_an_item_may_differ_in_size():
     items = Items([[numbers(4 + n, 6) for n in range(5)]])
-    frames = ArrayFrames(items, Preparation(size=(4, 6)))
+    frames = arrays(items, size=(4, 6))
     assert frames.read(0, range(5)).shape == (5, 4, 6, 1)
     np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], numbers(4, 6))
 
@@ -337,14 +337,14 @@ def test_a_search_that_never_ends_is_named(monkeypatch):
 
     try:
         with pytest.raises(StuckReaderError, match=r"sequence 0, frames 0 to 4: not read"):
-            ArrayFrames(Dead([numbers(5, 4, 4)] * 2), PLAIN, cache_gib=0, check_files="all")
+            arrays(Dead([numbers(5, 4, 4)] * 2), cache=0, check_files="all")
     finally:
         ends.set()
 
 
 def test_items_are_kept_only_while_they_fit():
     items = Items([numbers(9, 8, 8) for _ in range(3)])
-    kept, fresh = ArrayFrames(items, PLAIN), ArrayFrames(items, PLAIN, cache_gib=0)
+    kept, fresh = arrays(items), arrays(items, cache=0)
     for frames, times in ((kept, 0), (fresh, 4)):
         frames.read(0, [0])
         before = items.asked
@@ -373,7 +373,7 @@ def test_items_are_kept_only_while_they_fit():
 )
 def test_objects_that_are_no_sequences(objects, match):
     with pytest.raises(DataError, match=match) as error:
-        ArrayFrames(objects, PLAIN)
+        arrays(objects)
     assert "\n" not in str(error.value)
 
 
@@ -383,14 +383,14 @@ def test_errors_of_the_users_own_code_name_the_item():
             raise KeyError(f"clip {index}")
 
     with pytest.raises(DataError, match="sequence 0: KeyError: 'clip 0'"):
-        ArrayFrames(Broken([1, 2]), PLAIN)
+        arrays(Broken([1, 2]))
 
     class Changing(Items):
         def __getitem__(self, index):
             self.asked += 1
             return np.zeros((5 if self.asked < 3 else 4, 8, 8), np.uint8)
 
-    frames = ArrayFrames(Changing([1, 2]), PLAIN, cache_gib=0)
+    frames = arrays(Changing([1, 2]), cache=0)
     with pytest.raises(DataError, match="sequence 1: its shape or dtype has changed"):
         frames.read(1, [4])
 
@@ -399,27 +399,27 @@ def test_nan_in_an_object():
     clips = [numbers(5, 4, 4), numbers(5, 4, 4)]
     clips[1][3, 2, 1] = np.nan
     with pytest.raises(DataError, match="sequence 1, frame 3: NaN at row 2, column 1"):
-        ArrayFrames(clips, PLAIN)
+        arrays(clips)
     missing = np.ma.masked_less(numbers(5, 4, 4), 3)
-    assert np.isnan(ArrayFrames([missing], PLAIN, nan="mask").read(0, [0])).sum() == 3
+    assert np.isnan(arrays([missing], nan="mask").read(0, [0])).sum() == 3
 
 
 def test_arrays_in_memory_and_hdf5_datasets(tmp_path):
     stored = numbers(4, 9, 8, 8)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["clips"] = stored
-        direct = ArrayFrames(file["clips"], PLAIN, axes="NTHW")
+        direct = arrays(file["clips"], axes="NTHW")
         file["clip"] = stored[1]
-        one = ArrayFrames(Items([file["clip"]]), PLAIN)
+        one = arrays(Items([file["clip"]]))
         np.testing.assert_array_equal(one.read(0, [3])[..., 0], stored[1, [3]])
         with ThreadPoolExecutor(8) as pool:
             read = list(pool.map(lambda n: direct.read(n % 4, [2, 5, 6]), range(40)))
     for number, values in enumerate(read):
         np.testing.assert_array_equal(values[..., 0], stored[number % 4, [2, 5, 6]])
-    given_array = ArrayFrames(stored, PLAIN, axes="NTHW")
+    given_array = arrays(stored, axes="NTHW")
     assert given_array.names[3] == "array[3]"
     with pytest.raises(ConfigError, match="--variable"):
-        ArrayFrames(stored, PLAIN, axes="NTHW", variable="x")
+        arrays(stored, axes="NTHW", variable="x")
 
 
 def test_users_objects_are_used_by_one_thread_at_a_time():
@@ -434,12 +434,12 @@ def test_users_objects_are_used_by_one_thread_at_a_time():
                 self.busy.release()
 
     clips = [numbers(5, 32, 32) + n for n in range(6)]
-    frames = ArrayFrames(Single(clips), PLAIN, cache_gib=0)
+    frames = arrays(Single(clips), cache=0)
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda n: frames.read(n % 6, [4]), range(300)))
     assert all((values[0, ..., 0] == clips[n % 6][4]).all() for n, values in enumerate(read))
 
 
 def test_truth_values_have_a_range():
-    assert ArrayFrames(np.ones((5, 4, 4), bool), Preparation()).value_range == (0, 1)
-    assert ArrayFrames(np.ones((5, 4, 4), np.uint8), Preparation()).value_range is None
+    assert arrays(np.ones((5, 4, 4), bool)).value_range == (0, 1)
+    assert arrays(np.ones((5, 4, 4), np.uint8)).value_range is None

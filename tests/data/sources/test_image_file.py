@@ -248,7 +248,7 @@ def test_warnings_of_pillow_are_not_shown_beside_the_error(tmp_path: Path) -> No
     path = save_pages(tmp_path / "a.tif", clip(4, 5, 6))
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
     code = (
-        "import sys; from jaxconvlstm.data.pictures.picture_file import read_picture\n"
+        "import sys; from jaxconvlstm.data.sources.images.image_file import read_picture\n"
         "from jaxconvlstm.errors import DataError\n"
         "try: read_picture(sys.argv[1], page=2)\n"
         "except DataError as error: print(error)"

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened import images
 from PIL import Image
 
-from jaxconvlstm.data.preprocess import Preparation, resize
+from jaxconvlstm.data.preprocess import resize
 from jaxconvlstm.data.sources.base import Segment
 from jaxconvlstm.data.sources.files import natural_key
 from jaxconvlstm.data.sources.images import folder, image_check, listing
-from jaxconvlstm.data.sources.images.folder import FolderFrames
 from jaxconvlstm.data.sources.images.image_file import read_header, read_picture
 from jaxconvlstm.data.sources.images.listing import list_sequences
 from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError, printable
@@ -56,17 +56,10 @@ def png_of_16_bits(path: Path, colour_type: int, samples: int) -> Path:
     return path
 
 
-def open_folder(path: Path, **options: Any) -> FolderFrames:
-    """Options of the preparation and of the folder alike."""
-    names = ("channels", "size", "missing", "fit", "threshold")
-    preparation = Preparation(**{name: options.pop(name) for name in names if name in options})
-    return FolderFrames(path, preparation, **options)
-
-
 def refusal(path: Path, **options: Any) -> str:
     """The error that reading a folder ends in: always one line."""
     with pytest.raises(DataError) as caught:
-        open_folder(path, **options)
+        images(path, **options)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
     return str(caught.value)
@@ -91,7 +84,7 @@ def test_order_is_natural_with_and_without_padding() -> None:
 def test_every_folder_of_pictures_is_a_sequence(tmp_path: Path) -> None:
     for name in ("shot10/a.png", "shot2/a.png", "shot2/deep/b.JPG", "top.png", ".hidden/a.png"):
         write(tmp_path / name)
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert [s.name for s in frames.sequences] == [tmp_path.name, "shot2", "shot2/deep", "shot10"]
     assert frames.lengths == [1, 1, 1, 1]
     assert frames.frame_shape == (6, 8, 1)
@@ -103,7 +96,7 @@ def test_other_files_are_ignored_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     for name in ("._a.png", ".DS_Store", "Thumbs.db", "notes.txt", "png"):
         (tmp_path / name).write_bytes(b"text")
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert frames.lengths == [1]
     assert len(frames.notes) == 1
     assert frames.notes[0].startswith("files ignored that are no pictures: 5")
@@ -128,7 +121,7 @@ def test_any_name_can_be_read_and_printed(tmp_path: Path, name: bytes) -> None:
         pytest.skip("this file system refuses the name")
     write(folder / "a.png")
     write(folder / os.fsdecode(b"b\xff.png"))
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert frames.lengths == [2]
     shown = frames.sequences[0].name
     assert shown.encode("utf-8") and "\n" not in shown
@@ -144,11 +137,11 @@ def test_modes_of_8_bits(tmp_path: Path, mode: str, channels: int) -> None:
     picture = Image.fromarray(ramp(channels=3)).convert(mode)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     picture.save(path)
-    own = open_folder(tmp_path)
+    own = images(tmp_path)
     assert own.frame_shape == (*SHAPE, channels)
     assert own.dtype == np.uint8
     for wanted, kind in ((1, "L"), (3, "RGB")):
-        frame = open_folder(tmp_path, channels=wanted).read(0, [0])[0]
+        frame = images(tmp_path, channels=wanted).read(0, [0])[0]
         expected = np.asarray(picture.convert(kind)).reshape(*SHAPE, wanted)
         np.testing.assert_array_equal(frame, expected)
 
@@ -156,14 +149,14 @@ def test_modes_of_8_bits(tmp_path: Path, mode: str, channels: int) -> None:
 def test_palette_with_transparency_does_not_warn(tmp_path: Path) -> None:
     picture = Image.fromarray(ramp(channels=3)).convert("P")
     picture.save(tmp_path / "a.png", transparency=bytes(range(256)))
-    assert open_folder(tmp_path).frame_shape == (*SHAPE, 3)
+    assert images(tmp_path).frame_shape == (*SHAPE, 3)
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "pgm"])
 def test_16_bits_keep_every_value(tmp_path: Path, extension: str) -> None:
     write(tmp_path / f"a.{extension}", ramp(np.uint16))
     for channels in (None, 1, 3):
-        frame = open_folder(tmp_path, channels=channels).read(0, [0])[0]
+        frame = images(tmp_path, channels=channels).read(0, [0])[0]
         assert frame.dtype == np.uint16
         assert frame.shape == (*SHAPE, channels or 1)
         np.testing.assert_array_equal(frame[..., -1], ramp(np.uint16))
@@ -172,14 +165,14 @@ def test_16_bits_keep_every_value(tmp_path: Path, extension: str) -> None:
 def test_big_endian_16_bits(tmp_path: Path) -> None:
     pixels = ramp(np.uint16)
     Image.frombytes("I;16B", SHAPE[::-1], pixels.astype(">u2").tobytes()).save(tmp_path / "a.tif")
-    frame = open_folder(tmp_path).read(0, [0])[0]
+    frame = images(tmp_path).read(0, [0])[0]
     assert frame.dtype == np.uint16 and frame.dtype.isnative
     np.testing.assert_array_equal(frame[..., 0], pixels)
 
 
 def test_floats_stay_floats(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", ramp(np.float32) - 7)
-    frame = open_folder(tmp_path, channels=1).read(0, [0])[0]
+    frame = images(tmp_path, channels=1).read(0, [0])[0]
     assert frame.dtype == np.float32
     np.testing.assert_array_equal(frame[..., 0], ramp(np.float32) - 7)
 
@@ -231,7 +224,7 @@ def test_unchecked_truncated_picture_fails_when_read(tmp_path: Path) -> None:
     bad = write(tmp_path / "b.png", np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8))
     bad.write_bytes(bad.read_bytes()[:80])
     for check_files in ("none", "headers"):
-        frames = open_folder(tmp_path, check_files=check_files)
+        frames = images(tmp_path, check_files=check_files)
         with pytest.raises(DataError, match=r"b\.png"):
             frames.read(0, [1])[0]
 
@@ -268,7 +261,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 def test_a_file_that_disappears(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     bad = write(tmp_path / "b.png")
-    frames = open_folder(tmp_path, check_files="headers")
+    frames = images(tmp_path, check_files="headers")
     bad.unlink()
     with pytest.raises(DataError, match=r"b\.png: cannot be read: No such file"):
         frames.read(0, [1])[0]
@@ -293,7 +286,7 @@ def test_decompression_bomb(tmp_path: Path, check_files: Any) -> None:
 def test_previews_in_a_jpeg_are_not_pages(tmp_path: Path) -> None:
     pages = [Image.fromarray(ramp(channels=3)), Image.fromarray(ramp(channels=3))]
     pages[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=pages[1:])
-    assert open_folder(tmp_path).frame_shape == (*SHAPE, 3)
+    assert images(tmp_path).frame_shape == (*SHAPE, 3)
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers"])
@@ -303,7 +296,7 @@ def test_another_size_names_both(tmp_path: Path, check_files: Any) -> None:
     message = refusal(tmp_path, check_files=check_files)
     for part in ("a.png", "b.png", "6x8", "5x9", "--size H W"):
         assert part in message
-    assert open_folder(tmp_path, size=(4, 4), check_files=check_files).frame_shape == (4, 4, 1)
+    assert images(tmp_path, size=(4, 4), check_files=check_files).frame_shape == (4, 4, 1)
 
 
 @pytest.mark.parametrize("check_files", ["all", "headers"])
@@ -317,10 +310,10 @@ def test_another_dtype_names_both(tmp_path: Path, check_files: Any) -> None:
 def test_colour_among_grey_is_converted_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
     write(tmp_path / "2.png", ramp(channels=3))
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert frames.read(0, [1]).shape == (1, *SHAPE, 1)
     assert frames.notes == ["colour pictures read as grey, as the first is: 1"]
-    assert open_folder(tmp_path, channels=1).notes == []
+    assert images(tmp_path, channels=1).notes == []
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
@@ -333,7 +326,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
 
 def test_checked_frames_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png")
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     path.unlink()
     np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], ramp())
 
@@ -373,13 +366,13 @@ def shot(folder: Path, numbers: Any, name: str = "frame{}.png") -> None:
 def test_windows_do_not_cross_missing_frames(tmp_path: Path) -> None:
     shot(tmp_path / "shot1", [*range(3, 12), *range(15, 20)])
     shot(tmp_path / "shot2", range(4))
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert frames.segments() == [Segment(0, 0, 9), Segment(0, 9, 14), Segment(1, 0, 4)]
     assert frames.notes == [
         "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
         "no window crosses one (--allow-gaps lets them)"
     ]
-    crossing = open_folder(tmp_path, allow_gaps=True)
+    crossing = images(tmp_path, allow_gaps=True)
     assert crossing.segments() == [Segment(0, 0, 14), Segment(1, 0, 4)]
     assert crossing.notes == [
         "gaps in numbering: 1 (3 frames missing), e.g. before shot1/frame15.png; "
@@ -391,7 +384,7 @@ def test_a_time_format_orders_frames(tmp_path: Path) -> None:
     # In natural order the last day of January is the last of all.
     for number, name in enumerate(("30.01.2020", "31.01.2020", "01.02.2020", "04.02.2020")):
         write(tmp_path / f"scan_{name}.png", counter(number))
-    frames = open_folder(tmp_path, time_format="%d.%m.%Y")
+    frames = images(tmp_path, time_format="%d.%m.%Y")
     assert frames.read(0, range(4))[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert frames.frame_name(0, 0) == "scan_30.01.2020.png"
     assert frames.gaps == {0: [3]}
@@ -400,25 +393,25 @@ def test_a_time_format_orders_frames(tmp_path: Path) -> None:
     message = refusal(tmp_path, time_format="%d.%m.%Y")
     assert f"{tmp_path}/scan_today: the name holds no time" in message
     with pytest.raises(ConfigError, match="--time-format %Q"):
-        open_folder(tmp_path, time_format="%Q")
+        images(tmp_path, time_format="%Q")
 
 
 def test_folders_named_train_and_test_are_the_parts(tmp_path: Path) -> None:
     for name in ("Train/a", "Train/b", "validation", "test/x"):
         shot(tmp_path / name, range(2))
-    frames = open_folder(tmp_path)
-    assert dict(zip(frames.names, frames.parts or ())) == {
+    frames = images(tmp_path)
+    assert dict(zip(frames.names, frames.splits or ())) == {
         "Train/a": "train", "Train/b": "train", "validation": "val", "test/x": "test",
     }  # fmt: skip
-    assert "parts as the folders' names say, in sequences: train 2, val 1, test 1" in frames.notes
+    assert "splits as the folders' names say, in sequences: train 2, val 1, test 1" in frames.notes
     shot(tmp_path / "more", range(2))
-    assert open_folder(tmp_path).parts is None
+    assert images(tmp_path).splits is None
 
 
 def test_train_alone_is_a_name_like_any_other(tmp_path: Path) -> None:
     shot(tmp_path / "train", range(2))
-    assert open_folder(tmp_path).parts is None
-    assert open_folder(tmp_path / "train").parts is None
+    assert images(tmp_path).splits is None
+    assert images(tmp_path / "train").splits is None
 
 
 def test_a_link_to_a_listed_picture_is_no_second_frame(tmp_path: Path) -> None:
@@ -430,7 +423,7 @@ def test_a_link_to_a_listed_picture_is_no_second_frame(tmp_path: Path) -> None:
     (root / "test" / "copy of copy.png").symlink_to(root / "test" / "copy.png")
     (root / "test" / "one.png").symlink_to(outside)
     (root / "test" / "two.png").symlink_to(outside)
-    frames = open_folder(root)
+    frames = images(root)
     assert [list(s.files) for s in frames.sequences] == [
         ["frame0.png", "frame1.png", "frame2.png"],
         ["one.png"],
@@ -445,15 +438,15 @@ def test_pages_are_a_sequence(tmp_path: Path, extension: str) -> None:
     shot(tmp_path, range(2), "frame{}." + extension)
     path = tmp_path / f"clip.{extension}"
     pages[0].save(path, save_all=True, append_images=pages[1:], **options)
-    frames = open_folder(tmp_path, channels=1)
+    frames = images(tmp_path, channels=1)
     assert frames.names == [tmp_path.name, f"clip.{extension}"]
     assert frames.lengths == [2, 5]
     assert frames.frame_name(1, 3) == f"clip.{extension} page 3"
-    for source in (frames, open_folder(path, channels=1, cache_gib=0, check_files="headers")):
+    for source in (frames, images(path, channels=1, cache=0, check_files="headers")):
         found = source.read(len(source.names) - 1, [3, 0, 4, 3])
         np.testing.assert_array_equal(found[:, 2, 2, 0], [120, 0, 160, 120])
-    assert open_folder(path).names == [f"clip.{extension}"]
-    assert open_folder(path).details["files"].endswith(" 5")
+    assert images(path).names == [f"clip.{extension}"]
+    assert images(path).details["files"].endswith(" 5")
 
 
 def test_many_files_are_not_opened_for_their_pages(tmp_path: Path, monkeypatch: Any) -> None:
@@ -461,7 +454,7 @@ def test_many_files_are_not_opened_for_their_pages(tmp_path: Path, monkeypatch: 
     pages = [Image.fromarray(counter(page)) for page in range(3)]
     pages[0].save(tmp_path / "2.gif", save_all=True, append_images=pages[1:])
     shot(tmp_path, [1], "{}.gif")
-    frames = open_folder(tmp_path, check_files="none")
+    frames = images(tmp_path, check_files="none")
     assert frames.lengths == [2]
     assert frames.notes == [
         "GIF, TIFF and WebP files taken for single pictures, being more than 1: 2"
@@ -476,7 +469,7 @@ def test_bad_frames_are_skipped_and_counted(tmp_path: Path) -> None:
         (tmp_path / f"frame{number}.png").write_bytes(b"text")
     write(tmp_path / "frame5.png", counter(5, (3, 3)))
     write(tmp_path / "frame7.png", counter(5).astype(np.uint16))
-    frames = open_folder(tmp_path, on_bad_frame="skip", check_files="none")
+    frames = images(tmp_path, on_bad_frame="skip", check_files="none")
     assert frames.segments() == [Segment(0, 1, 4), Segment(0, 6, 7), Segment(0, 8, 9)]
     assert frames.notes[0].startswith("bad frames skipped: 4, e.g. ")
     assert "frame0.png: cannot be read: not a picture" in frames.notes[0]
@@ -494,7 +487,7 @@ def test_bad_pages_are_skipped(tmp_path: Path) -> None:
     pages[0].save(path, save_all=True, append_images=pages[1:])
     floats = Image.fromarray(np.zeros((32, 32), np.float32))
     pages[0].save(path, save_all=True, append_images=[pages[1], floats, pages[3]])
-    frames = open_folder(path, on_bad_frame="skip")
+    frames = images(path, on_bad_frame="skip")
     assert list(frames.bad[0]) == [2]
     assert frames.segments() == [Segment(0, 0, 2), Segment(0, 3, 4)]
     assert "clip.tif page 2: float32 values" in refusal(path)
@@ -511,7 +504,7 @@ def test_all_pages_of_a_file_are_checked_in_one_pass(tmp_path: Path, monkeypatch
         return read(path, numbers, *arguments, **options)
 
     monkeypatch.setattr(folder, "read_pages", counted)
-    open_folder(tmp_path / "clip.gif", on_bad_frame="skip")
+    images(tmp_path / "clip.gif", on_bad_frame="skip")
     assert passes == [50]
 
 
@@ -529,7 +522,7 @@ def test_a_picture_that_is_never_read_is_named(tmp_path: Path, monkeypatch: Any)
     monkeypatch.setattr(image_check, "RUN_TIMEOUT", -15.5)
     try:
         with pytest.raises(StuckReaderError, match=r"frame16\.png: not read after 0\.5 seconds"):
-            open_folder(tmp_path)
+            images(tmp_path)
     finally:
         ends.set()
 
@@ -538,14 +531,14 @@ def test_nan_passes_where_it_is_masked(tmp_path: Path) -> None:
     pixels = ramp(np.float32)
     pixels[2, 3] = np.nan
     write(tmp_path / "1.tif", pixels)
-    frames = open_folder(tmp_path, nan="mask")
+    frames = images(tmp_path, nan="mask")
     np.testing.assert_array_equal(frames.read(0, [0])[0, ..., 0], pixels)
 
 
 def test_a_range_of_sequences(tmp_path: Path) -> None:
     for number in range(4):
         shot(tmp_path / f"shot{number}", range(2))
-    frames = open_folder(tmp_path, sequences=(1, 3))
+    frames = images(tmp_path, sequences=(1, 3))
     assert frames.names == ["shot1", "shot2"]
     assert frames.notes == ["sequences 1 to 2 of 4 used (--sequences)"]
     assert "--sequences 4 9: there are only 4" in refusal(tmp_path, sequences=(4, 9))
@@ -555,12 +548,12 @@ def test_a_range_of_sequences(tmp_path: Path) -> None:
 def test_names_that_print_alike_are_numbered(tmp_path: Path) -> None:
     for name in ("a\nb", r"a\nb"):
         shot(tmp_path / name, range(2))
-    assert sorted(open_folder(tmp_path).names) == [r"a\nb", r"a\nb (2)"]
+    assert sorted(images(tmp_path).names) == [r"a\nb", r"a\nb (2)"]
 
 
 def test_only_a_region_is_given(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     region = (slice(1, 4), slice(2, 7))
     np.testing.assert_array_equal(frames.read(0, [0], region)[0, ..., 0], ramp()[region])
 
@@ -569,12 +562,12 @@ def test_what_was_seen_is_described(tmp_path: Path) -> None:
     shot(tmp_path, range(3))
     write(tmp_path / "frame3.jpg", ramp(channels=3))
     Image.fromarray(ramp(channels=3)).convert("RGBA").save(tmp_path / "frame4.png")
-    frames = open_folder(tmp_path)
+    frames = images(tmp_path)
     assert frames.details == {
         "files": "PNG 4, JPEG 1", "modes": "L 3, RGB 1, RGBA 1", "sizes": "6x8 5",
     }  # fmt: skip
     assert "pictures whose transparency is left out: 1" in frames.notes
-    unseen = open_folder(tmp_path, check_files="none").details["files"]
+    unseen = images(tmp_path, check_files="none").details["files"]
     assert unseen == "PNG 1 (and 4 that were not looked at)"
 
 
@@ -586,7 +579,7 @@ def test_many_files_are_listed_in_little_memory(tmp_path: Path) -> None:
             os.close(os.open(tmp_path / f"frame{number:06d}.png", os.O_CREAT))
     tracemalloc.start()
     try:
-        frames = open_folder(tmp_path)
+        frames = images(tmp_path)
         segments = frames.segments()
         kept, peak = tracemalloc.get_traced_memory()
     finally:
@@ -606,5 +599,5 @@ def test_every_kind_of_transparency_is_counted(tmp_path: Path, kind: str) -> Non
     }
     for number in range(3):
         image.save(tmp_path / f"{number}.png", **options.get(kind, {}))
-    frames = FolderFrames(tmp_path, Preparation())
+    frames = images(tmp_path)
     assert "pictures whose transparency is left out: 3" in frames.notes

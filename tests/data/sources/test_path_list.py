@@ -4,17 +4,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened import images
 from PIL import Image
 
-from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import Segment
-from jaxconvlstm.data.sources.images.folder import FolderFrames
 from jaxconvlstm.data.sources.images.path_list import read_path_list, write_path_list
 from jaxconvlstm.errors import ConfigError, DataError
 
@@ -32,13 +30,9 @@ def written(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def open_list(path: Path, **options: Any) -> FolderFrames:
-    return FolderFrames(path, Preparation(), **options)
-
-
 def refusal(path: Path) -> str:
     with pytest.raises(DataError) as caught:
-        open_list(path)
+        images(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -46,7 +40,7 @@ def refusal(path: Path) -> str:
 def test_lines_of_the_original_form(tmp_path: Path) -> None:
     paths = shot(tmp_path / "a", 4)
     text = "a/0.png a/3.png a/1.png \r\n\r\n  \n" + f"{paths[2]}\ta/1.png"
-    frames = open_list(written(tmp_path / "list.txt", "\ufeff" + text))
+    frames = images(written(tmp_path / "list.txt", "\ufeff" + text))
     assert frames.names == ["line 1", "line 4"]
     assert frames.lengths == [3, 2]
     # In the order given.
@@ -61,17 +55,17 @@ def test_lines_that_share_frames_are_a_group(tmp_path: Path) -> None:
     shot(tmp_path, 9)
     (tmp_path / "link.png").symlink_to("5.png")
     lines = ["0.png 1.png", "4.png 5.png", "1.png 2.png", "7.png 8.png", "link.png 6.png"]
-    frames = open_list(written(tmp_path / "list.txt", "\n".join(lines)))
+    frames = images(written(tmp_path / "list.txt", "\n".join(lines)))
     assert frames.groups == [0, 1, 0, 2, 1]
-    assert frames.notes == ["lines that share frames: 4, kept in the same part"]
-    apart = open_list(written(tmp_path / "list.txt", "0.png 1.png\n2.png 3.png"))
+    assert frames.notes == ["lines that share frames: 4, kept in the same split"]
+    apart = images(written(tmp_path / "list.txt", "0.png 1.png\n2.png 3.png"))
     assert apart.groups is None and apart.notes == []
 
 
 def test_a_line_that_holds_a_frame_twice_is_not_divided(tmp_path: Path) -> None:
     shot(tmp_path, 9)
     (tmp_path / "link.png").symlink_to("5.png")
-    frames = open_list(written(tmp_path / "list.txt", "0.png 1.png\n5.png 6.png link.png"))
+    frames = images(written(tmp_path / "list.txt", "0.png 1.png\n5.png 6.png link.png"))
     assert frames.groups == [0, 1]
     assert frames.notes == ["lines that hold a frame twice: 1, not divided in time"]
 
@@ -80,8 +74,8 @@ def test_a_reordered_list_has_other_frame_names(tmp_path: Path) -> None:
     shot(tmp_path / "a", 2)
     shot(tmp_path / "b", 2)
     lines = ["a/0.png a/1.png", "b/0.png b/1.png"]
-    before = open_list(written(tmp_path / "list.txt", "\n".join(lines)))
-    after = open_list(written(tmp_path / "list.txt", "\n".join(reversed(lines))))
+    before = images(written(tmp_path / "list.txt", "\n".join(lines)))
+    after = images(written(tmp_path / "list.txt", "\n".join(reversed(lines))))
     assert before.names == after.names
     assert before.frame_name(0, 0) != after.frame_name(0, 0)
 
@@ -90,7 +84,7 @@ def test_a_shared_bad_frame_is_bad_in_every_line(tmp_path: Path) -> None:
     shot(tmp_path, 4)
     written(tmp_path / "1.png", "text")
     path = written(tmp_path / "list.txt", "0.png 1.png 2.png\n1.png 2.png 3.png 1.png")
-    frames = open_list(path, on_bad_frame="skip")
+    frames = images(path, on_bad_frame="skip")
     assert {line: list(bad) for line, bad in frames.bad.items()} == {0: [1], 1: [0, 3]}
     assert frames.notes[-1].startswith("bad frames skipped: 1, e.g. ")
     assert "1.png: cannot be read" in refusal(path)
@@ -101,7 +95,7 @@ def test_paths_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "lists").mkdir()
     path = written(tmp_path / "lists" / "list.txt", "a/0.png a/1.png")
     monkeypatch.chdir(tmp_path)
-    assert open_list(path).notes == [
+    assert images(path).notes == [
         "paths taken from the current folder, as they are not in the list's own: 2, e.g. a/0.png"
     ]
 
@@ -134,9 +128,9 @@ def test_a_path_list_has_an_order_of_its_own(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "clip.tif", save_all=True, append_images=pages[1:])
     for source in (path, tmp_path / "clip.tif"):
         with pytest.raises(ConfigError, match=f"--time-format: .*{source.name}"):
-            open_list(source, time_format="%Y")
+            images(source, time_format="%Y")
         with pytest.raises(ConfigError, match=f"--allow-gaps: .*{source.name}"):
-            open_list(source, allow_gaps=True)
+            images(source, allow_gaps=True)
 
 
 def test_written_lines_are_windows(tmp_path: Path) -> None:
@@ -154,7 +148,7 @@ def test_written_lines_are_windows(tmp_path: Path) -> None:
     assert found[3:] == [
         [f"data/b/{n}.png" for n in ns] for ns in ((0, 1, 2), (6, 7, 8), (8, 9, 10))
     ]
-    frames = open_list(out)
+    frames = images(out)
     assert frames.lengths == [3] * 6
     assert frames.groups == [0, 0, 0, 1, 2, 2]
     assert {path.name for path in tmp_path.iterdir()} == {"data", "list.txt"}

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opened import videos
 from PIL import Image
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.video import video_frames
 from jaxconvlstm.data.sources.video.video_frames import VideoFrames
@@ -98,9 +100,7 @@ def in_one_pass(path: Path) -> np.ndarray:
 
 def lazy(path: Path, **arguments: object) -> VideoFrames:
     """Nothing decoded before it is read, nothing kept."""
-    return VideoFrames(
-        path, Preparation(), **{"check_files": "none", "cache_gib": 0.0, **arguments}
-    )
+    return videos(path, **{"check_files": "none", "cache": 0.0, **arguments})
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -116,7 +116,7 @@ def test_any_order_gives_the_frames_of_one_pass(tmp_path, name):
     for frame in np.random.default_rng(0).permutation(COUNT):
         np.testing.assert_array_equal(video.read(0, [frame])[0], expected[frame], str(frame))
     np.testing.assert_array_equal(video.read(0, range(0, COUNT, 3)), expected[::3])
-    np.testing.assert_array_equal(VideoFrames(path, Preparation()).read(0, range(COUNT)), expected)
+    np.testing.assert_array_equal(videos(path).read(0, range(COUNT)), expected)
 
 
 def test_threads_read_at_the_same_time(tmp_path):
@@ -156,7 +156,7 @@ def test_kept_frames_are_not_decoded_again(tmp_path):
     path = encode(tmp_path / "a.mp4")
     expected = in_one_pass(path)
     for check in ("all", "none"):
-        video = VideoFrames(path, Preparation(), check_files=check)
+        video = videos(path, check_files=check)
         video.read(0, range(COUNT))
         path.rename(tmp_path / "b")
         np.testing.assert_array_equal(
@@ -167,7 +167,7 @@ def test_kept_frames_are_not_decoded_again(tmp_path):
 
 @pytest.mark.skipif(not BIKES.exists(), reason="needs the real clip beside the repository")
 def test_a_real_clip_agrees_with_its_published_frames():
-    video = VideoFrames(BIKES / "bikes.mp4", Preparation(size=(128, 128), fit="crop"))
+    video = videos(BIKES / "bikes.mp4", size=(128, 128), fit="crop")
     assert video.lengths == [250]
     assert video.details == {"video": "bikes.mp4 h264 640x272, 250 frames, 25 fps"}
     pictures = sorted((BIKES / "bikes-frames").rglob("*.jpg"))
@@ -191,7 +191,7 @@ def test_grey_is_that_of_rec_601(tmp_path, pixels):
         frames = [frame.reformat(format="rgb24", interpolation=exact) for frame in file.decode()]
     expected = np.stack([frame.to_ndarray() for frame in frames]) @ [0.299, 0.587, 0.114]
 
-    grey = VideoFrames(path, Preparation(channels=1))
+    grey = videos(path, channels=1)
 
     assert grey.frame_shape == (HEIGHT, WIDTH, 1)
     assert np.abs(grey.read(0, range(3))[..., 0] - expected).max() <= 2
@@ -204,7 +204,7 @@ def test_the_colour_matrix_that_the_file_names_is_used(tmp_path):
     colour = lazy(path)
     assert not colour.notes
     assert np.abs(colour.read(0, [4])[0].astype(int) - scene(4)).mean() < 2
-    grey = VideoFrames(path, Preparation(channels=1)).read(0, [4])[0, ..., 0]
+    grey = videos(path, channels=1).read(0, [4])[0, ..., 0]
     assert np.abs(grey - scene(4) @ [0.299, 0.587, 0.114]).mean() < 2
 
 
@@ -214,7 +214,7 @@ def test_grey_videos_have_one_channel_and_are_repeated_for_colour(tmp_path):
     assert grey.frame_shape == (HEIGHT, WIDTH, 1)
     expected = scene(1) @ [0.299, 0.587, 0.114]
     assert np.abs(grey.read(0, [1])[0, ..., 0] - expected).max() <= 2
-    colour = VideoFrames(tmp_path, Preparation(channels=3)).read(0, [1])[0]
+    colour = videos(tmp_path, channels=3).read(0, [1])[0]
     np.testing.assert_array_equal(colour, np.repeat(grey.read(0, [1])[0], 3, axis=-1))
     encode(tmp_path / "b.mkv", "ffv1", {}, count=3)
     assert "colour videos read as grey, as the first is: 1" in lazy(tmp_path).notes
@@ -245,7 +245,7 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
                 target.mux(packet)
     expected = in_one_pass(cut)
     for check in ("all", "none"):
-        video = VideoFrames(cut, Preparation(), check_files=check, cache_gib=0)
+        video = videos(cut, check_files=check, cache=0)
         assert video.lengths == [len(expected)]
         for frame in (20, 0, 3):
             np.testing.assert_array_equal(video.read(0, [frame])[0], expected[frame])
@@ -311,14 +311,14 @@ def test_strange_names_are_opened(tmp_path, monkeypatch):
 def test_all_videos_have_one_size(tmp_path, size):
     encode(tmp_path / "a.mp4", count=3)
     encode(tmp_path / "b.mp4", count=3, shape=(32, 80))
-    preparation = Preparation(size=size, fit="crop")
+    options = {} if size is None else {"size": size, "fit": "crop"}
     if size is None:
         with pytest.raises(DataError, match=r"b\.mp4: 32x80 pixels .*a\.mp4 has 48x64; --size"):
-            VideoFrames(tmp_path, preparation)
+            videos(tmp_path, **options)
         return
-    video = VideoFrames(tmp_path, preparation)
+    video = videos(tmp_path, **options)
     assert video.frame_shape == (24, 24, 3)
-    expected = preparation(in_one_pass(tmp_path / "b.mp4")[2])
+    expected = Preparation(DataConfig(**options))(in_one_pass(tmp_path / "b.mp4")[2])
     np.testing.assert_array_equal(video.read(1, [2])[0], expected)
 
 
@@ -373,11 +373,11 @@ def test_what_is_no_video_is_named_on_one_line(tmp_path, reason, capfd):
     capfd.readouterr()
     for source in (path, path.parent):
         with pytest.raises(DataError, match=rf"bad\.mp4: .*{reason}") as error:
-            VideoFrames(source, Preparation())
+            videos(source)
         assert "\n" not in str(error.value)
 
     encode(path.with_name("good.mp4"), count=3)
-    video = VideoFrames(path.parent, Preparation(), on_bad_frame="skip")
+    video = videos(path.parent, on_bad_frame="skip")
     assert video.names == ["good.mp4"]
     assert any(note.startswith("videos left out: 1, e.g. ") for note in video.notes)
     assert capfd.readouterr() == ("", "")
@@ -385,12 +385,12 @@ def test_what_is_no_video_is_named_on_one_line(tmp_path, reason, capfd):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match=r"no videos; accepted are \.mp4, .* \.y4m"):
-        VideoFrames(tmp_path, Preparation())
+        videos(tmp_path)
     with pytest.raises(DataError, match="nowhere: cannot be listed"):
-        VideoFrames(tmp_path / "nowhere", Preparation())
+        videos(tmp_path / "nowhere")
     encode(tmp_path / "a.mp4", count=3)
     with pytest.raises(DataError, match="--sequences 5 9: there are only 1"):
-        VideoFrames(tmp_path, Preparation(), sequences=(5, 9))
+        videos(tmp_path, sequences=(5, 9))
 
 
 @pytest.mark.parametrize("name", ["start.mp4", "h264.mkv", "vp9.webm", "mjpeg.avi"])
@@ -402,9 +402,9 @@ def test_a_video_that_was_cut_off(tmp_path, name, capfd):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
     for check in ("all", "none"):
         with pytest.raises(DataError, match=rf"{name}: "):
-            VideoFrames(path, Preparation(), check_files=check)
+            videos(path, check_files=check)
 
-    video = VideoFrames(path, Preparation(), on_bad_frame="skip", cache_gib=0)
+    video = videos(path, on_bad_frame="skip", cache=0)
 
     assert video.lengths == [COUNT]
     bad = video.bad[0]
@@ -428,11 +428,11 @@ def test_damage_spoils_the_frames_up_to_the_next_keyframe(tmp_path):
     data[place : place + packet.size - 5] = bytes(packet.size - 5)
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.mkv: frame 13 \(0\.52 s\): "):
-        VideoFrames(path, Preparation())
+        videos(path)
     with pytest.raises(DataError, match=r"a\.mkv: frame 1[3-9] "):
         lazy(path).read(0, range(COUNT))
 
-    video = VideoFrames(path, Preparation(), on_bad_frame="skip", cache_gib=0)
+    video = videos(path, on_bad_frame="skip", cache=0)
 
     assert sorted(video.bad[0]) == list(range(13, 20))
     for segment in video.segments():
@@ -453,7 +453,7 @@ def test_a_frame_of_another_size_is_named(tmp_path):
     small, large = (encode(tmp_path / f"{side}.ts", shape=(side, side)) for side in (32, 48))
     path.write_bytes(small.read_bytes() + large.read_bytes())
     with pytest.raises(DataError, match=r"a\.ts: 48x48 pixels .* in frame .* has 32x32"):
-        VideoFrames(path, Preparation())
+        videos(path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
@@ -464,7 +464,7 @@ def test_a_file_that_is_never_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(video_frames, "index_video", lambda path: ends.wait())
     try:
         with pytest.raises(StuckReaderError, match=r"a\.mp4: not read after 0\.3 seconds"):
-            VideoFrames(tmp_path, Preparation())
+            videos(tmp_path)
     finally:
         ends.set()
 
@@ -497,7 +497,7 @@ def test_files_are_closed(tmp_path):
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(DataError, match=r"video needs PyAV: pip install 'jaxconvlstm\[video\]'"):
-        VideoFrames(tmp_path, Preparation())
+        videos(tmp_path)
 
 
 def test_a_header_that_was_cut_off_is_named(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import check_applies, for_other_data, open_dataset
 from jaxconvlstm.data.loader import TrainLoader, evaluation_batches
 from jaxconvlstm.data.synthetic.generated import clip_generator

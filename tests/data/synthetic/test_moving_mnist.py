@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.data.synthetic.digits import read_digits
@@ -146,7 +146,7 @@ def test_no_digit_is_in_two_parts_and_the_seed_says_where_each_is(digits: Path) 
     only = open_dataset(config(digits, split=Split(0.5, 0, 0.1), limit=3), seed=1)
     assert {name: len(part) for name, part in only.pictures.items()} == {"train": 15, "test": 3}
     assert [len(only.windows("train")), len(only.windows("all"))] == [3, 6]
-    with pytest.raises(DataError, match="val part has no windows"):
+    with pytest.raises(DataError, match="val split has no windows"):
         only.windows("val")
 
 
@@ -177,7 +177,7 @@ def test_sizes_and_notes(digits: Path) -> None:
     assert sizes == [10_000, 100, 200, 10_300]
     assert dataset.frame_shape == (64, 64, 1)
     assert dataset.notes == [
-        "30 digits, none in two parts: train 24, val 3, test 3",
+        "30 digits, none in two splits: train 24, val 3, test 3",
         "generated clips of 2 digits on 64x64x1 uint8; windows: train 10000, val 100, test 200",
     ]
 

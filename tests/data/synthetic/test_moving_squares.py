@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxconvlstm.config.run import DataConfig, Split
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.data.dataset import open_dataset
 from jaxconvlstm.data.synthetic.generated import clip_generator
 from jaxconvlstm.data.synthetic.moving_squares import moving_squares

@@ -1,4 +1,4 @@
-"""Files and folders of arrays: which are there, and how to open each."""
+"""Array files: their extensions, and the function that opens each."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ EXTENSIONS = tuple(_OPENERS)
 
 
 def is_array_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the name ends as that of a file of arrays does (.zarr is a folder)."""
+    """True if the name ends as that of a file of arrays does (.zarr is a folder)."""
     return Path(path).suffix.lower() in _OPENERS
 
 

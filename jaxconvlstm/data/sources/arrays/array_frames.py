@@ -1,12 +1,14 @@
 """Arrays as sequences of frames: NumPy, HDF5, netCDF and Zarr files, and Python objects."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.arrays import objects
 from jaxconvlstm.data.sources.arrays.array_gaps import find_gaps
@@ -14,8 +16,8 @@ from jaxconvlstm.data.sources.arrays.array_reader import WHOLE, ArrayReader
 from jaxconvlstm.data.sources.arrays.array_search import search_frames
 from jaxconvlstm.data.sources.arrays.array_series import Series, Source, choose_from, from_path
 from jaxconvlstm.data.sources.arrays.array_values import describe_bad, first_bad
-from jaxconvlstm.data.sources.base import FrameCache, Frames, Region, choose_sequences
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.base import FrameCache, Frames, Region
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.errors import ConfigError, DataError, printable
 
 CHECK_ALL_UP_TO = 2**30
@@ -32,39 +34,18 @@ class ArrayFrames(Frames):
     over is loaded, if all of it fits in the memory allowed; of .npz files, each as it is read.
     """
 
-    def __init__(
-        self,
-        source: Any,
-        preparation: Preparation,
-        *,
-        axes: str | None = None,
-        variable: str | None = None,
-        sequences: tuple[int, int] | None = None,
-        nan: Literal["error", "mask"] = "error",
-        on_bad_frame: Literal["error", "skip"] = "error",
-        check_files: Literal["all", "headers", "none"] | None = None,
-        cache_gib: float = 1.0,
-        allow_gaps: bool = False,
-        time_format: str | None = None,
-    ):
+    def __init__(self, source: Any, config: SourceOptions):
         """Looks at the arrays and, by default, searches up to 1 GiB of floats for NaN.
+
+        With `config.check_files` "all" all values are read now; "headers" and "none" read none.
+        `config.allow_gaps` and `time_format` are about the numbers and times in the names of files
+        of one frame each, and about time coordinates.
 
         Args:
           source: a file (.npy, .npz, .h5, .nc, .zarr), a folder of such files, an array, or any
             object with `__len__` and `__getitem__` whose items are sequences: arrays
             `[time, height, width]` or `[time, height, width, channels]`, or lists of frames.
-          preparation: what is done to each frame.
-          axes: the array's own axes, of the letters N, T, H, W and C; by default those that the
-            file names, or what the shape leaves no doubt of.
-          variable: name of the array in a file of several.
-          sequences: use those from the first number up to, not including, the second.
-          nan: refuse NaN and infinity, or let them through.
-          on_bad_frame: stop at a frame that cannot be used, or list it in `bad`.
-          check_files: "all" reads all values now; "headers" and "none" read no values.
-          cache_gib: memory for what is kept.
-          allow_gaps: count the gaps in the numbers of files of one frame each and in time
-            coordinates, but let windows cross them.
-          time_format: how the names of files of one frame each tell the time; it orders the frames.
+          config: how arrays are read and prepared.
 
         Raises:
           ConfigError: `axes` does not fit the data; or a time format that cannot be read, or where
@@ -72,28 +53,26 @@ class ArrayFrames(Frames):
           DataError: missing, damaged, unclear, values that are refused, or fewer sequences.
         """
         super().__init__()
-        self._preparation = preparation
+        self._config = config
+        self._prepare = Preparation(config)
         # The same without resizing: each pixel by itself.
-        self._by_pixel = Preparation(
-            preparation.channels, threshold=preparation.threshold, missing=preparation.missing
-        )
-        self._changes = preparation.changes_pixels
-        self._refuse, self._checked = nan == "error", False
-        most_bytes = cache_gib * 2**30
-        self._series = self._find(source, axes, variable, sequences, on_bad_frame, most_bytes)
-        self._set_shape(on_bad_frame)
+        self._by_pixel = Preparation(dataclasses.replace(config, size=None, fit="stretch"))
+        self._refuse, self._checked = config.nan == "error", False
+        most_bytes = config.cache * 2**30
+        self._series = self._find(source, most_bytes)
+        self._set_shape()
         self._describe()
         self._name_sequences()
-        self.gaps, notes = find_gaps(self._series, time_format, allow_gaps)
+        self.gaps, notes = find_gaps(self._series, config.time_format, config.allow_gaps)
         self.notes += notes
-        searched = on_bad_frame == "skip" or self._to_be_searched(check_files)
+        searched = config.on_bad_frame == "skip" or self._to_be_searched()
         self._reader = ArrayReader(self._series, self._raw_dtype, most_bytes)
-        if check_files in (None, "all") and self._reader.load_small():
+        if config.check_files in (None, "all") and self._reader.load_small():
             self.details["reading"] = "loaded into memory"
         frame_bytes = int(np.prod(self.frame_shape)) * self.dtype.itemsize
         self._cache = FrameCache(sum(self.lengths), frame_bytes, most_bytes)
         if searched:
-            self._search(on_bad_frame)
+            self._search()
 
     def read(
         self, sequence: int, frames: Sequence[int], region: Region | None = None
@@ -102,9 +81,9 @@ class ArrayFrames(Frames):
         if self._resizes:
             return self._read_resized(sequence, frames, region)
         values = self._read(sequence, frames, WHOLE if region is None else region)
-        if not self._changes:
+        if not self._prepare.changes_pixels:
             return values
-        # All frames at once, as one tall frame.
+        # All frames at once, as one tall frame [time * height, width, channels].
         time, height, width, channels = values.shape
         prepared = self._by_pixel(values.reshape(time * height, width, channels))
         return prepared.reshape(time, height, width, -1)
@@ -120,17 +99,19 @@ class ArrayFrames(Frames):
                 missing.append(frame)
             else:
                 found[frame] = kept
+        # Frames of one size are read together, others one by one.
         for together in [missing] if self._alike else [[frame] for frame in missing]:
             values = self._read(sequence, together, WHOLE) if together else ()
             for frame, pixels in zip(together, values):
                 # A copy, lest a frame that stays as it is keeps all the others in memory.
-                found[frame] = np.array(self._preparation(pixels))
+                found[frame] = np.array(self._prepare(pixels))
                 self._cache.put(sequence, frame, found[frame])
         return np.stack([found[f] if region is None else found[f][region] for f in frames])
 
     def _read(self, sequence: int, frames: Sequence[int], region: Region) -> np.ndarray:
         """Frames before their preparation, searched for NaN."""
         values = self._reader.read(sequence, frames, region)
+        # Once all values were searched, reading need not look again.
         if self._refuse and not self._checked:
             where = first_bad(values, self.nan_is_missing)
             if where is not None:
@@ -142,19 +123,13 @@ class ArrayFrames(Frames):
                 )
         return values
 
-    def _find(
-        self,
-        source: Any,
-        axes: str | None,
-        variable: str | None,
-        sequences: tuple[int, int] | None,
-        on_bad_frame: Literal["error", "skip"],
-        most_bytes: float,
-    ) -> list[Series]:
+    def _find(self, source: Any, most_bytes: float) -> list[Series]:
         """The arrays of the sequences asked for."""
+        config = self._config
+        axes, variable = config.axes, config.variable
         found: list[Series] | None = None
         if isinstance(source, str | os.PathLike):
-            found, notes = from_path(Path(source), axes, variable, on_bad_frame)
+            found, notes = from_path(Path(source), axes, variable, config.on_bad_frame)
             self.notes += notes
         elif variable is not None:
             raise ConfigError(f"--variable {variable}: has no effect on data in memory")
@@ -162,13 +137,9 @@ class ArrayFrames(Frames):
             found = objects.from_array(source, axes)
         count = objects.count(source) if found is None else sum(each.stop for each in found)
         place = printable(source) if isinstance(source, str | os.PathLike) else "data"
-        used = choose_sequences(count, sequences, place)
-        if sequences is not None:
-            self.notes.append(
-                f"sequences {used.start} to {used.stop - 1} of {count} used (--sequences)"
-            )
+        used = self._choose_sequences(count, config.sequences, place)
         if found is None:
-            # Only those used are asked for.
+            # Only those used are asked for: an item may be loaded by getting it.
             found = objects.from_objects(source, axes, used, most_bytes)
         else:
             found = choose_from(found, used)
@@ -180,7 +151,7 @@ class ArrayFrames(Frames):
         for series in self._series:
             yield from (source for source in series.sources if source is not None)
 
-    def _set_shape(self, on_bad_frame: Literal["error", "skip"]) -> None:
+    def _set_shape(self) -> None:
         """The shape and dtype of all frames, which must be alike."""
         first = self._series[0].any_source
         for series in self._series:
@@ -188,27 +159,28 @@ class ArrayFrames(Frames):
                 unlike = source and self._unlike(source, first)
                 if not unlike:
                     continue
-                if on_bad_frame == "error" or series.whole is not None:
+                if self._config.on_bad_frame == "error" or series.whole is not None:
                     raise DataError(unlike)
                 series.bad[index], series.sources[index] = unlike, None
             if not any(series.sources):
                 raise DataError(f"{series.name}: no frame can be used, e.g. {series.bad[0]}")
         self._raw_shape, self._raw_dtype = first.layout.frame_shape, first.dtype
-        self.frame_shape = self._preparation.shape(self._raw_shape)
-        self.dtype = self._preparation.dtype(self._raw_dtype)
+        self.frame_shape = self._prepare.shape(self._raw_shape)
+        self.dtype = self._prepare.dtype(self._raw_dtype)
         sizes = {source.layout.frame_shape[:2] for source in self._sources()}
         self._alike = len(sizes) == 1
-        self._resizes = self._preparation.size is not None and sizes != {self._preparation.size}
+        size = self._config.size
+        self._resizes = size is not None and sizes != {size}
         # Refuses channels that cannot be made.
         self._by_pixel(np.zeros((1, 1, self._raw_shape[2]), self._raw_dtype))
 
     def _unlike(self, source: Source, first: Source) -> str | None:
-        """What distinguishes an array from the first one."""
+        """The difference of an array from the first one, as an error says it; None if alike."""
         name, other = source.stored.name, first.stored.name
         if source.dtype != first.dtype:
             return f"{name}: {source.dtype} values, but {other} has {first.dtype}"
         shape, wanted = source.layout.frame_shape, first.layout.frame_shape
-        if shape == wanted or (self._preparation.size is not None and shape[2] == wanted[2]):
+        if shape == wanted or (self._config.size is not None and shape[2] == wanted[2]):
             return None
         return (
             "{}: frames of {}x{}x{} (height x width x channels), but {} has {}x{}x{}"
@@ -260,11 +232,12 @@ class ArrayFrames(Frames):
         ]
         inside = [tuple(map(printable, series.folder.parts)) for series in self._series]
         self.folders = [folders for folders, count in zip(inside, counts) for _ in range(count)]
-        self.parts, notes = parts_of_folders(self.folders)
+        self.splits, notes = splits_of_folders(self.folders)
         self.notes += notes
 
-    def _to_be_searched(self, check_files: Literal["all", "headers", "none"] | None) -> bool:
-        """Whether to read all values now, so that what is wrong is met before training."""
+    def _to_be_searched(self) -> bool:
+        """True if all values are to be read now, so that faults are met before training."""
+        check_files = self._config.check_files
         if check_files in ("headers", "none"):
             return False
         may_fail = any(
@@ -276,7 +249,7 @@ class ArrayFrames(Frames):
         size = sum(source.nbytes for source in self._sources())
         return may_fail and (check_files == "all" or size <= CHECK_ALL_UP_TO)
 
-    def _search(self, on_bad_frame: Literal["error", "skip"]) -> None:
+    def _search(self) -> None:
         """Reads every frame once, and lists or raises what is bad."""
         size = max(1, BLOCK_BYTES // (int(np.prod(self._raw_shape)) * self._raw_dtype.itemsize))
         bad = search_frames(
@@ -284,7 +257,7 @@ class ArrayFrames(Frames):
             self._reader.place,
             self.lengths,
             size if self._alike else 1,
-            skip=on_bad_frame == "skip",
+            skip=self._config.on_bad_frame == "skip",
         )
         self.bad, self._checked = bad, True
         count = sum(map(len, bad.values()))

@@ -1,4 +1,4 @@
-"""Where frames are missing: in the numbers of files of one frame each, or in a time coordinate."""
+"""Gaps between frames, by the numbers of files of one frame each or by a time coordinate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxconvlstm.data.sources.images.numbering import (
 from jaxconvlstm.errors import ConfigError
 
 FINENESS = 1000
-"""Steps between times that are no integers are told apart to this part of the median one."""
+"""Steps between times that are no integers are told apart to the median one divided by this."""
 
 
 def find_gaps(

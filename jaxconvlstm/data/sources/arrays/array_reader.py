@@ -73,13 +73,14 @@ class ArrayReader:
         Raises:
           DataError: a file is damaged.
         """
+        # Of sequences that are not used nothing is loaded, so they do not count.
         size, slow = 0.0, []
         for series in self._series:
-            share = (series.stop - series.first) / series.any_source.layout.size("N")
+            fraction = (series.stop - series.first) / series.any_source.layout.size("N")
             for index, source in enumerate(series.sources):
                 if source is not None and source.stored.reading == "library":
                     slow.append((series, index, source))
-                    size += share * source.nbytes
+                    size += fraction * source.nbytes
         if not slow or size > self._most_bytes:
             return False
         for series, index, source in slow:

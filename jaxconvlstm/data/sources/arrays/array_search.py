@@ -1,4 +1,4 @@
-"""Reads all frames of arrays once, so that a bad one is met before training and not in it."""
+"""A search of all frames for bad ones, so that they are met before training and not in it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,6 +49,7 @@ def search_frames(
                 if stop - start == 1:
                     bad[start] = str(error)
                 else:
+                    # The first half last, as it is taken first: errors come in order.
                     middle = (start + stop) // 2
                     waiting += [(middle, stop), (start, middle)]
         return bad

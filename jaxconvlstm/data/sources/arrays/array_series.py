@@ -1,4 +1,4 @@
-"""Which arrays make up which sequences, for files and folders of files."""
+"""Sequences, and the arrays that they are made of, for files and folders of files."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,7 @@ from jaxconvlstm.errors import DataError, printable
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An array, what its axes are, and the dtype that it is read as."""
+    """An array, its axes, and the dtype that it is read as."""
 
     stored: StoredArray
     layout: Layout
@@ -28,7 +28,8 @@ class Source:
 
     @classmethod
     def of(cls, stored: StoredArray, layout: Layout) -> "Source":
-        """
+        """The array with the dtype that its values are read as.
+
         Raises:
           DataError: the values cannot be read.
         """
@@ -121,7 +122,10 @@ def choose_from(found: list[Series], used: range) -> list[Series]:
 def _from_folder(
     root: Path, axes: str | None, variable: str | None, on_bad_frame: Literal["error", "skip"]
 ) -> tuple[list[Series], list[str]]:
-    found, notes = find_files(root, is_array_file, "array files", EXTENSIONS)
+    found, notes = find_files(
+        root, lambda entry: is_array_file(entry.name), "array files", EXTENSIONS
+    )
+    # In folders of one frame a file, the files of a folder are the frames of one sequence.
     one_frame = axes is not None and "T" not in axes
     series = []
     first: Source | None = None

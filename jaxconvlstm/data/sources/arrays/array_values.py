@@ -56,7 +56,7 @@ def convert(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def first_bad(values: np.ndarray, nan_is_missing: bool) -> tuple[int, ...] | None:
-    """Where the first NaN or infinity is; with `nan_is_missing` the first infinity."""
+    """Index of the first NaN or infinity, or of the first infinity with `nan_is_missing`."""
     if values.dtype.kind != "f" or _surely_finite(values):
         return None
     bad = np.isinf(values) if nan_is_missing else ~np.isfinite(values)

@@ -1,4 +1,4 @@
-"""What the axes of an array are: sequences N, time T, height H, width W, channels C."""
+"""The axes of an array: sequences N, time T, height H, width W, channels C."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -56,17 +56,17 @@ class Layout:
 
     def key(self, number: int, time: slice, rows: slice, columns: slice) -> tuple[int | slice, ...]:
         """The index that cuts frames of one sequence out of the array."""
-        parts: dict[str, int | slice] = {
+        indices: dict[str, int | slice] = {
             "N": number,
             "T": time,
             "H": rows,
             "W": columns,
             "C": slice(None),
         }
-        return tuple(parts[letter] for letter in self.axes)
+        return tuple(indices[letter] for letter in self.axes)
 
     def arrange(self, cut: np.ndarray) -> np.ndarray:
-        """What `key` cut out, as `[time, height, width, channels]`."""
+        """The values at `key`, as `[time, height, width, channels]`."""
         return _transpose(cut, self.axes.replace("N", ""), "THWC")
 
     def view(self, array: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def find_layout(
     dimensions: Sequence[str] = (),
     one_frame_files: bool = False,
 ) -> Layout:
-    """What the axes of an array are: as the user says, as the file names them, or by the shape.
+    """The axes of an array: as the user says, as the file names them, or by the shape.
 
     Args:
       name: of the array, for errors.
@@ -155,7 +155,7 @@ def _by_shape(shape: tuple[int, ...], one_frame_files: bool) -> str | None:
 
 
 def _proposal(shape: tuple[int, ...], dimensions: Sequence[str]) -> str:
-    """What to try, by where a short axis may be the channels."""
+    """A hint at axes to try, by where a short axis may be the channels."""
     fits = [
         axes
         for axes in _PROPOSALS.get(len(shape), ())

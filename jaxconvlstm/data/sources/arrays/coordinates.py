@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 Find = Callable[[str], Any]
-"""What a file holds at a path; None for nothing."""
+"""Looks up a path in a file; None where it holds nothing there."""
 
 
 def has_coordinate(find: Find, key: str, dimensions: Sequence[str]) -> bool:
-    """Whether there is a coordinate of any dimension; of its values nothing is read."""
+    """True if any dimension has a coordinate; of its values nothing is read."""
     return any(_coordinate(find, key, name) is not None for name in dimensions)
 
 

@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, of which parts are read when asked for."""
+"""Arrays in HDF5 files, of which slices are read when asked for."""
 
 import contextlib
 import dataclasses

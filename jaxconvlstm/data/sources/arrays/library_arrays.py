@@ -1,4 +1,4 @@
-"""What arrays in HDF5, netCDF and Zarr files have in common: packing, missing values, locking."""
+"""Common to arrays in HDF5, netCDF and Zarr files: packing, missing values, locking."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ MISSING_MARKS = {"_FillValue", "missing_value", "valid_min", "valid_max", "valid
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How stored values stand for others, by the attributes of the CF conventions."""
+    """Scale, offset and missing codes of stored values, by attributes of the CF conventions."""
 
     fills: tuple[float, ...] = ()
     scale: float = 1.0

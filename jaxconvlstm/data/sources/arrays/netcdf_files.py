@@ -1,4 +1,4 @@
-"""Arrays in netCDF files, of which parts are read when asked for."""
+"""Arrays in netCDF files, of which slices are read when asked for."""
 
 from pathlib import Path
 from typing import Any

@@ -24,7 +24,7 @@ from jaxconvlstm.errors import DataError, printable
 HEADER_BYTES = 2**16
 """NumPy's own headers are far shorter."""
 DEFLATE_RATIO = 1040
-"""What deflate can shrink at most; a member that claims more is not what it says."""
+"""The most that deflate can shrink; the header of a member that claims more is wrong."""
 _ZIP_ERRORS = (
     OSError, ValueError, EOFError, RuntimeError, NotImplementedError, KeyError, MemoryError,
     zipfile.BadZipFile, zlib.error,

@@ -24,7 +24,7 @@ _BY_RANK = {3: "THW", 4: "THWC"}
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is an array by itself, not something that holds arrays."""
+    """True if a value is an array by itself, not something that holds arrays."""
     return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__getitem__")
 
 
@@ -95,7 +95,7 @@ class _Items:
         self._kept: dict[int, Any] = {}
 
     def use(self, index: int, then: Callable[[Any], T]) -> T:
-        """What a function makes of an item, an array or a list, while it is sure to last."""
+        """The result of a function of an item, which is an array or a list, while it lasts."""
         if index in self._kept:
             return then(self._kept[index])
         name = f"sequence {index}"
@@ -170,7 +170,7 @@ def _item(items: _Items, index: int, number: int | None, array: Any) -> StoredAr
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
 
     def get(key: Key) -> np.ndarray:
-        # Copied where the item may not last; a part, not the whole.
+        # Copied where the item may not last; the slice, not the whole.
         return items.use(
             index, lambda item: items.copied(_part(name, item, number, shape, dtype, key))
         )
@@ -201,7 +201,7 @@ def _clip(items: _Items, index: int, length: int, frame: StoredArray) -> StoredA
 def _part(
     name: str, item: Any, number: int | None, shape: tuple[int, ...], dtype: np.dtype[Any], key: Key
 ) -> np.ndarray:
-    """Part of an item, or of a frame of it, if it is still like it was first seen."""
+    """A slice of an item, or of a frame of it, if it is still like it was first seen."""
     try:
         found = item if number is None else _as_array(name, item[number])
     except IndexError:

@@ -1,4 +1,4 @@
-"""Arrays of which parts can be read without the rest, in files or in memory."""
+"""Arrays in files or in memory of which a slice can be read without the rest."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ class OpenArray:
     """An array that is ready to be read.
 
     Attributes:
-      get: reads the part at an index of integers and slices, safe from several threads.
+      get: reads the values at an index of integers and slices, safe from several threads.
       array: the whole array, where it is in memory or mapped into it.
       bytes_held: memory that it keeps.
       forget: hands pages of a memory map back to the system.
@@ -34,14 +34,14 @@ class OpenArray:
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """What is known of an array before its values are read.
+    """Description of an array whose values are not read yet.
 
     Attributes:
       name: printable, as in errors: "x.npy", "x.h5:group/rain".
       shape, dtype: of what reading gives, before axes are moved.
       open: opens it for reading.
-      reading: "direct" takes a part from memory, a memory map or a user's object; "whole" loads
-        all of it first; "library" decodes the part, each time that it is asked for.
+      reading: "direct" takes a slice from memory, a memory map or a user's object; "whole" loads
+        all of it first; "library" decodes the slice each time that it is asked for.
       dimensions: the file's own names of the axes.
       unit: of the values.
       marks_missing: whether missing values are marked, and read as NaN.
@@ -89,8 +89,9 @@ class OpenFiles:
         self._lock = threading.Lock()
 
     def cut(self, stored: StoredArray, layout: Layout) -> Cut:
-        """How to read a part of an array, which is opened if it is not open."""
+        """The function that reads slices of an array, which is opened if it is not open."""
         key = id(stored)
+        # Without the lock as long as nothing is thrown out: then the order of use does not matter.
         if len(self._cuts) < self._most:
             kept = self._cuts.get(key)
             if kept is not None:
@@ -144,7 +145,7 @@ def choose_variable(
     variable: str | None,
     rank: int | None,
 ) -> tuple[str, str | None]:
-    """Which array of a file is meant, and a remark if nobody said so.
+    """The array of a file that is meant, and a remark if nobody said so.
 
     Args:
       name: of the file, for errors.
@@ -183,7 +184,7 @@ def choose_variable(
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's error says, on one line of bounded length."""
+    """The message of another library's error on one line of bounded length."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.errno, int):
         text = error.strerror if error.errno < 0 else os.strerror(error.errno)
     else:

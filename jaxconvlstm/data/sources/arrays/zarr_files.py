@@ -1,4 +1,4 @@
-"""Arrays in Zarr files, of which parts are read when asked for."""
+"""Arrays in Zarr files, of which slices are read when asked for."""
 
 import base64
 import contextlib

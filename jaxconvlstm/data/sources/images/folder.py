@@ -1,4 +1,4 @@
-"""Pictures as sequences of frames: a folder of them, a path list, or the pages of one file."""
+"""Pictures as sequences of frames: those of a folder, of a path list, or the pages of a file."""
 
 import os
 from collections import Counter
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import (
     CHECK_ALL_UP_TO,
     FrameCache,
     Frames,
     Region,
-    choose_sequences,
     stack,
 )
 from jaxconvlstm.data.sources.images.image_check import Findings, Run, check_pictures
@@ -25,11 +25,18 @@ from jaxconvlstm.data.sources.images.image_file import (
     read_pages,
     read_picture,
 )
-from jaxconvlstm.data.sources.images.image_sequences import is_path_list, list_pictures
-from jaxconvlstm.data.sources.images.listing import PictureSequence, name_apart
+from jaxconvlstm.data.sources.images.listing import (
+    PAGED_EXTENSIONS,
+    Listing,
+    PictureSequence,
+    list_sequences,
+    may_have_pages,
+    name_apart,
+    split_pages,
+)
 from jaxconvlstm.data.sources.images.numbering import GAPS_ALLOWED, number_frames
-from jaxconvlstm.data.sources.images.path_list import group_lines, number_files
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.images.path_list import group_lines, number_files, read_path_list
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.errors import ConfigError, DataError, printable
 
 CHECKED_AT_ONCE = 16
@@ -47,33 +54,16 @@ class FolderFrames(Frames):
       sequences: the files of each.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        preparation: Preparation,
-        *,
-        check_files: Literal["all", "headers", "none"] | None = None,
-        on_bad_frame: Literal["error", "skip"] = "error",
-        nan: Literal["error", "mask"] = "error",
-        time_format: str | None = None,
-        allow_gaps: bool = False,
-        cache_gib: float = 1.0,
-        sequences: tuple[int, int] | None = None,
-    ):
+    def __init__(self, source: str | Path, config: SourceOptions):
         """Lists the pictures and checks them.
 
+        What of every picture is read now follows from `config.check_files`; None is "all" up to
+        `CHECK_ALL_UP_TO` pictures, and "none" above. With `config.on_bad_frame` "skip" all are
+        decoded now, and left out if they cannot be read or are unlike the first frame.
+
         Args:
-          root: a folder; a path list (.txt) with a sequence a line; or a file of several pages.
-          preparation: of every frame.
-          check_files: what to read of every picture now; None is "all" up to `CHECK_ALL_UP_TO`
-            pictures, and "none" above.
-          on_bad_frame: "skip" leaves out what cannot be read or is unlike the first frame; it
-            decodes every picture now.
-          nan: whether NaN and infinity are an error.
-          time_format: how names tell the time; it orders the frames. See `numbering.find_gaps`.
-          allow_gaps: count the gaps in numbering, but let windows cross them.
-          cache_gib: keep frames in memory if all of them take no more than that.
-          sequences: use only those from the first number up to, not including, the second.
+          source: a folder; a path list (.txt) with a sequence a line; or a file of several pages.
+          config: how pictures are found, read and prepared.
 
         Raises:
           ConfigError: a time format that cannot be read; or one, or `allow_gaps`, where names are
@@ -81,46 +71,49 @@ class FolderFrames(Frames):
           DataError: nothing there, or a picture that is damaged or unlike the first one.
         """
         super().__init__()
-        root = Path(root)
-        self._preparation, self._allow_nan = preparation, nan == "mask"
+        root = Path(source)
+        self._prepare, self._allow_nan = Preparation(config), config.nan == "mask"
+        # Of a path list, the number of each frame's file, which may be in several lines.
         self._files: list[list[int]] | None = None
         is_folder = not root.is_file()
-        for flag, given in (("--time-format", time_format), ("--allow-gaps", allow_gaps)):
+        for flag, given in (
+            ("--time-format", config.time_format),
+            ("--allow-gaps", config.allow_gaps),
+        ):
             if given and not is_folder:
                 raise ConfigError(f"{flag}: {printable(root)} has an order of its own")
-        listing = list_pictures(root)
+        listing = _list_pictures(root)
         self.notes += listing.notes
         count = len(listing.sequences)
-        used = choose_sequences(count, sequences, printable(root))
+        used = self._choose_sequences(count, config.sequences, printable(root))
         self.sequences = name_apart(listing.sequences)[used.start : used.stop]
-        if sequences is not None:
-            self.notes.append(
-                f"sequences {used.start} to {used.stop - 1} of {count} used (--sequences)"
-            )
         if is_folder:
             self.folders = [
                 tuple(map(printable, sequence.folder.relative_to(root).parts))
                 for sequence in self.sequences
             ]
-            self.parts, notes = parts_of_folders(self.folders)
+            self.splits, notes = splits_of_folders(self.folders)
             self.notes += notes
-            self._find_gaps(time_format, allow_gaps)
-        elif is_path_list(root):
+            self._find_gaps(config.time_format, config.allow_gaps)
+        elif _is_path_list(root):
             self._list_folder = root.parent
             self._find_groups()
         self.names = [sequence.name for sequence in self.sequences]
         self.lengths = [sequence.length for sequence in self.sequences]
 
-        first = self._read_first(skip=on_bad_frame == "skip")
-        self._as_first = preparation.channels is None
-        self._colour = first.colour if self._as_first else preparation.channels == 3
+        skip, check_files = config.on_bad_frame == "skip", config.check_files
+        first = self._read_first(skip)
+        # All frames have one number of channels: that asked for, or that of the first picture.
+        self._as_first = config.channels is None
+        self._colour = first.colour if self._as_first else config.channels == 3
+        # Compared before preparation, which would hide that one is of another size.
         self._raw = first.frame.shape[:2], first.frame.dtype
-        prepared = preparation(first.frame)
+        prepared = self._prepare(first.frame)
         self.frame_shape, self.dtype = prepared.shape, prepared.dtype
-        self._cache = FrameCache(self._count(), prepared.nbytes, cache_gib * 2**30)
+        self._cache = FrameCache(self._count(), prepared.nbytes, config.cache * 2**30)
         if check_files is None:
             check_files = "all" if self._count() <= CHECK_ALL_UP_TO else "none"
-        if on_bad_frame == "skip":
+        if skip:
             self._check(decode=True, skip=True)
         elif check_files != "none":
             self._check(decode=check_files == "all", skip=False)
@@ -134,6 +127,7 @@ class FolderFrames(Frames):
     ) -> np.ndarray:
         """See `Frames.read`."""
         found = {frame: self._cache.get(*self._key(sequence, frame)) for frame in frames}
+        # In rising order, as the pages of a file can only be decoded one after the other.
         missing = sorted(frame for frame, pixels in found.items() if pixels is None)
         for frame, picture in zip(missing, self._pictures(sequence, missing)):
             found[frame] = picture.frame
@@ -166,7 +160,7 @@ class FolderFrames(Frames):
         sharing = sum(size for size in Counter(groups).values() if size > 1)
         repeating = sum(len(set(files)) < len(files) for files in self._files)
         if sharing:
-            self.notes.append(f"lines that share frames: {sharing}, kept in the same part")
+            self.notes.append(f"lines that share frames: {sharing}, kept in the same split")
         if repeating:
             self.notes.append(f"lines that hold a frame twice: {repeating}, not divided in time")
         if sharing or repeating:
@@ -179,7 +173,7 @@ class FolderFrames(Frames):
         return 1 + max(map(max, self._files))
 
     def _key(self, sequence: int, frame: int) -> tuple[int, int]:
-        """What is the same for the same picture."""
+        """The key of a frame in the cache, which all frames of one file share."""
         return (sequence, frame) if self._files is None else (0, self._files[sequence][frame])
 
     def _read_first(self, skip: bool) -> Picture:
@@ -192,7 +186,7 @@ class FolderFrames(Frames):
                 try:
                     return read_picture(
                         self._first_path,
-                        self._preparation.channels,
+                        self._prepare.options.channels,
                         page=page,
                         allow_nan=self._allow_nan,
                     )
@@ -220,7 +214,7 @@ class FolderFrames(Frames):
             pictures = read_pages(chosen.path(0), frames, channels, allow_nan=self._allow_nan)
         for frame, picture in zip(frames, pictures):
             self._compare(chosen, frame, picture.frame.shape[:2], picture.frame.dtype)
-            pixels = self._preparation(picture.frame)
+            pixels = self._prepare(picture.frame)
             self._cache.put(*self._key(sequence, frame), pixels)
             yield Picture(pixels, picture.colour)
 
@@ -232,7 +226,7 @@ class FolderFrames(Frames):
             return
         name = printable(chosen.path(frame)) + (f" page {frame}" if chosen.pages and frame else "")
         first = printable(self._first_path)
-        if size != self._raw[0] and self._preparation.size is None:
+        if size != self._raw[0] and self._prepare.options.size is None:
             raise DataError(
                 "{}: {}x{} pixels (height x width), but {} has {}x{}; --size H W resizes all to "
                 "one size".format(name, *size, first, *self._raw[0])
@@ -263,6 +257,7 @@ class FolderFrames(Frames):
                 f"bad frames skipped: {len(findings.refused)}, e.g. {example}; "
                 "no window touches one"
             )
+            # Each file of a path list was read once; in all its places it is bad.
             reasons = {self._key(*place): why for place, why in findings.refused.items()}
             self.bad = self._places(reasons)
         self.details = findings.details(self._count())
@@ -271,7 +266,7 @@ class FolderFrames(Frames):
         """A frame's header, compared with the first, and the number of frames that it is of."""
         chosen = self.sequences[sequence]
         if chosen.pages is not None and frame:
-            return None
+            return None  # The header is that of the file, and was looked at with its first page.
         header = read_header(chosen.path(frame))
         self._compare(chosen, frame, (header.height, header.width), header.dtype)
         return header, chosen.pages or 1
@@ -300,3 +295,38 @@ class FolderFrames(Frames):
             if bad:
                 places[sequence] = bad
         return places
+
+
+def _is_path_list(root: Path) -> bool:
+    """True if the file's name says that it is a path list."""
+    return root.suffix.lower() == ".txt"
+
+
+def _list_pictures(root: Path) -> Listing:
+    """The sequences of a folder, a path list or a file of several pages.
+
+    Raises:
+      DataError: nothing there, or something else.
+    """
+    if not root.is_file():
+        listed = list_sequences(root)
+        split = split_pages(listed.sequences, root)
+        return Listing(split.sequences, [*listed.notes, *split.notes])
+    if _is_path_list(root):
+        lines, numbers, notes = read_path_list(root)
+        return Listing(
+            [
+                PictureSequence(f"line {number}", Path(), [os.fspath(path) for path in line])
+                for number, line in zip(numbers, lines)
+            ],
+            notes,
+        )
+    if not may_have_pages(root.name):
+        raise DataError(
+            f"{printable(root)}: expected a folder of pictures, a path list (.txt), or a file of "
+            f"several pages (.{', .'.join(PAGED_EXTENSIONS)})"
+        )
+    pages = read_header(root).pages
+    if pages == 1:
+        raise DataError(f"{printable(root)}: one picture is no sequence; name the folder it is in")
+    return Listing([PictureSequence(printable(root.name), root.parent, [root.name], pages)], [])

@@ -1,4 +1,4 @@
-"""Reads every picture once, so that a bad one is met before training and not in it."""
+"""A look at every picture before training, so that a bad one is met then and not hours later."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,7 @@ Run = tuple[int, Sequence[int]]
 
 @dataclasses.dataclass
 class Findings:
-    """What was found in some pictures.
+    """Counts over some pictures, and those that cannot be used.
 
     Attributes:
       headers: number of frames of each format, mode and size.
@@ -47,7 +47,7 @@ class Findings:
         self.transparent += frames if header.transparent else 0
 
     def details(self, frames: int) -> dict[str, str]:
-        """What `inspect` prints, where there are so many frames in all."""
+        """The lines that `inspect` prints, where there are so many frames in all."""
         others = frames - self.headers.total() - len(self.refused)
         rest = f" (and {others:,} that were not looked at)" if others > 0 else ""
         found = {}
@@ -96,6 +96,7 @@ def check_pictures(
     def decodable(findings: Findings, sequence: int, frames: Sequence[int]) -> list[int]:
         assert decode is not None
         usable: list[int] = []
+        # Frames are decoded in one go as long as none fails; after one that does, from the next.
         while frames:
             done = 0
             try:

@@ -1,4 +1,4 @@
-"""One picture file to an array `[height, width, channels]` that keeps the file's precision."""
+"""Reads a picture file to an array `[height, width, channels]` without losing its precision."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxconvlstm.config.run import LARGEST_FRAME
+from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.data.sources.images.tiff_tags import CUT_TO_8_BITS, refuse_misread
 from jaxconvlstm.errors import DataError, printable
 
@@ -55,7 +55,7 @@ class Picture(NamedTuple):
 
 
 class PictureHeader(NamedTuple):
-    """What a picture file says of itself, without a pixel of it being decoded.
+    """The header of a picture file; no pixel is decoded for it.
 
     Attributes:
       height, width: of the picture turned as its EXIF tag says.
@@ -176,7 +176,8 @@ def read_pages(
 
 
 def _content(path: str | os.PathLike[str]) -> io.BytesIO | None:
-    """What is in a file, if it is small; larger ones are for the decoder to read in parts."""
+    """The bytes of a small file; None for a larger one, which the decoder reads itself."""
+    # Opening a pipe without O_NONBLOCK would wait for someone to write to it.
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         status = os.fstat(file)
@@ -195,7 +196,7 @@ def _refuse_special(status: os.stat_result) -> None:
 
 
 def _is_plain(image: Image.Image, channels: int | None) -> bool:
-    """Whether the decoded pixels are the frame: 8 bits, of the channels asked for, one page."""
+    """True if the decoded pixels are the frame: 8 bits, of the channels asked for, one page."""
     tiles: Any = getattr(image, "tile", ())
     if image.format not in ("PNG", "JPEG") or len(tiles) != 1:
         return False
@@ -279,7 +280,7 @@ def _refuse_unreadable(image: Image.Image) -> None:
 
 
 def _has_16_bits(tile: Any) -> bool:
-    """Whether a part of the file that Pillow decodes to 8 bits a channel holds more."""
+    """True if a tile of the file that Pillow decodes to 8 bits a channel holds more."""
     arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
     if tile.codec_name in ("ppm", "ppm_plain"):
         return bool(arguments[-1] > 255)  # The file's maximum value.

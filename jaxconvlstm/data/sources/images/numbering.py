@@ -19,14 +19,14 @@ AFTER_GAPS = "no window crosses one (--allow-gaps lets them)"
 GAPS_ALLOWED = "windows may cross them (--allow-gaps)"
 LONG_NUMBER = 10**7
 """Numbers from here on may be times of a form that is not recognised."""
-LEAST_SHARE = 0.2
-"""The typical step is the smallest one that makes up at least this share of all."""
+LEAST_FRACTION = 0.2
+"""The typical step is the smallest one that makes up at least this fraction of all."""
 
 _DIGITS = re.compile("[0-9]+")
 
 
 class Gaps(NamedTuple):
-    """What the names of a sequence's frames say about gaps.
+    """The gaps that the names of a sequence's frames tell.
 
     Attributes:
       positions: of the frames before which others are missing.
@@ -66,7 +66,7 @@ def find_gaps(names: Iterable[str], time_format: str | None = None) -> Gaps:
 
 
 class Numbering(NamedTuple):
-    """What all sequences' names say.
+    """The order and the gaps that the names of all sequences tell.
 
     Attributes:
       sequences: with their frames in order of time, if a format was given.
@@ -145,7 +145,7 @@ def _by_time(
         times = read_times(stems, time_format)
     except DataError as error:
         raise DataError(f"{printable(sequence.folder)}/{error}") from None
-    order = np.argsort(times, kind="stable")
+    order = np.argsort(times, kind="stable")  # Frames of one time keep the order of their names.
     if (np.diff(order) < 0).any():
         sequence = sequence._replace(files=[sequence.files[i] for i in order])
     return sequence, times[order]
@@ -160,7 +160,9 @@ def gaps_in(values: np.ndarray, kind: str) -> Gaps:
     if not len(steps) or not (steps > 0).all():  # Below 0: the difference was beyond 64 bits.
         return NOTHING
     sizes, counts = np.unique(steps, return_counts=True)
-    common = sizes[counts >= LEAST_SHARE * len(steps)]
+    # Neither the smallest step, which may be a slip of the clock, nor the most common: where most
+    # of the frames are missing, that would be the length of a gap.
+    common = sizes[counts >= LEAST_FRACTION * len(steps)]
     if not len(common):
         return NOTHING
     step = int(common[0])
@@ -170,7 +172,7 @@ def gaps_in(values: np.ndarray, kind: str) -> Gaps:
 
 
 def _read_numbers(names: Iterable[str]) -> tuple[np.ndarray, str]:
-    """What varies in the names, and its kind; no values where that is no single number or time."""
+    """The number or time that varies in the names, and its kind; none where several vary."""
     nothing = NOTHING.positions, ""
     names = iter(names)
     first = next(names, "")
@@ -192,6 +194,7 @@ def _read_numbers(names: Iterable[str]) -> tuple[np.ndarray, str]:
             return nothing
     values = np.frombuffer(flat, np.int64).reshape(-1, len(texts) - 1)
     lengths = np.frombuffer(digits, np.uint16).reshape(values.shape)
+    # [name, number]: a number that is the same everywhere, like a version, says nothing.
     varies = (values != values[0]).any(axis=0)
     fixed = (lengths == lengths[0]).all(axis=0)
 
@@ -205,7 +208,7 @@ def _read_numbers(names: Iterable[str]) -> tuple[np.ndarray, str]:
 
 
 def _description(kind: str, steps: list[int]) -> str:
-    """What was read from the names; nothing to say of frames counted one by one."""
+    """A note on numbers or times; empty for frames counted one by one."""
     apart = Counter(steps)
     if kind == "number":
         if apart.keys() == {1}:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxconvlstm.atomic import replacing
+from jaxconvlstm.data.sources.files import file_identity
 from jaxconvlstm.data.sources.images.image_file import EXTENSIONS
 from jaxconvlstm.data.sources.images.listing import is_picture, list_sequences, split_pages
 from jaxconvlstm.data.sources.images.numbering import number_frames
@@ -18,7 +19,7 @@ LONGEST_LINE = 2**24
 
 
 class PathList(NamedTuple):
-    """What a path list holds.
+    """The content of a path list.
 
     Attributes:
       lines: the pictures of each line. Of the same path there is only one object.
@@ -44,13 +45,14 @@ def read_path_list(path: Path) -> PathList:
     known: dict[str, Path] = {}
     elsewhere: list[str] = []
     for number, line in enumerate(_lines(path), 1):
-        names, ours = _names(line)
+        names, ours = _names(line)  # `ours`: of the form that `write_path_list` writes.
         if not names and not ours:
             continue
         place = f"{printable(path)} line {number}"
         if not any(map(is_picture, names)):
             raise DataError(f"{place}: no pictures; accepted are .{', .'.join(EXTENSIONS)}")
         for name in names:
+            # Overlapping windows repeat each path many times: it is looked up, and kept, once.
             if name not in known:
                 known[name], moved = _find(name, path.parent, place, ours)
                 if moved:
@@ -124,6 +126,7 @@ def write_path_list(
                         names = sequence.files[begin : begin + length]
                         file.write(json.dumps([os.path.join(start, n) for n in names]) + "\n")  # noqa: PTH118
                         lines += 1
+                        # Lines may overlap: only frames that no line before had.
                         unused -= begin + length - max(begin, used)
                         used = begin + length
                 sequences += lines > before
@@ -144,28 +147,20 @@ def number_files(lines: Iterable[Sequence[str]]) -> list[list[int]]:
     for line in lines:
         for path in line:
             if path not in by_path:
-                by_path[path] = by_file.setdefault(_identity(path), len(by_file))
+                by_path[path] = by_file.setdefault(file_identity(path), len(by_file))
         numbered.append([by_path[path] for path in line])
     return numbered
-
-
-def _identity(path: str) -> object:
-    """What is the same for the same file."""
-    try:
-        status = Path(path).stat()
-    except OSError:  # Gone meanwhile: reading it says so.
-        return path
-    return status.st_dev, status.st_ino
 
 
 def group_lines(files: Sequence[Sequence[int]]) -> list[int]:
     """The group of each line, so that lines that share a file, or share with one that does, are in
     the same."""
+    # Union-find: each group is a tree of lines, known by its root.
     parents = list(range(len(files)))
 
     def find(line: int) -> int:
         while parents[line] != line:
-            parents[line] = parents[parents[line]]
+            parents[line] = parents[parents[line]]  # Halves the way for the next time.
             line = parents[line]
         return line
 
@@ -205,6 +200,7 @@ def _names(line: bytes) -> tuple[list[str], bool]:
 def _find(name: str, folder: Path, place: str, ours: bool) -> tuple[Path, bool]:
     """The file that a path in a list means, and whether it is relative to the current folder."""
     try:
+        # The list's folder first, so that a list that moves with its pictures still finds them.
         for base in (folder, Path()):
             if (base / name).is_file():
                 return base / name, base != folder

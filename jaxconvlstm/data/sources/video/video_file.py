@@ -1,4 +1,4 @@
-"""What one video file holds: its frames, when they are shown, and their pixels as arrays."""
+"""One video file: the list of its frames with their times, and their pixels as arrays."""
 
 import dataclasses
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.config.run import LARGEST_FRAME
+from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.errors import DataError, printable
 
 EXTENSIONS = tuple("mp4 m4v mov mkv webm avi mpg mpeg ts wmv flv ogv y4m".split())
@@ -22,7 +22,7 @@ REC_601_MATRICES = (UNSPECIFIED_MATRIX, 5, 6)  # AVCOL_SPC_BT470BG, AVCOL_SPC_SM
 
 @dataclasses.dataclass(frozen=True)
 class VideoIndex:
-    """What a video file holds.
+    """The list of a video file's frames.
 
     Attributes:
       path: the file.
@@ -66,7 +66,7 @@ class VideoIndex:
         return f"frame {frame} ({seconds:.2f} s)"
 
     def position(self, time: int | None) -> int | None:
-        """Which frame is shown at a time."""
+        """The position of the frame that is shown at a time; None if there is none."""
         if time is None:
             return None
         found = int(np.searchsorted(self.times, time))
@@ -205,10 +205,11 @@ def _first_frame(path: Path) -> Any:
 
 
 def _lost(index: VideoIndex, container: Any, stream: Any, end: int) -> int:
-    """How many frames are missing at the end, by what the file says of itself.
+    """Number of frames missing at the end, by the file's own statements of its length.
 
     Formats without an index or a duration (MPEG, y4m) do not tell.
     """
+    # MP4 and AVI list the place of every frame: those beyond the end of the file are lost.
     held = index.path.stat().st_size
     formats = set(container.format.name.split(","))
     if formats & {"mp4", "avi"}:
@@ -224,6 +225,7 @@ def _lost(index: VideoIndex, container: Any, stream: Any, end: int) -> int:
         seconds = container.duration / 1e6
     if seconds is None:
         return 0
+    # Others state a duration: what is missing of it was cut off.
     missing = seconds / float(stream.time_base) - end
     # The last frame may be shown longer than the others.
     tolerated = max(2 * index.step, 0.02 * (end + missing))
@@ -295,6 +297,7 @@ def pixels_of(frame: Any, grey: bool, reformatter: Any) -> np.ndarray:
     wanted = "gray" if grey else "rgb24"
     plane = reformatter.reformat(frame, format=wanted, threads=1).planes[0]
     channels = 1 if grey else 3
+    # FFmpeg pads each row to a multiple of some bytes, which are cut off here.
     rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
     pixels = rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
     return np.array(np.rot90(pixels, _quarter_turns(frame)), order="C")
@@ -305,7 +308,7 @@ def _is_rec_601(frame: Any) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed, on one line."""
+    """The reason of a failure on one line."""
     av = import_av()
     if isinstance(error, av.error.InvalidDataError):
         return "invalid data"

@@ -1,14 +1,15 @@
 """A video file, or a folder of them, as sequences of frames."""
 
 import dataclasses
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.data.prefetch import map_in_threads
 from jaxconvlstm.data.preprocess import Preparation
 from jaxconvlstm.data.sources.base import (
@@ -16,12 +17,11 @@ from jaxconvlstm.data.sources.base import (
     FrameCache,
     Frames,
     Region,
-    choose_sequences,
     stack,
 )
-from jaxconvlstm.data.sources.files import find_files
+from jaxconvlstm.data.sources.files import find_files, is_folder
 from jaxconvlstm.data.sources.images.numbering import GAP
-from jaxconvlstm.data.sources.split_folders import parts_of_folders
+from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.data.sources.video.video_file import (
     EXTENSIONS,
     VideoIndex,
@@ -52,36 +52,24 @@ class VideoFrames(Frames):
     from the keyframe before them on, and kept if all of them fit in memory.
     """
 
-    def __init__(
-        self,
-        source: str | Path,
-        preparation: Preparation,
-        *,
-        sequences: tuple[int, int] | None = None,
-        on_bad_frame: Literal["error", "skip"] = "error",
-        check_files: Literal["all", "headers", "none"] | None = None,
-        cache_gib: float = 1.0,
-        allow_gaps: bool = False,
-    ):
+    def __init__(self, source: str | Path, config: SourceOptions):
         """Lists the files and the frames in them, and checks them.
+
+        With `config.check_files` "all" everything is decoded once; "headers" and "none" read all
+        packets, but decode the first frame of each file only. None is "all" up to
+        `CHECK_ALL_UP_TO` frames, and "none" above.
 
         Args:
           source: a video file or a folder.
-          preparation: of every frame.
-          sequences: use only the files from the first number up to, not including, the second.
-          on_bad_frame: what to do about what cannot be decoded: an error, or to leave it out.
-          check_files: "all" decodes everything once; "headers" and "none" read all packets, but
-            decode the first frame of each file only. None is "all" up to `CHECK_ALL_UP_TO` frames,
-            and "none" above.
-          cache_gib: keep frames in memory if all of them take no more than that.
-          allow_gaps: let windows cross gaps in the times of frames.
+          config: how videos are read and prepared.
 
         Raises:
           DataError: nothing there, a file that is damaged or no video, or frames of unlike size.
         """
         super().__init__()
         import_av()
-        self._skips = on_bad_frame == "skip"
+        self._skips = config.on_bad_frame == "skip"
+        # Each thread has files and a converter of its own: PyAV's are not safe to share.
         self._local = threading.local()
         root = Path(source)
         files = [root]
@@ -89,16 +77,12 @@ class VideoFrames(Frames):
             accepted = [f".{extension}" for extension in EXTENSIONS]
             files, notes = find_files(root, _is_video, "videos", accepted)
             self.notes += notes
-        used = choose_sequences(len(files), sequences, printable(root))
-        if sequences is not None:
-            self.notes.append(
-                f"sequences {used.start} to {used.stop - 1} of {len(files)} used (--sequences)"
-            )
+        used = self._choose_sequences(len(files), config.sequences, printable(root))
         videos = self._index(files[used.start : used.stop])
         first = videos[0]
-        grey = first.grey if preparation.channels is None else preparation.channels == 1
-        self._prepare = dataclasses.replace(preparation, channels=1 if grey else 3)
-        if preparation.channels is None and (other := sum(v.grey != grey for v in videos)):
+        grey = first.grey if config.channels is None else config.channels == 1
+        self._prepare = Preparation(dataclasses.replace(config, channels=1 if grey else 3))
+        if config.channels is None and (other := sum(v.grey != grey for v in videos)):
             kinds = "colour videos read as grey" if grey else "grey videos read as colour"
             self.notes.append(f"{kinds}, as the first is: {other}")
         self._first_path = first.path
@@ -106,9 +90,11 @@ class VideoFrames(Frames):
         self.dtype = self._prepare.dtype(np.uint8)
         for video in videos:
             self._compare(video, video.shape)
+        # Lost ones count, too: `_check` adds them to the list, as bad frames.
         frames = sum(len(video.times) + video.lost for video in videos)
         frame_bytes = int(np.prod(self.frame_shape)) * self.dtype.itemsize
-        self._cache = FrameCache(frames, frame_bytes, cache_gib * 2**30)
+        self._cache = FrameCache(frames, frame_bytes, config.cache * 2**30)
+        check_files = config.check_files
         if check_files is None:
             check_files = "all" if frames <= CHECK_ALL_UP_TO else "none"
         self._videos = self._check(videos, everything=check_files == "all" or self._skips)
@@ -117,10 +103,10 @@ class VideoFrames(Frames):
         inside = [video.path.relative_to(base) for video in self._videos]
         self.names = [printable(path) for path in inside]
         self.folders = [tuple(map(printable, path.parent.parts)) for path in inside]
-        self.parts, part_notes = parts_of_folders(self.folders)
-        self.notes += part_notes
+        self.splits, split_notes = splits_of_folders(self.folders)
+        self.notes += split_notes
         self._note_remarks()
-        if not allow_gaps:
+        if not config.allow_gaps:
             self._find_gaps()
         self.details = {"video": self._description()}
 
@@ -166,7 +152,7 @@ class VideoFrames(Frames):
         if reformatter is None:
             reformatter = self._local.reformatter = import_av().video.reformatter.VideoReformatter()
         try:
-            pixels = pixels_of(decoded.frame, self._prepare.channels == 1, reformatter)
+            pixels = pixels_of(decoded.frame, self._prepare.options.channels == 1, reformatter)
         except Exception as error:
             raise explained(video.path, error, video.frame_name(decoded.position)) from error
         return self._prepare(pixels)
@@ -174,7 +160,7 @@ class VideoFrames(Frames):
     def _compare(self, video: VideoIndex, shape: tuple[int, int], frame: int = 0) -> None:
         """Refuses frames of another size than the first one's."""
         expected = self.frame_shape[:2]
-        if self._prepare.size is None and shape != expected:
+        if self._prepare.options.size is None and shape != expected:
             place = f" in {video.frame_name(frame)}" if frame else ""
             raise DataError(
                 "{}: {}x{} pixels (height x width){}, but {} has {}x{}; --size H W resizes all to "
@@ -214,6 +200,7 @@ class VideoFrames(Frames):
 
         def check(number: int) -> tuple[VideoIndex, dict[int, str]]:
             video = videos[number]
+            # Where packets do not tell which frames there are, decoding has to.
             return (
                 self._check_one(number, video) if everything or not video.certain else (video, {})
             )
@@ -251,6 +238,7 @@ class VideoFrames(Frames):
         if bad and not self._skips:
             frame = min(bad)
             raise DataError(f"{printable(video.path)}: {checked.frame_name(frame)}: {bad[frame]}")
+        # Positions have moved if packets turned out to hold no frame.
         if np.array_equal(checked.times[: len(video.times)], video.times):
             for position, pixels in decoded_frames.items():
                 self._cache.put(number, position, pixels)
@@ -267,6 +255,7 @@ class VideoFrames(Frames):
         gaps: dict[int, list[int]] = {}
         for number, video in enumerate(self._videos):
             steps = np.diff(video.times)
+            # Frames are missing where one is shown for longer than usual.
             jumps = np.flatnonzero(steps > GAP * video.step) + 1
             if len(jumps):
                 gaps[number] = jumps.tolist()
@@ -288,5 +277,5 @@ class VideoFrames(Frames):
         return f"{which} {', '.join(kinds)}, {sum(self.lengths)} frames, {', '.join(rates)}"
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix[1:].lower() in EXTENSIONS and not path.is_dir()
+def _is_video(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.name).suffix[1:].lower() in EXTENSIONS and not is_folder(entry)

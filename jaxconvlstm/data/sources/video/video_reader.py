@@ -62,15 +62,16 @@ class VideoReader:
 
     def _frames_to(self, wanted: int) -> Iterator[Decoded]:
         keyframe = int(self._index.keyframes[self._index.keyframe(wanted)])
-        # Whoever stops half way leaves nothing that could be gone on with.
+        # An abandoned iteration invalidates the position.
         stands, self._position = self._position, len(self._index.times)
+        # From between the keyframe and the frame, decoding on is cheaper than seeking back.
         if not keyframe - 1 <= stands < wanted:
             self._go_to(wanted)
         for decoded in self._frames:
             if decoded.position > wanted:
                 break
             if decoded.position < keyframe:
-                continue
+                continue  # Decoded only on the way to the keyframe.
             if decoded.frame.is_corrupt:
                 raise ValueError("damaged")
             if decoded.position == wanted:
@@ -81,7 +82,7 @@ class VideoReader:
         raise ValueError("the file is damaged or cut off there, or has changed")
 
     def _go_to(self, wanted: int) -> None:
-        """Sees to it that the frame, or one not far before it, is the next one."""
+        """Seeks so that the frame, or one not far before it, is decoded next."""
         index = self._index
         if index.timed:
             key = index.keyframe(wanted)
@@ -101,6 +102,7 @@ class VideoReader:
             if decoded.position > wanted:
                 return False
             if not decoded.frame.is_corrupt:
+                # Put back: the caller gets it first.
                 self._frames = itertools.chain([decoded], self._frames)
                 return True
         return False
@@ -185,7 +187,7 @@ def _corrected(
 
 
 def ends_early(index: VideoIndex) -> str:
-    """What is wrong with a file that has lost its end."""
+    """The fault of a file that has lost its end."""
     count = len(index.times)
     return f"the file ends early, after {count} of {count + index.lost} frames"
 
@@ -220,6 +222,7 @@ def decode(
             packet = next(packets, None)
             if packet is None:
                 return
+            # The decoder would make grey or smeared frames of what refers to frames before.
             if not started and packet.size and not packet.is_keyframe:
                 continue
             if not started:

@@ -1,4 +1,4 @@
-"""Pictures of classified clips: a few frames of each, and how probable each class is."""
+"""Strips of classified clips: a few frames of each, and the probabilities of its classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from jaxconvlstm.checks import check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots.animations import check_frames
 from jaxconvlstm.plots.drawing import (
     GAP,
     INK,
@@ -19,7 +18,9 @@ from jaxconvlstm.plots.drawing import (
     MOST_WIDTH,
     OUTLINE,
     WHITE,
-    colours,
+    check_frames,
+    draw_label,
+    draw_lines,
     draw_missing_key,
     has_missing,
     paste_frame,
@@ -27,6 +28,7 @@ from jaxconvlstm.plots.drawing import (
     shortened,
     shown_size,
     text_font,
+    to_rgb,
     wrap_text,
 )
 from jaxconvlstm.spread import spread
@@ -46,13 +48,13 @@ _MOST_BARS = 5
 
 
 class _Verdict(NamedTuple):
-    """What is written beside one clip.
+    """Text and bars beside one clip.
 
     Attributes:
-      lines: what it was taken for, and what it is.
+      lines: the predicted class, and the true one where they differ.
       colour: of the first line and of the bar of the predicted class.
-      bars: class, its probability, and whether it is the true one.
-      predicted: the class that it was taken for.
+      bars: a class, its probability, and whether it is the true one.
+      predicted: the predicted class; None where the probabilities are not numbers.
     """
 
     lines: Sequence[str]
@@ -70,12 +72,13 @@ def classified(
     *,
     title: str = "",
 ) -> None:
-    """Writes a PNG with a row for each clip: some of its frames, evenly spread, and the classes
-    that are most probable. What is right is green, what is wrong red; the true class is marked.
+    """Write a PNG with a row for each clip: some frames, evenly spread, and the likeliest classes.
+
+    A right prediction is green, a wrong one red, one without a label blue; the true class has
+    a dark outline.
 
     Args:
-      clips: each `[time, height, width, channels]`, float, [0, 1]; all frames of one
-        size.
+      clips: each `[time, height, width, channels]`, float, [0, 1]; all frames of one size.
       classes: the names of the classes.
       probabilities: `[clips, classes]`, [0, 1].
       labels: the true class of each clip, as its index; or None where it is not known.
@@ -83,7 +86,7 @@ def classified(
       title: a line above.
 
     Raises:
-      ConfigError: a shape or dtype that is not of this kind, or a label that is no class.
+      ConfigError: another shape, integers, or a label that is no class.
     """
     checked = [check_frames("clips", clip) for clip in clips]
     probabilities = np.asarray(probabilities, np.float64)
@@ -122,17 +125,14 @@ def classified(
     height += 2 * GAP * len(heights) + (GAP if title_lines else 0)
     canvas = Image.new("RGB", (width, height), WHITE)
     draw = ImageDraw.Draw(canvas)
-    top = MARGIN
-    for line in title_lines:
-        draw.text((MARGIN, top), line, INK, strong)
-        top += LINE
+    top = draw_lines(draw, (MARGIN, MARGIN), title_lines, strong)
     top += GAP if title_lines else 0
     for clip, verdict, row_height in zip(checked, verdicts, heights):
         shown = spread(len(clip), columns)
-        for column, (number, frame) in enumerate(zip(shown, colours(clip[shown]))):
+        for column, (number, frame) in enumerate(zip(shown, to_rgb(clip[shown]))):
             left = MARGIN + column * (cell + GAP)
             label = f"{number + 1}" if column else f"frame {number + 1}"
-            draw.text((left + cell // 2, top + LINE - 2), label, INK, font, anchor="md")
+            draw_label(draw, (left, top), label, font, cell)
             paste_frame(canvas, draw, frame, (left + (cell - size[1]) // 2, top + LINE), size)
         y = top
         for number, line in enumerate(verdict.lines):
@@ -150,9 +150,10 @@ def classified(
 
 
 def _judge(chances: np.ndarray, classes: Sequence[str], truth: int | None) -> _Verdict:
-    """The most probable classes, the true one among them."""
+    """Choose the most probable classes, the true one among them, and the words beside them."""
     if not np.isfinite(chances).all():
         return _Verdict(["no class: not a number", *_true_line(classes, truth)], WRONG, [], None)
+    # Stable: of equally probable classes the first one is predicted, as by argmax.
     order = np.argsort(-chances, kind="stable").tolist()
     predicted, shown = order[0], order[:_MOST_BARS]
     if truth is not None and truth not in shown:

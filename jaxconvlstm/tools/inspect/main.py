@@ -1,4 +1,4 @@
-"""Tells what data hold and how they would be read, before anything is trained.
+"""Describe data and how they would be read, before anything is trained.
 
 python -m jaxconvlstm inspect --data DIR
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.presets import preset
-from jaxconvlstm.config.run import DataConfig
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames
@@ -26,16 +26,16 @@ from jaxconvlstm.data.windows import SPLIT_NAMES
 from jaxconvlstm.errors import ConfigError, DataError, printable
 from jaxconvlstm.scale import Values
 from jaxconvlstm.tools import cli
-from jaxconvlstm.tools.inspect.scenes import draw
-from jaxconvlstm.tools.inspect.survey import Survey, look_at, persistence
-from jaxconvlstm.tools.inspect.suspicions import percent, plain, suspicions
+from jaxconvlstm.tools.inspect.pictures import draw_pictures
+from jaxconvlstm.tools.inspect.survey import Survey, persistence_errors, survey_frames
+from jaxconvlstm.tools.inspect.warnings import find_warnings, percent, plain
 
 NAMES_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What `inspect` takes."""
+    """Flags of `inspect`."""
 
     data: DataConfig
     out: Path | None = None
@@ -47,7 +47,7 @@ class Arguments:
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
-    """The flags, over those of the preset for real data."""
+    """Parse the flags; the preset for real data gives the others."""
     default = preset("folder").data
     first = cli.peek(arguments, "--data", "--dataset")
     if first["--data"] and not first["--dataset"]:
@@ -65,11 +65,12 @@ def parse(arguments: Sequence[str]) -> Arguments:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the report and writes the pictures.
+    """Print the report and write the pictures.
 
     Raises:
-      DataError: the data cannot be read, or are too short for training; what can be said of them
-        is printed before.
+      ConfigError: a flag that cannot work.
+      DataError: the data cannot be read, or are too short for training; the report is printed
+        before as far as it goes.
     """
     parsed = parse(arguments)
     config = parsed.data
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     assert isinstance(dataset, FramesDataset)
     frames, values = dataset.frames, dataset.values
     print_source(config, frames)
-    survey = look_at(frames, values)
+    survey = survey_frames(frames, values)
     print_values(survey, values)
     # The last note is a summary of what is printed here at more length.
     for index, note in enumerate(dataset.notes[:-1]):
@@ -87,21 +88,24 @@ def main(arguments: Sequence[str]) -> None:
     fault = print_windows(dataset, config)
     if not dataset.classes:
         print_persistence(dataset, survey, config.horizon)
-    doubts = suspicions(survey, frames, values, config)
-    for index, doubt in enumerate(doubts):
-        row("" if index else "to check", doubt)
-    if not doubts:
-        row("to check", "nothing looks wrong")
+    warnings = find_warnings(survey, frames, values, config) or ["nothing looks wrong"]
+    for index, warning in enumerate(warnings):
+        row("" if index else "to check", warning)
     if out is not None:
-        for path in draw(dataset, survey, config, parsed.samples, out):
+        for path in draw_pictures(dataset, survey, config, parsed.samples, out):
             print(f"wrote {path}")
+    # Last, so that the report and the pictures show why.
     if fault is not None:
         raise fault
     print(f"next: {next_command(arguments, config)}")
 
 
 def output_folder(given: Path | None, data: str) -> Path:
-    """Where pictures go: never into the data, where they would be read as some of them.
+    """The folder for pictures: never in the data, where they would be read as frames.
+
+    Args:
+      given: --out, if it was given.
+      data: --data.
 
     Raises:
       ConfigError: the folder that was asked for lies in the data.
@@ -117,53 +121,49 @@ def output_folder(given: Path | None, data: str) -> Path:
 
 
 def row(label: str, text: str) -> None:
-    """One line of the report: a label, empty where the line above has it, and what it says."""
+    """Print one line of the report; its label is empty where the line above has the same."""
     print(f"{label:<12} {text}".rstrip())
 
 
 def print_source(config: DataConfig, frames: Frames) -> None:
-    """Where frames come from, how many there are and of what kind."""
+    """Print where frames come from, how many there are and of what kind."""
     row("source", f"{printable(config.data or '')} (--dataset {config.dataset})")
     for name, text in frames.details.items():
         row(name, text)
     lengths = list(frames.lengths)
     if len(lengths) > 1:
-        middle = statistics.median(lengths)
-        row(
-            "sequences",
-            f"{len(lengths)}: shortest {min(lengths)}, median {middle:g}, longest {max(lengths)} "
-            "frames",
-        )
+        middle = f"median {statistics.median(lengths):g}"
+        found = f"{len(lengths)}: shortest {min(lengths)}, {middle}, longest {max(lengths)} frames"
     else:
-        row("sequences", f"1, of {lengths[0]} frames")
+        found = f"1, of {lengths[0]} frames"
+    row("sequences", found)
     shown = [f"{frames.names[i]} ({lengths[i]})" for i in range(min(len(lengths), NAMES_SHOWN))]
     more = len(lengths) - len(shown)
     row("", ", ".join(shown) + (f" and {more} more" if more else ""))
     height, width, channels = frames.frame_shape
     kind = "1 channel" if channels == 1 else f"{channels} channels"
     row("frames", f"{sum(lengths)} of {height}x{width} (height x width), {kind}, {frames.dtype}")
-    if frames.parts is not None:
-        given = (f"{name} {frames.parts.count(name)}" for name in SPLIT_NAMES)
+    if frames.splits is not None:
+        given = (f"{name} {frames.splits.count(name)}" for name in SPLIT_NAMES)
         row("parts", f"sequences that the data themselves put in {', '.join(given)}")
     if frames.groups is not None and (count := len(set(frames.groups))) < len(lengths):
         row("groups", f"{count}, of sequences that share frames and stay in one part")
+    found = "none"
     gaps = [(sequence, place) for sequence, places in frames.gaps.items() for place in places]
     if gaps:
         sequence, place = gaps[0]
-        row(
-            "gaps",
+        found = (
             f"{len(gaps)} in {len({s for s, _ in gaps})} of {len(lengths)} sequences, the first "
             f"in {frames.names[sequence]} before frame {place} "
-            f"({frames.frame_name(sequence, place)})",
+            f"({frames.frame_name(sequence, place)})"
         )
-    else:
-        row("gaps", "none")
+    row("gaps", found)
     if bad := sum(map(len, frames.bad.values())):
         row("bad frames", f"{bad}, which no window touches")
 
 
 def print_values(survey: Survey, values: Values) -> None:
-    """What values there are, and what becomes of them."""
+    """Print the values found, and the range that becomes 0 to 1."""
     unit = f" {values.unit}" if values.unit else ""
     looked = f"{survey.frames} frames looked at"
     if survey.valid:
@@ -180,7 +180,7 @@ def print_values(survey: Survey, values: Values) -> None:
 
 
 def print_windows(dataset: FramesDataset, config: DataConfig) -> DataError | None:
-    """How many windows there are; returns why there are none to train on, if so."""
+    """Print the number of windows; return the error if there are none to train on."""
     kind = f"of {config.input_frames} input and {config.target_frames} target frames"
     try:
         count = len(dataset.windows("all"))
@@ -189,7 +189,7 @@ def print_windows(dataset: FramesDataset, config: DataConfig) -> DataError | Non
         return error
     row("windows", f"{count} {kind} in all data")
     try:
-        given = {name: dataset.windows(name) for name in SPLIT_NAMES if dataset.parts[name]}
+        given = {name: dataset.windows(name) for name in SPLIT_NAMES if dataset.splits[name]}
     except DataError as error:
         row("", "no division into training, validation and test")
         return error
@@ -198,7 +198,7 @@ def print_windows(dataset: FramesDataset, config: DataConfig) -> DataError | Non
 
 
 def print_persistence(dataset: FramesDataset, survey: Survey, horizon: int) -> None:
-    """What a model has to beat."""
+    """Print the errors that a model has to beat: those of repeating the last frame."""
     if survey.pairs:
         change = percent(survey.mean_change)
         row("motion", f"values change by {change} of their range from one frame to the next")
@@ -206,7 +206,7 @@ def print_persistence(dataset: FramesDataset, survey: Survey, horizon: int) -> N
         windows = dataset.windows("all")
     except DataError:
         return
-    mse, mae, count = persistence(windows, dataset.values)
+    mse, mae, count = persistence_errors(windows, dataset.values)
     looked = "1 window" if count == 1 else f"{count} windows"
     row("persistence", f"error of repeating the last frame, as eval.py scores it ({looked})")
     row("", f"{'lead':<7}{'MSE':>10}{'MAE':>10}")
@@ -220,13 +220,13 @@ def print_persistence(dataset: FramesDataset, survey: Survey, horizon: int) -> N
 
 
 def next_command(arguments: Sequence[str], config: DataConfig) -> str:
-    """The same data flags, for training."""
+    """The command that trains on the same data: the flags given, without those of `inspect`."""
     own, kept, skip = ("--out", "--samples"), [], False
     for argument in arguments:
         if skip:
             skip = False
         elif argument in own:
-            skip = True
+            skip = True  # Its value is the next argument.
         elif argument != "--debug" and not argument.startswith(tuple(f"{name}=" for name in own)):
             kept.append(argument)
     if not any(argument.split("=")[0] == "--dataset" for argument in kept):

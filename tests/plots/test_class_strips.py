@@ -8,8 +8,8 @@ import pytest
 from picture_search import clip, pixels, places, rim_is_white
 
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.plots import class_pictures, classified
-from jaxconvlstm.plots.class_pictures import RIGHT, UNKNOWN, WRONG
+from jaxconvlstm.plots import class_strips, classified
+from jaxconvlstm.plots.class_strips import RIGHT, UNKNOWN, WRONG
 from jaxconvlstm.plots.drawing import MISSING
 
 CLASSES = ("left to right", "right to left", "top to bottom", "bottom to top")
@@ -58,23 +58,23 @@ def test_bars_are_as_long_as_classes_are_probable(tmp_path: Path, chance: float)
     picture = pixels(tmp_path / "classes.png")
     index = int(chance < 0.5)
     length = (picture == UNKNOWN).all(axis=-1).sum(axis=1).max()
-    assert length == round(chances[0, index] * (class_pictures._BAR - 2))
+    assert length == round(chances[0, index] * (class_strips._BAR - 2))
 
 
 def test_verdicts() -> None:
     chances = np.array([0.3, 0.02, 0.2, 0.25, 0.1, 0.13, 0.0])
     names = list("abcdefg")
-    right = class_pictures._judge(chances, names, 0)
+    right = class_strips._judge(chances, names, 0)
     assert right.lines == ["a"] and right.colour == RIGHT and right.predicted == 0
     assert [index for index, _, _ in right.bars] == [0, 3, 2, 5, 4]
     assert [is_true for _, _, is_true in right.bars] == [True, False, False, False, False]
-    wrong = class_pictures._judge(chances, names, 6)
+    wrong = class_strips._judge(chances, names, 6)
     assert wrong.lines == ["wrong: a", "true: g"] and wrong.colour == WRONG
     # The true class is shown, however improbable.
     assert wrong.bars[-1] == (6, 0.0, True) and len(wrong.bars) == 5
-    unknown = class_pictures._judge(chances, names, None)
+    unknown = class_strips._judge(chances, names, None)
     assert unknown.lines == ["a"] and not any(is_true for _, _, is_true in unknown.bars)
-    broken = class_pictures._judge(np.array([0.5, np.nan]), names[:2], 1)
+    broken = class_strips._judge(np.array([0.5, np.nan]), names[:2], 1)
     assert broken.lines == ["no class: not a number", "true: b"] and broken.predicted is None
 
 

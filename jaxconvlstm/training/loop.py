@@ -1,0 +1,254 @@
+"""The training loop: take steps, report them, and stop where a run or a call ends."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconvlstm.batch import Batch
+from jaxconvlstm.config.training import TrainingConfig
+from jaxconvlstm.errors import DataError, Interrupted, NonFiniteError
+from jaxconvlstm.memory import hand_back_freed_memory
+from jaxconvlstm.runs.folder import RunFolder
+from jaxconvlstm.task import Task
+from jaxconvlstm.training.cost import compile_step
+from jaxconvlstm.training.non_finite import describe_non_finite
+from jaxconvlstm.training.optimizer import make_schedule
+from jaxconvlstm.training.progress import Meter, Progress
+from jaxconvlstm.training.resume import SavedRun
+from jaxconvlstm.training.step import TrainState, TrainStep, step_key
+from jaxconvlstm.training.validation import Validation
+
+
+@dataclasses.dataclass(kw_only=True)
+class Loop:
+    """Takes the steps of a run until it is over, or until something ends this call before.
+
+    A call ends early at `--max-steps` or `--max-hours`, by a signal, when data cannot be read, and
+    at a step that is not finite. In all cases but the last the newest state is saved first.
+
+    Attributes:
+      state: the newest state; to begin with, the one to go on from.
+      position: index of the next of `batches`, counted from the start of the run.
+      batches: training batches from there on, without end.
+      train_step: see `step.make_train_step`; compiled here.
+      task: defines the loss that `train_step` minimises.
+      training: limits, and how often to log and save.
+      steps_per_epoch: steps between two validations.
+      frames_per_window: frames read for a window, inputs and targets.
+      validation: ends each epoch.
+      saved: checkpoints of the run.
+      folder: where metrics are logged.
+      check_stop: raises `Interrupted` once a signal has arrived.
+      began: `time.monotonic()` at the start of the call, which `--max-hours` counts from.
+      warn: from the first batch's clips `[batch, time, height, width, channels]`, on the network's
+        scale, to warnings about the settings, a line each.
+    """
+
+    state: TrainState
+    position: int
+    batches: Iterator[Batch]
+    train_step: TrainStep
+    task: Task
+    training: TrainingConfig
+    steps_per_epoch: int
+    frames_per_window: int
+    validation: Validation
+    saved: SavedRun
+    folder: RunFolder
+    check_stop: Callable[[], None]
+    began: float
+    warn: Callable[[np.ndarray], Sequence[str]]
+
+    def __post_init__(self) -> None:
+        self._step = self._begun_at = int(self.state.step)
+        self._total_steps = self.training.epochs * self.steps_per_epoch
+        self._schedule = make_schedule(self.training, self._total_steps, self.steps_per_epoch)
+        self._compiled: TrainStep | None = None
+        self._next: Batch | None = None
+        self._read_error: DataError | None = None
+        self._meter = Meter(self.training.batch_size * self.frames_per_window)
+        self._progress = Progress(self._total_steps, self._step)
+
+    def run(self) -> int:
+        """Takes steps until the run is over or a limit is reached; returns the number of all.
+
+        Raises:
+          Interrupted: a signal has arrived; everything is saved.
+          DataError: a window cannot be read; the steps before it are saved.
+          NonFiniteError: a step, or the validation loss, is not finite.
+        """
+        with self._progress:
+            try:
+                while not self._ends():
+                    self._take_step()
+                return self._step
+            except (Interrupted, DataError) as error:
+                message = self._save_after(error)
+                if message is None:
+                    raise
+                if isinstance(error, Interrupted):
+                    raise Interrupted(message, error.exit_code - 128) from None
+                raise type(error)(message) from error
+
+    def _ends(self) -> bool:
+        """Does what is due between two steps; True where the run, or this call, ends."""
+        self.check_stop()
+        if self.validation.is_due(self._step):
+            self._finish_epoch()
+        if self.validation.is_over(self._step):
+            return True
+        if self._read_error is not None:
+            raise self._read_error
+        if limit := self._limit_reached():
+            if self._step != self.saved.step:
+                self._save(None)
+            self._progress.say(
+                f"stopping at step {self._step} of {self._total_steps}, as {limit} says; "
+                "go on with --resume auto"
+            )
+            return True
+        return False
+
+    def _take_step(self) -> None:
+        with self._meter.waiting():
+            batch = self._next or self._read_batch()
+        if self._compiled is None:
+            if self._step == 0:
+                clips = np.asarray(self.task.values.scale(np.asarray(batch.inputs)))
+                for warning in self.warn(clips):
+                    self._progress.say(f"warning: {warning}")
+            self._compiled = compile_step(self.train_step, self.state, batch, self._progress.say)
+            self._meter.restart()
+        self.state, metrics = self._compiled(self.state, batch)
+        self._step += 1
+        self.position += 1
+        self._next = None
+        try:
+            if self._step < self._total_steps:
+                # The call above returns before the device is done: meanwhile the next batch is
+                # read and sent. Only then are the metrics waited for.
+                with self._meter.waiting():
+                    self._next = self._read_batch()
+        except DataError as error:
+            # Raised later: the step just taken may end an epoch, to be validated and saved first.
+            self._read_error = error
+        finally:
+            self._report(self._finite(metrics, batch))
+        every = self.training.checkpoint_every
+        if every and self._step % every == 0 and self._step % self.steps_per_epoch:
+            self._save(None)
+
+    def _read_batch(self) -> Batch:
+        """The next batch, on the device."""
+        batch: Batch = jax.device_put(next(self.batches))
+        return batch
+
+    def _finish_epoch(self) -> None:
+        """Validates, saves and draws sample pictures."""
+        # Training, validation and pictures are programs of different sizes: what one has freed
+        # seldom fits the next, so that the process would hold the memory of all of them.
+        hand_back_freed_memory()
+        loss = self.validation.run(
+            self.state.evaluated, self._step, self._progress.say, self._describe_saved()
+        )
+        # A plateau lowers the learning rate.
+        self.state = self.state.replace(rate_scale=jnp.float32(self.validation.rate_scale))
+        # Before the pictures: an error while they are drawn must not validate this epoch twice.
+        self._save(loss)
+        self.validation.draw_samples(self.state.evaluated, self._step)
+        hand_back_freed_memory()
+        self._meter.restart()
+
+    def _limit_reached(self) -> str | None:
+        """The flag that ends this call here, if one does."""
+        steps, hours = self.training.max_steps, self.training.max_hours
+        if steps is not None and self._step - self._begun_at >= steps:
+            return f"--max-steps {steps}"
+        if hours is not None and time.monotonic() - self.began >= hours * 3600:
+            return f"--max-hours {hours:g}"
+        return None
+
+    def _finite(self, metrics: Any, batch: Batch) -> dict[str, Any]:
+        """Waits for the metrics of the step just taken, and raises where they are not finite.
+
+        Args:
+          metrics: of that step, on the device.
+          batch: of that step.
+        """
+        metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if metrics["finite"]:
+            return metrics
+        self._progress.say(
+            f"step {self._step} is not finite; taking it again to see where that began"
+        )
+        # A step that is not finite leaves the variables as they were, so it can be taken again.
+        before = self.state.step - 1
+        key = step_key(self.state, before)
+        try:
+            where = describe_non_finite(self.task, self.state.variables, batch, before, key)
+        except Exception as error:  # such as too little memory to run it layer by layer
+            where = f"where that began could not be found ({type(error).__name__})"
+        raise NonFiniteError(
+            f"step {self._step}: loss {metrics['loss']:g}, "
+            f"gradient norm {metrics['gradient_norm']:g}, "
+            f"learning rate {self._learning_rate():g}; {where}; {self._describe_saved()}; "
+            "start anew with a lower --learning-rate or a smaller --clip-norm"
+        )
+
+    def _report(self, metrics: dict[str, Any]) -> None:
+        """Shows the step just taken, and logs it where a line is due."""
+        meter = self._meter
+        meter.count()
+        epoch = (self._step - 1) // self.steps_per_epoch + 1
+        self._progress.update(
+            self._step,
+            f"epoch {epoch}/{self.training.epochs}, loss {metrics['loss']:.5f}, "
+            f"{meter.frames_per_second:.0f} frames/s, {meter.wait_fraction:.1%} waiting for data",
+        )
+        if self._step % self.training.log_every == 0 or self._step % self.steps_per_epoch == 0:
+            self.folder.log(
+                {
+                    "step": self._step,
+                    "epoch": epoch,
+                    "split": "train",
+                    "loss": metrics["loss"],
+                    "learning_rate": self._learning_rate(),
+                    "gradient_norm": metrics["gradient_norm"],
+                    "frames_per_second": round(meter.frames_per_second, 2),
+                    "wait_share": round(meter.wait_fraction, 5),
+                }
+            )
+
+    def _learning_rate(self) -> float:
+        """The learning rate that the step just taken was taken with."""
+        return float(self._schedule(self._step - 1)) * self.validation.rate_scale
+
+    def _describe_saved(self) -> str:
+        saved = self.saved.step
+        return "last good checkpoint: " + ("none" if saved is None else f"step {saved}")
+
+    def _save(self, val_loss: float | None) -> None:
+        counters = {
+            **self.validation.to_json(),
+            "sampling_steps": getattr(self.task, "sampling_steps", None),
+        }
+        self.saved.save(self._step, self.state, self.position, counters, val_loss)
+
+    def _save_after(self, error: Interrupted | DataError) -> str | None:
+        """Saves what `error` must not take with it; its message with where that is, if anywhere."""
+        # Without a step of its own, a call whose data fail has nothing to save.
+        worth = isinstance(error, Interrupted) or self._step > self._begun_at
+        if worth and self._step != self.saved.step:
+            self._save(None)
+        self.saved.wait()
+        if self.saved.step is None:
+            return None
+        return (
+            f"{error}; saved step {self.saved.step} of {self._total_steps} in "
+            f"{self.folder.path}, go on with --resume auto"
+        )

@@ -1,0 +1,1764 @@
+"""Do the tests notice when something is wrong? Small faults are planted, one at a time, to see.
+
+python tests/mutants.py                     # all of them; some twenty minutes on two cores
+python tests/mutants.py --only metrics/     # those whose file, fault or test holds this text
+python tests/mutants.py --list              # names them, and checks that each can be planted
+python tests/mutants.py --json scores.json  # writes the outcome, too
+
+Pytest does not collect this file. It works on a copy of the repository (what git tracks, and what
+it does not ignore), so the working tree stays as it is. First all the tests that it needs are run
+without a fault: they must pass. Then each mutant, which is a piece of the package's text and
+another one in its place, is planted, and the tests that ought to catch it are run. It is caught if
+one of them fails; if all pass, it has survived, and a test is missing. A mutant is a mistake that
+somebody could make, and that no import or type check would show.
+
+The last lines are a table in Markdown of how many were caught in each folder. The exit code is 1 if
+any survived, and 2 if the run is worth nothing: a text that is not in its file exactly once, a test
+that is not there, or one that fails without a fault.
+
+Whoever changes a line that a mutant names changes the mutant, too.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import math
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "jaxconvlstm"
+LIBRARIES = (
+    "flax.linen optax orbax.checkpoint hypothesis PIL.Image tyro pooch requests h5py".split()
+)
+LIBRARIES += "netCDF4 zarr av matplotlib.figure keras tensorboardX beartype rich".split()
+"""What tests import. It is imported once, and each run of pytest is a fork of this process."""
+SECONDS = 600
+"""What the tests of one mutant may take. A fault that makes them wait for ever is caught."""
+
+
+class Mutant(NamedTuple):
+    """A small fault.
+
+    Attributes:
+      path: of the file, below the package.
+      before: a piece of its text that occurs exactly once.
+      after: what stands there instead.
+      tests: pytest ids, below `tests`, of which at least one ought to fail.
+      why: the fault in a few words.
+    """
+
+    path: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+    why: str
+
+    @property
+    def folder(self) -> str:
+        """What the table counts it under."""
+        return str(Path(self.path).parent).replace(".", "top level")
+
+
+MUTANTS = [
+    Mutant(
+        "config/run.py",
+        "if sum(shares.values()) > 1 + 1e-9:",
+        "if sum(shares.values()) > 3:",
+        ("config/test_config.py::test_what_cannot_work_is_refused",),
+        "shares of more than all the data are accepted",
+    ),
+    Mutant(
+        "config/run.py",
+        'named = {"model", *MODEL_SETTINGS[self.model].split()}',
+        "named = {field.name for field in dataclasses.fields(self)}",
+        ("config/test_config.py::test_a_flag_without_effect_on_the_model_is_refused",),
+        "a flag without effect on the model is accepted",
+    ),
+    Mutant(
+        "config/run.py",
+        "        if flat:\n",
+        "        if flat and base:\n",
+        ("config/test_config.py::test_a_bad_file_names_what_is_wrong",),
+        "a key that no flag has is ignored",
+    ),
+    Mutant(
+        "config/run.py",
+        "for field in dataclasses.fields(cls)), 0.0)",
+        "for field in dataclasses.fields(cls)), 0.1)",
+        ("config/test_config.py::test_split_leaves_out_what_it_does_not_name",),
+        "a share that is not named is 0.1",
+    ),
+    Mutant(
+        "config/run.py",
+        "elif isinstance(value, list):\n            value = tuple(value)",
+        "elif isinstance(value, list):\n            value = tuple(value[::-1])",
+        ("config/test_config.py::test_json_round_trip",),
+        "lists of a file are read backwards: height and width exchanged",
+    ),
+    Mutant(
+        "config/presets.py",
+        '(inspect.getdoc(PRESETS[name]) or "").splitlines()[0]',
+        '(inspect.getdoc(PRESETS[name]) or "").splitlines()[-1]',
+        ("config/test_presets.py::test_every_preset_is_described_and_stands_in_the_readme",),
+        "presets are described by their last line",
+    ),
+    Mutant(
+        "config/run.py",
+        "return value in arguments\n",
+        "return True\n",
+        ("config/test_config.py::test_a_bad_file_names_what_is_wrong",),
+        "a file may name a choice that there is not",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "c = squash(f) * c + squash(i) * activate(g)",
+        "c = squash(i) * c + squash(f) * activate(g)",
+        ("nn/test_cell.py::test_cell_is_the_numpy_loop",),
+        "forget gate and input gate exchanged",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "c = squash(f) * c + squash(i) * activate(g)",
+        "c = squash(f) * c - squash(i) * activate(g)",
+        ("nn/test_cell.py::test_cell_is_the_numpy_loop",),
+        "the candidate is subtracted",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "o += (peepholes[2] * c).astype(o.dtype)",
+        "o += (peepholes[2] * carry[0]).astype(o.dtype)",
+        ("nn/test_cell.py::test_cell_is_the_numpy_loop",),
+        "the output gate's peephole reads the old cell state",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "forget = slice(self.features, 2 * self.features)",
+        "forget = slice(0, self.features)",
+        ("nn/test_cell.py::test_the_forget_gate_starts_open",),
+        "the bias of 1 is the input gate's",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "state_dtype = jnp.promote_types(self.param_dtype, self.dtype)",
+        "state_dtype = self.dtype",
+        ("nn/test_cell.py::test_bfloat16_keeps_the_cell_state_in_float32",),
+        "the cell state adds up in bfloat16",
+    ),
+    Mutant(
+        "nn/conv.py",
+        "((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2)",
+        "(height // 2, (height - 1) // 2), (width // 2, (width - 1) // 2)",
+        (
+            "nn/test_cell.py::test_cell_is_the_numpy_loop",
+            "nn/test_cell.py::test_cell_is_kerass_with_its_weights_as_they_are",
+        ),
+        "an even kernel is padded on the other side",
+    ),
+    Mutant(
+        "nn/winograd.py",
+        "return (down - top, down - bottom), (across - left, across - right)",
+        "return padding",
+        ("nn/test_conv.py::test_gradients_are_those_of_lax",),
+        "a gradient is padded as the convolution is",
+    ),
+    Mutant(
+        "nn/winograd.py",
+        "b[np.abs(b) < 1e-9] = 0",
+        "b[np.abs(b) < 0.3] = 0",
+        ("nn/test_winograd.py::test_the_matrices_filter_a_tile",),
+        "small entries of a Winograd matrix are lost",
+    ),
+    Mutant(
+        "nn/blocking.py",
+        "values = values + self.cut_inputs(inputs, piece)",
+        "values = values + 0",
+        (
+            "nn/test_winograd.py::test_pieces_make_up_the_whole",
+            "nn/test_winograd.py::test_gradients_are_those_of_the_plain_convolution",
+        ),
+        "the gradient of rows that two pieces see is that of the last",
+    ),
+    Mutant(
+        "nn/conv_lstm.py",
+        "if rate == 0 or not train:",
+        "if rate == 0:",
+        ("nn/test_conv_lstm.py::test_there_is_dropout_only_in_training_and_only_then_a_prng",),
+        "dropout in evaluation",
+    ),
+    Mutant(
+        "nn/conv_lstm.py",
+        "return (kept / (1 - rate)).astype(dtype)",
+        "return kept.astype(dtype)",
+        (
+            "nn/test_conv_lstm.py::test_dropped_inputs_are_zero_all_the_time_and_the_others_are_scaled",
+        ),
+        "what dropout keeps is not scaled up",
+    ),
+    Mutant(
+        "nn/conv_lstm.py",
+        "outputs = jnp.concatenate([hidden[1:], last[None]])",
+        "outputs = jnp.concatenate([hidden[:-1], last[None]])",
+        ("nn/test_conv_lstm.py::test_layer_stays_on_the_numpy_loop_over_many_steps",),
+        "hidden states a step late",
+    ),
+    Mutant(
+        "nn/conv_lstm.py",
+        "body = nn.remat(turn, prevent_cse=False) if self.remat else turn",
+        "body = turn",
+        ("nn/test_conv_lstm.py::test_remat_takes_less_memory",),
+        "--remat without effect",
+    ),
+    Mutant(
+        "nn/conv_lstm.py",
+        "jax.nn.sigmoid(logits + jax.lax.stop_gradient(limited - logits))",
+        "jax.nn.sigmoid(limited)",
+        ("nn/test_conv_lstm.py::test_limited_sigmoid_is_the_sigmoid_and_never_stops_learning",),
+        "a saturated pixel has no gradient",
+    ),
+    Mutant(
+        "nn/motion.py",
+        "place = jnp.clip(grid[None].astype(flow.dtype) + flow,",
+        "place = jnp.clip(grid[None].astype(flow.dtype) - flow,",
+        ("nn/test_motion.py::test_whole_pixels_are_moved_exactly",),
+        "things move backwards",
+    ),
+    Mutant(
+        "models/autoregressive.py",
+        "truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)",
+        "truth = jnp.moveaxis(teacher[:, 1:], 1, 0)",
+        (
+            "models/test_frame_predictor.py::test_a_prediction_depends_on_no_teacher_frame_of_its_own_time_or_later",
+        ),
+        "the teacher shows the very frame to be predicted",
+    ),
+    Mutant(
+        "models/autoregressive.py",
+        "mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)",
+        "mask = jnp.moveaxis(teacher_mask[:, :-1], 1, 0)",
+        (
+            "models/test_frame_predictor.py::test_the_teacher_mask_is_per_example",
+            "models/test_frame_predictor.py::test_a_teacher_that_never_speaks_is_free_running",
+            "test_task.py::test_reverse_sampling_hides_inputs_at_first_and_ends_as_a_forecast",
+            "test_task.py::test_a_teacher_shows_the_true_frames",
+        ),
+        "the teacher mask is a step off",
+    ),
+    Mutant(
+        "models/autoregressive.py",
+        'split_rngs={"params": False, "dropout": False}',
+        'split_rngs={"params": False, "dropout": True}',
+        (
+            "models/test_frame_predictor.py::test_dropout_is_drawn_anew_for_each_key_in_training_alone",
+            "models/test_stacked.py::test_dropout_is_in_training_alone",
+            "nn/test_conv_lstm.py::test_frames_fed_back_in_a_scan_have_one_mask",
+            "models/test_seq2one_lstm.py::test_dropout_changes_the_state_in_training",
+        ),
+        "dropout masks drawn anew for each frame that is fed back",
+    ),
+    Mutant(
+        "models/stacked.py",
+        "jnp.pad(frames, ((0, 0), (by, 0), (0, 0), (0, 0), (0, 0)))[:, :-by]",
+        "jnp.pad(frames, ((0, 0), (0, by), (0, 0), (0, 0), (0, 0)))[:, by:]",
+        (
+            "models/test_stacked.py::test_no_prediction_depends_on_a_later_frame",
+            "models/test_stacked.py::test_the_last_convolution_is_causal_in_time_and_same_in_space",
+        ),
+        "the causal convolution looks ahead",
+    ),
+    Mutant(
+        "models/stacked.py",
+        "hidden = self._normalise(index, hidden, train=False)",
+        "hidden = self._normalise(index, hidden, train)",
+        ("models/test_stacked.py::test_frames_fed_back_are_normalised_with_what_was_gathered",),
+        "frames fed back spoil batch normalisation's statistics",
+    ),
+    Mutant(
+        "models/seq2one_lstm.py",
+        "hidden = nn.relu(norm(conv(hidden), use_running_average=not train))",
+        "hidden = nn.relu(norm(conv(hidden), use_running_average=False))",
+        (
+            "models/test_seq2one_lstm.py::test_training_normalises_with_the_batch_and_keeps_its_statistics",
+            "models/test_seq2one_lstm.py::test_the_model_is_its_numpy_loop",
+        ),
+        "batch normalisation by the batch in evaluation",
+    ),
+    Mutant(
+        "models/seq2one_lstm.py",
+        "forget_bias=0.0,",
+        "forget_bias=1.0,",
+        ("models/test_seq2one_lstm.py::test_the_forget_gate_starts_as_pytorchs",),
+        "another forget bias than PyTorch's",
+    ),
+    Mutant(
+        "models/frame_predictor.py",
+        "before = jnp.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)",
+        "before = jnp.concatenate([inputs[:, 1:], inputs[:, -1:]], axis=1)",
+        (
+            "nn/test_motion.py::test_motion_is_causal",
+            "nn/test_motion.py::test_a_stream_of_motion_is_the_same_as_reading_at_once",
+            "models/test_frame_predictor.py::test_what_was_observed_depends_on_no_later_frame",
+            "models/test_frame_predictor.py::test_with_every_no_prediction_depends_on_a_later_frame",
+        ),
+        "motion is read from the next frame",
+    ),
+    Mutant(
+        "models/classifiers.py",
+        "state.max((1, 2))",
+        "state.min((1, 2))",
+        ("models/test_classifiers.py::test_conv_lstm_classifier_is_its_numpy_loop",),
+        "minimum in place of maximum",
+    ),
+    Mutant(
+        "models/classifiers.py",
+        "state = hidden[:, -1].astype",
+        "state = hidden[:, 0].astype",
+        ("models/test_classifiers.py::test_the_logits_depend_on_every_frame",),
+        "the class is read after the first frame",
+    ),
+    Mutant(
+        "models/tiled.py",
+        "return np.minimum(places, places[::-1]) + 1.0",
+        "return places + 1.0",
+        ("models/test_tiled.py",),
+        "tiles weigh most at one end, where they end with a seam",
+    ),
+    Mutant(
+        "models/tiled.py",
+        "old + weight * predicted, at)",
+        "old + predicted, at)",
+        ("models/test_tiled.py::test_what_is_the_same_everywhere_is_exact",),
+        "tiles are added without their weights",
+    ),
+    Mutant(
+        "models/scheduled_sampling.py",
+        "columns < input_frames,",
+        "columns <= input_frames,",
+        ("models/test_scheduled_sampling.py::test_reverse_shares_are_those_of_their_phases",),
+        "reverse sampling shows a target frame as if it were an input",
+    ),
+    Mutant(
+        "models/scheduled_sampling.py",
+        "probability = _LEFT**time",
+        "probability = _LEFT ** (2 * time)",
+        ("models/test_scheduled_sampling.py::test_exponential",),
+        "the exponential curve falls twice as fast",
+    ),
+    Mutant(
+        "models/pyramid_forecaster.py",
+        "layer(maps, state, return_carry=True, train=train)",
+        "layer(maps, None, return_carry=True, train=train)",
+        ("models/test_encoder_forecaster.py::test_the_model_is_its_numpy_loop",),
+        "the forecaster's lower layers start from nothing",
+    ),
+    Mutant(
+        "metrics/ssim.py",
+        "K1, K2 = 0.01, 0.03",
+        "K1, K2 = 0.01, 0.01",
+        ("metrics/test_frame_scores.py::test_equals_scikit_image",),
+        "another constant of SSIM",
+    ),
+    Mutant(
+        "metrics/ssim.py",
+        "GAUSSIAN_SIZE = 11",
+        "GAUSSIAN_SIZE = 9",
+        ("metrics/test_frame_scores.py::test_equals_scikit_image",),
+        "a smaller window of SSIM",
+    ),
+    Mutant(
+        "metrics/ssim.py",
+        "correction = pixels / (pixels - 1) if sample_covariance else 1.0",
+        "correction = 1.0",
+        ("metrics/test_frame_scores.py::test_equals_scikit_image",),
+        "population covariance in OpenSTL's SSIM",
+    ),
+    Mutant(
+        "metrics/ssim.py",
+        "functools.reduce(jnp.minimum, _shifted(weight, size, axis))",
+        "functools.reduce(jnp.maximum, _shifted(weight, size, axis))",
+        ("metrics/test_frame_scores.py::test_masked_ssim_is_the_mean_over_whole_windows",),
+        "windows with missing pixels count in SSIM",
+    ),
+    Mutant(
+        "metrics/frame_scores.py",
+        "return -10 * jnp.log10(",
+        "return -20 * jnp.log10(",
+        ("metrics/test_frame_scores.py::test_equals_scikit_image",),
+        "twice the PSNR",
+    ),
+    Mutant(
+        "metrics/frame_scores.py",
+        "_mean_over_frame((shown - y) ** 2, mask)",
+        "_mean_over_frame((p - y) ** 2, mask)",
+        ("metrics/test_frame_scores.py",),
+        "PSNR of predictions that are not clipped",
+    ),
+    Mutant(
+        "metrics/frame_scores.py",
+        "counted = np.asarray(valid) > 0",
+        "counted = np.asarray(valid) >= 0",
+        ("metrics/test_frame_scores.py::test_sums_do_not_depend_on_the_batches",),
+        "frames without a valid pixel count",
+    ),
+    Mutant(
+        "metrics/losses.py",
+        "return _divide(jnp.sum(weight * values, axes), jnp.sum(weight, axes))",
+        "return _divide(jnp.sum(weight * values, axes), jnp.sum(jnp.ones_like(weight), axes))",
+        ("metrics/test_losses.py::test_masked_equals_unmasked_on_the_valid_part",),
+        "missing pixels count as right",
+    ),
+    Mutant(
+        "metrics/losses.py",
+        "return _divide(jnp.sum(per_example * totals), jnp.sum(totals))",
+        "return _divide(jnp.sum(per_example * (totals > 0)), jnp.sum(totals > 0))",
+        ("metrics/test_losses.py::test_masked_mean_weighs_examples_by_their_valid_values",),
+        "an example of one valid pixel counts as much as a whole one",
+    ),
+    Mutant(
+        "metrics/losses.py",
+        "HUBER_DELTA = 0.1",
+        "HUBER_DELTA = 1.0",
+        (
+            "metrics/test_losses.py::test_equals_formula",
+            "metrics/test_losses.py::test_known_values",
+        ),
+        "Huber's loss that is never linear",
+    ),
+    Mutant(
+        "metrics/losses.py",
+        "_mean(jnp.abs(jnp.subtract(*changes)), jnp.minimum(before, after))",
+        "_mean(jnp.abs(jnp.subtract(*changes)), after)",
+        (
+            "metrics/test_losses.py::test_gradient_difference_equals_formula",
+            "metrics/test_losses.py::test_only_valid_values_count",
+        ),
+        "differences from a missing pixel count",
+    ),
+    Mutant(
+        "metrics/ghosting.py",
+        "left = been & ~_widened(objects)",
+        "left = been & ~objects",
+        ("metrics/test_ghosting.py::test_the_pixel_beside_the_object_is_nobodys",),
+        "a blurred edge counts as a trail",
+    ),
+    Mutant(
+        "metrics/ghosting.py",
+        "seen = valid & (jnp.abs(deviation) > TOLERANCE)",
+        "seen = jnp.abs(deviation) > TOLERANCE",
+        ("metrics/test_ghosting.py::test_missing_pixels_are_left_out",),
+        "missing pixels count as a trail",
+    ),
+    Mutant(
+        "metrics/class_scores.py",
+        ".add(there.astype(jnp.int32))",
+        ".add(1)",
+        ("metrics/test_class_scores.py::test_scores_do_not_depend_on_the_batches",),
+        "rows that only pad a batch count in the accuracy",
+    ),
+    Mutant(
+        "metrics/class_scores.py",
+        '"balanced_accuracy": float((right[occurs] / films[occurs]).mean()),',
+        '"balanced_accuracy": float(right.sum() / films.sum()),',
+        ("metrics/test_class_scores.py",),
+        "balanced accuracy weighs classes by their films",
+    ),
+    Mutant(
+        "data/windows.py",
+        "(input_frames + horizon - 1 + target_frames - 1) * frame_step + 1",
+        "(input_frames + target_frames - 1) * frame_step + 1",
+        (
+            "data/test_windows.py::test_span",
+            "data/test_dataset.py::test_horizon_and_frame_step_say_which_frames_a_window_has",
+        ),
+        "a window has no room for its horizon",
+    ),
+    Mutant(
+        "data/windows.py",
+        "(s.stop - s.start - span) // stride + 1)",
+        "(s.stop - s.start - span + 1) // stride + 1)",
+        ("data/test_windows.py::test_windows_stay_inside_their_stretches",),
+        "the last window reaches past its stretch",
+    ),
+    Mutant(
+        "data/windows.py",
+        "rest.append(Stretch(last.sequence, last.start, cut))",
+        "rest.append(Stretch(last.sequence, last.start, cut + 1))",
+        ("data/test_windows.py::test_splits_share_no_frame_and_all_have_a_window",),
+        "training and validation share a frame",
+    ),
+    Mutant(
+        "data/windows.py",
+        "units.setdefault(groups[sequence] if groups else sequence, [])",
+        "units.setdefault(sequence, [])",
+        ("data/test_windows.py::test_sequences_that_share_frames_stay_together",),
+        "sequences that share frames are in two parts",
+    ),
+    Mutant(
+        "data/frames_dataset.py",
+        "first = input_frames + config.horizon - 1",
+        "first = input_frames + config.horizon",
+        ("data/test_dataset.py::test_horizon_and_frame_step_say_which_frames_a_window_has",),
+        "targets a lead time late",
+    ),
+    Mutant(
+        "data/frames_dataset.py",
+        'training = self.parts["train"] or self._stretches',
+        "training = self._stretches",
+        ("data/test_dataset.py::test_the_scale_follows_from_the_training_part_alone",),
+        "the scale is measured on test frames, too",
+    ),
+    Mutant(
+        "data/fit_scale.py",
+        "np.sqrt(np.maximum(squares / count - mean**2, 0))",
+        "np.sqrt(squares / count)",
+        ("data/test_dataset.py::test_the_scale_follows_from_the_training_part_alone",),
+        "root mean square in place of the standard deviation",
+    ),
+    Mutant(
+        "data/augment.py",
+        "default_rng([seed, CHANGE_STREAM, epoch, index])",
+        "default_rng([seed, CHANGE_STREAM, index])",
+        ("data/test_augment.py::test_each_number_matters",),
+        "the same augmentation in every epoch",
+    ),
+    Mutant(
+        "data/augment.py",
+        "inputs, targets = self._turn(inputs), self._turn(targets)",
+        "inputs, targets = self._turn(inputs), targets",
+        ("data/test_augment.py::test_all_frames_of_a_window_are_changed_alike",),
+        "the inputs are mirrored and the targets are not",
+    ),
+    Mutant(
+        "data/augment.py",
+        "film = np.concatenate([inputs[:1] if every else inputs, targets])[::-1]",
+        "film = np.concatenate([inputs[:1] if every else inputs[::-1], targets[::-1]])",
+        ("data/test_augment.py::test_a_film_played_backwards_begins_with_its_targets",),
+        "inputs and targets are each played backwards",
+    ),
+    Mutant(
+        "data/augment.py",
+        "int(share * (side - part + 1))",
+        "int(share * (side - part))",
+        ("data/test_augment.py::test_uniform_crops_reach_every_place_alike",),
+        "no crop reaches the last row or column",
+    ),
+    Mutant(
+        "data/loader.py",
+        "inputs, targets = change.cut(inputs), change.cut(targets)",
+        "inputs, targets = change.cut(inputs), change.cut(targets[:, ::-1])",
+        ("data/test_loader.py::test_changes_are_the_same_in_all_frames_of_a_window",),
+        "targets are cropped at another place than inputs",
+    ),
+    Mutant(
+        "data/loader.py",
+        "default_rng([seed, ORDER_STREAM, epoch])",
+        "default_rng([seed, ORDER_STREAM])",
+        ("data/test_loader.py::test_an_epoch_has_each_window_once_and_the_next_another_order",),
+        "the same order in every epoch",
+    ),
+    Mutant(
+        "data/loader.py",
+        "weight[len(rows) :] = 0",
+        "weight[len(rows) :] = 1",
+        ("data/test_loader.py::test_evaluation_is_in_order_and_padded_without_weight",),
+        "rows that only pad a batch have weight",
+    ),
+    Mutant(
+        "data/prefetch.py",
+        "            raise error\n        return item",
+        "            raise StopIteration\n        return item",
+        ("data/test_loader.py::test_an_error_in_a_thread_names_the_sample",),
+        "reading ahead swallows an error",
+    ),
+    Mutant(
+        "data/prefetch.py",
+        "item, error = self._wait(self._results.popleft())",
+        "ready = (n for n, result in enumerate(self._results) if not result.empty())\n"
+        "        self._results.rotate(-next(ready, 0))\n"
+        "        item, error = self._wait(self._results.popleft())",
+        ("data/test_loader.py::test_threads_and_restarts_change_nothing",),
+        "batches come in the order in which threads finish them",
+    ),
+    Mutant(
+        "data/preprocess.py",
+        "LUMA = (0.299, 0.587, 0.114)",
+        "LUMA = (0.333, 0.334, 0.333)",
+        (
+            "data/sources/test_arrays.py::test_preparation_is_that_of_each_frame",
+            "data/sources/test_image_folder.py::test_modes_of_8_bits",
+            "data/sources/test_video.py::test_grey_is_that_of_rec_601",
+        ),
+        "grey as the mean of the colours",
+    ),
+    Mutant(
+        "data/preprocess.py",
+        "top, left = (height - rows) // 2, (width - columns) // 2",
+        "top, left = 0, 0",
+        (
+            "data/sources/test_arrays.py::test_preparation_is_that_of_each_frame",
+            "data/sources/test_video.py::test_a_real_clip_agrees_with_its_published_frames",
+        ),
+        "--fit crop keeps the top left corner",
+    ),
+    Mutant(
+        "data/preprocess.py",
+        "exact = _bicubic(np.where(valid, plane, 0), size) / np.where(enough, share, 1)",
+        "exact = _bicubic(np.where(valid, plane, 0), size)",
+        ("data/sources/test_image_folder.py::test_resizing_does_not_mix_in_missing_values",),
+        "resizing mixes missing pixels in as zero",
+    ),
+    Mutant(
+        "data/split_file.py",
+        "if after.start < before.stop:",
+        "if after.start < before.stop - 1:",
+        ("data/test_dataset.py::test_what_a_split_file_must_not_say",),
+        "a split file may put one frame in two parts",
+    ),
+    Mutant(
+        "data/fingerprint.py",
+        "digest.update(np.ascontiguousarray(part).data)",
+        "digest.update(str(part.size).encode())",
+        ("training/test_resume.py::test_other_data_in_the_place_of_the_runs_own_are_refused",),
+        "the fingerprint does not see the values",
+    ),
+    Mutant(
+        "data/labels.py",
+        "known or sorted(counts)",
+        "known or list(counts)",
+        (
+            "data/test_labels.py::test_the_class_is_the_folder_and_classes_are_in_order_of_their_names",
+        ),
+        "classes are numbered as they come",
+    ),
+    Mutant(
+        "data/last_frames.py",
+        "numbers = range(stop - self._span, stop, self._step)",
+        "numbers = range(stop - self._span - 1, stop - 1, self._step)",
+        ("tools/test_scripts.py::test_forecast_writes_the_future_of_every_sequence",),
+        "a forecast starts one frame before the last",
+    ),
+    Mutant(
+        "data/download.py",
+        'f"md5:{file.md5}"',
+        "None",
+        ("data/test_download.py::test_another_file_than_the_known_one_is_not_kept",),
+        "the checksum of a download is not checked",
+    ),
+    Mutant(
+        "data/dataset.py",
+        "if value != field.default:",
+        'if value != field.default and field.name == "data":',
+        ("data/test_dataset.py::test_a_setting_without_effect_is_refused",),
+        "a flag without effect on the data is accepted",
+    ),
+    Mutant(
+        "data/synthetic/moving_mnist.py",
+        "min(max(position, 0.0), 1.0), -velocity",
+        "min(max(position, 0.0), 1.0), velocity",
+        (
+            "data/synthetic/test_moving_mnist.py::test_films_equal_the_loops_of_the_common_generator",
+        ),
+        "digits stop at the edge",
+    ),
+    Mutant(
+        "data/synthetic/moving_mnist.py",
+        "np.maximum(place, picture, out=place)",
+        "np.add(place, picture, out=place)",
+        (
+            "data/synthetic/test_moving_mnist.py::test_films_equal_the_loops_of_the_common_generator",
+        ),
+        "digits that overlap overflow",
+    ),
+    Mutant(
+        "data/synthetic/moving_mnist.py",
+        "            start += size\n",
+        "            start += size - 1\n",
+        (
+            "data/synthetic/test_moving_mnist.py::test_no_digit_is_in_two_parts_and_the_seed_says_where_each_is",
+        ),
+        "a digit is in training and validation",
+    ),
+    Mutant(
+        "data/synthetic/moving_mnist.py",
+        "1 if every else input_frames + config.horizon - 1",
+        "1 if every else input_frames",
+        ("data/synthetic/test_moving_mnist.py::test_lengths_steps_regions_and_every_frame",),
+        "films of digits ignore --horizon",
+    ),
+    Mutant(
+        "data/synthetic/moving_squares.py",
+        "clean[seen][self._first_target :]",
+        "noisy[seen][self._first_target :]",
+        ("data/synthetic/test_moving_squares.py::test_targets_follow_the_inputs_without_noise",),
+        "targets with noise",
+    ),
+    Mutant(
+        "data/synthetic/generated.py",
+        'new = epoch if self.part == "train" else 0',
+        "new = epoch",
+        (
+            "data/synthetic/test_moving_squares.py::test_only_training_films_change_with_the_epoch_and_splits_differ",
+        ),
+        "validation films change with the epoch",
+    ),
+    Mutant(
+        "data/synthetic/moving_lines.py",
+        'if name in ("right-to-left", "bottom-to-top"):',
+        'if name in ("left-to-right", "bottom-to-top"):',
+        (
+            "data/synthetic/test_moving_lines.py::test_a_line_grows_a_pixel_a_frame_from_edge_to_edge",
+        ),
+        "left and right exchanged",
+    ),
+    Mutant(
+        "data/synthetic/digits.py",
+        "factor = 255 if floats or truth else 1",
+        "factor = 255 if floats else 1",
+        ("data/synthetic/test_moving_mnist.py::test_arrays_of_digits",),
+        "digits of truth values are nearly black",
+    ),
+    Mutant(
+        "data/sources/base.py",
+        "cuts = {0, length, *self.gaps.get(sequence, ()), *bad,",
+        "cuts = {0, length, *bad,",
+        ("data/test_dataset.py::test_no_window_crosses_a_gap_or_touches_a_bad_frame",),
+        "windows cross gaps",
+    ),
+    Mutant(
+        "data/sources/base.py",
+        "return range(*chosen)",
+        "return range(count)",
+        ("data/sources/test_image_folder.py::test_a_range_of_sequences",),
+        "--sequences without effect",
+    ),
+    Mutant(
+        "data/sources/files.py",
+        'return f"{len(digits):03d}{digits}"',
+        "return digits",
+        (
+            "data/sources/test_image_folder.py::test_order_is_natural_with_and_without_padding",
+            "data/sources/test_video.py::test_folders_are_listed_in_natural_order",
+        ),
+        "frame10 before frame2",
+    ),
+    Mutant(
+        "data/sources/files.py",
+        "kept = [path for path in paths if owners[identities[path]] == path]",
+        "kept = list(paths)",
+        ("data/sources/test_video.py::test_a_file_that_is_linked_to_counts_once",),
+        "a video and a link to it are two",
+    ),
+    Mutant(
+        "data/sources/split_folders.py",
+        'if len(known) < len(parts) or not counts["train"]',
+        'if not counts["train"]',
+        (
+            "data/sources/test_image_folder.py",
+            "data/sources/test_array_files.py::test_folders_named_as_parts",
+        ),
+        "sequences beside folders named as parts are lost",
+    ),
+    Mutant(
+        "data/sources/timestamps.py",
+        "np.where(late, century, century + 1)",
+        "np.where(late, century + 1, century)",
+        ("data/sources/test_numbering.py::test_dates_without_a_century_or_a_month",),
+        "years of two digits in the wrong century",
+    ),
+    Mutant(
+        "data/sources/images/image_file.py",
+        "upright = ImageOps.exif_transpose(image)",
+        "upright = image",
+        ("data/sources/test_image_folder.py::test_exif_rotation",),
+        "the EXIF orientation is ignored",
+    ),
+    Mutant(
+        "data/sources/images/image_file.py",
+        "return np.dtype(np.uint16)",
+        "return np.dtype(np.uint8)",
+        ("data/sources/test_image_folder.py::test_16_bits_keep_every_value",),
+        "16 bits are squeezed into 8",
+    ),
+    Mutant(
+        "data/sources/images/image_file.py",
+        "image.seek(page)",
+        "image.seek(0)",
+        ("data/sources/test_image_file.py::test_pages_are_read_one_by_one",),
+        "every page of a GIF is the first",
+    ),
+    Mutant(
+        "data/sources/images/image_file.py",
+        "if not (allow_nan or np.isfinite(pixels).all()):",
+        "if not (allow_nan or not np.isnan(pixels).any()):",
+        (
+            "data/sources/test_image_folder.py::test_non_finite_floats_are_named",
+            "data/sources/test_image_file.py::test_nan_is_refused_unless_allowed",
+            "data/sources/test_image_folder.py::test_nan_passes_where_it_is_masked",
+        ),
+        "infinity in a picture passes",
+    ),
+    Mutant(
+        "data/sources/images/image_file.py",
+        "return bool(arguments[-1] > 255)",
+        "return bool(arguments[-1] > 65535)",
+        ("data/sources/test_image_folder.py::test_16_bit_colour_ppm_is_not_squeezed",),
+        "16-bit colour of a PPM is cut to 8 bits",
+    ),
+    Mutant(
+        "data/sources/images/numbering.py",
+        "sequence._replace(files=[sequence.files[i] for i in order])",
+        "sequence._replace(files=list(sequence.files))",
+        ("data/sources/test_image_folder.py::test_a_time_format_orders_frames",),
+        "--time-format does not order the frames",
+    ),
+    Mutant(
+        "data/sources/images/path_list.py",
+        'file.write(json.dumps([os.path.join(start, n) for n in names]) + "\\n")',
+        'file.write(" ".join([os.path.join(start, n) for n in names]) + "\\n")',
+        ("data/sources/test_path_list.py::test_any_name_survives",),
+        "names in a path list are not escaped",
+    ),
+    Mutant(
+        "data/sources/images/path_list.py",
+        "parents[find(line)] = find(owners.setdefault(number, line))",
+        "owners.setdefault(number, line)",
+        ("data/sources/test_path_list.py::test_lines_that_share_frames_are_a_group",),
+        "lines that share frames are no group",
+    ),
+    Mutant(
+        "data/sources/images/path_list.py",
+        "ends = [0, *numbering.gaps.get(index, ()), sequence.length]",
+        "ends = [0, sequence.length]",
+        ("data/sources/test_path_list.py::test_written_lines_are_windows",),
+        "a line of a path list crosses a gap",
+    ),
+    Mutant(
+        "data/sources/images/tiff_tags.py",
+        "if image.mode in _INTEGERS_8_BIT and max(bits) > 8:",
+        "if image.mode in _INTEGERS_8_BIT and max(bits) > 16:",
+        (
+            "data/sources/test_image_file.py::test_tiff_files_that_would_be_misread",
+            "data/sources/test_image_folder.py::test_16_bit_colour_is_not_squeezed",
+        ),
+        "TIFF colours of 16 bits are cut to 8",
+    ),
+    Mutant(
+        "data/sources/arrays/axes.py",
+        'return _transpose(array, self.axes, "NTHWC")',
+        'return _transpose(array, self.axes, "NTWHC")',
+        ("data/sources/test_arrays.py::test_every_order_of_axes_reads_the_same_frames",),
+        "height and width exchanged",
+    ),
+    Mutant(
+        "data/sources/arrays/axes.py",
+        'self.axes.replace("N", ""), "THWC")',
+        'self.axes.replace("N", ""), "HTWC")',
+        ("data/sources/test_array_files.py::test_every_kind_reads_the_same",),
+        "time and height exchanged in files of a library",
+    ),
+    Mutant(
+        "data/sources/arrays/library_arrays.py",
+        "unpacked[values == fill] = np.nan",
+        "unpacked[values == fill] = fill",
+        ("data/sources/test_array_files.py::test_packed_values_with_missing_ones",),
+        "the code for a missing value is read as a number",
+    ),
+    Mutant(
+        "data/sources/arrays/library_arrays.py",
+        "values.astype(np.float64) * self.scale + self.offset",
+        "(values.astype(np.float64) + self.offset) * self.scale",
+        ("data/sources/test_array_files.py::test_packed_values_with_missing_ones",),
+        "the offset is scaled, too",
+    ),
+    Mutant(
+        "data/sources/arrays/array_gaps.py",
+        "if index in found and not allow_gaps:",
+        "if index in found and allow_gaps:",
+        ("data/sources/test_array_files.py::test_gaps_in_a_time_coordinate",),
+        "--allow-gaps means its opposite",
+    ),
+    Mutant(
+        "data/sources/arrays/array_values.py",
+        "if low < limits.min or high > limits.max:",
+        "if low < limits.min:",
+        ("data/sources/test_arrays.py::test_integers_that_do_not_fit",),
+        "large integers wrap around",
+    ),
+    Mutant(
+        "data/sources/arrays/array_values.py",
+        "at row {top + row}, column {left + column}",
+        "at row {row}, column {column}",
+        ("data/sources/test_arrays.py::test_nan_is_named_with_its_place",),
+        "the place of a NaN is that in the crop",
+    ),
+    Mutant(
+        "data/sources/arrays/array_reader.py",
+        "return [slice(first, last + 1, step)]",
+        "return [slice(first, last, step)]",
+        ("data/sources/test_arrays.py::test_runs_name_the_same_frames",),
+        "the last frame of a run is left out",
+    ),
+    Mutant(
+        "data/sources/arrays/npy_files.py",
+        "file.read(1)  # The end",
+        "file.read(0)  # The end",
+        ("data/sources/test_array_files.py",),
+        "the checksum of a .npz file is not compared",
+    ),
+    Mutant(
+        "data/sources/arrays/npy_files.py",
+        'return "F" if self.fortran_order else "C"',
+        'return "C"',
+        ("data/sources/test_array_files.py", "data/sources/test_arrays.py"),
+        "arrays in Fortran's order are scrambled",
+    ),
+    Mutant(
+        "data/sources/video/video_file.py",
+        "np.rot90(pixels, _quarter_turns(frame))",
+        "np.rot90(pixels, -_quarter_turns(frame))",
+        ("data/sources/test_video.py::test_a_rotated_video_is_turned_upright",),
+        "rotated videos are turned the other way",
+    ),
+    Mutant(
+        "data/sources/video/video_file.py",
+        "REC_601_MATRICES = (UNSPECIFIED_MATRIX, 5, 6)",
+        "REC_601_MATRICES = (UNSPECIFIED_MATRIX, 1, 5, 6)",
+        (
+            "data/sources/test_video.py::test_grey_is_that_of_rec_601",
+            "data/sources/test_video.py::test_the_colour_matrix_that_the_file_names_is_used",
+        ),
+        "grey of Rec. 709 is read as that of Rec. 601",
+    ),
+    Mutant(
+        "data/sources/video/video_file.py",
+        "if packet.size and not packet.is_discard:",
+        "if packet.size:",
+        ("data/sources/test_video.py::test_frames_that_an_edit_list_hides_are_not_counted",),
+        "frames that an edit list hides are counted",
+    ),
+    Mutant(
+        "data/sources/video/video_reader.py",
+        "for follower in range(frame + 1, int(end)):",
+        "for follower in range(frame + 1, frame + 1):",
+        ("data/sources/test_video.py::test_damage_spoils_the_frames_up_to_the_next_keyframe",),
+        "frames predicted from a damaged one are used",
+    ),
+    Mutant(
+        "data/sources/video/video_reader.py",
+        "if not keyframe - 1 <= stands < wanted:",
+        "if not keyframe - 1 <= stands:",
+        ("data/sources/test_video.py::test_any_order_gives_the_frames_of_one_pass",),
+        "no going back in a video",
+    ),
+    Mutant(
+        "data/sources/video/video_frames.py",
+        "steps > GAP * video.step",
+        "steps > 100 * video.step",
+        ("data/sources/test_video.py::test_a_jump_in_time_is_a_gap",),
+        "jumps in a video's time are no gaps",
+    ),
+    Mutant(
+        "runs/manifest.py",
+        'elif _digest(path) != expected["sha256"]:',
+        'elif not expected["sha256"]:',
+        ("runs/test_checkpoint.py::test_no_damage_to_any_file_is_loaded",),
+        "a file's digest is not checked",
+    ),
+    Mutant(
+        "runs/manifest.py",
+        '_digest_of(contents) == parsed["sha256"] and _is_well_formed(contents)',
+        "_is_well_formed(contents)",
+        ("runs/test_checkpoint.py",),
+        "the manifest's own digest is not checked",
+    ),
+    Mutant(
+        "runs/manifest.py",
+        "if not (folder == str(step) and NAME in name)",
+        'if not (folder == str(step) and (NAME in name or name[0] == "_"))',
+        (
+            "runs/test_checkpoint.py::test_no_damage_to_any_file_is_loaded",
+            "runs/test_checkpoint.py::test_the_manifest_says_what_was_saved",
+        ),
+        "the manifest leaves out a file",
+    ),
+    Mutant(
+        "runs/atomic.py",
+        'temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")',
+        "temporary = path",
+        (
+            "runs/test_run_folder.py",
+            "runs/test_checkpoint.py::test_a_full_disk_takes_no_step_that_was_saved",
+        ),
+        "small files are written in place",
+    ),
+    Mutant(
+        "runs/checkpoint.py",
+        "return (2, 0.0) if loss is None else (1, loss)",
+        "return (2, 0.0) if loss is None else (1, -loss)",
+        ("runs/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",),
+        "best is the highest loss",
+    ),
+    Mutant(
+        "runs/checkpoint.py",
+        "_KEEP_LATEST = 2",
+        "_KEEP_LATEST = 1",
+        ("runs/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",),
+        "only the newest step is kept",
+    ),
+    Mutant(
+        "runs/checkpoint.py",
+        "        if version != FORMAT_VERSION:",
+        "        if version is None:",
+        ("runs/test_checkpoint.py::test_another_format_is_refused",),
+        "checkpoints of another format are read",
+    ),
+    Mutant(
+        "runs/folder.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        (
+            "runs/test_run_folder.py::test_a_folder_in_use_names_its_holder_and_a_dead_one_is_taken_over",
+        ),
+        "two processes may train in one folder",
+    ),
+    Mutant(
+        "runs/folder.py",
+        'if record.get("step", 0) <= step:',
+        'if record.get("step", 0) >= 0:',
+        ("training/test_resume.py::test_a_run_with_everything_goes_on_as_if_never_stopped",),
+        "metrics of steps that are taken again stay",
+    ),
+    Mutant(
+        "runs/tensorboard.py",
+        "self._write(step + 1, session_log=start)",
+        "self._write(step, session_log=start)",
+        ("runs/test_run_folder.py::test_events_hold_what_is_logged_and_hide_what_was_rewound",),
+        "TensorBoard hides the step that a run goes on from",
+    ),
+    Mutant(
+        "evaluation/predictor.py",
+        "return predict_tiled(predict, inputs, tile) if tile else predict(inputs)",
+        "return predict(inputs)",
+        (
+            "evaluation/test_predictor.py::test_prediction_is_the_modules_own",
+            "models/test_tiled.py::test_a_model_predicts_in_tiles_nearly_as_on_whole_frames",
+        ),
+        "predict without its tiles",
+    ),
+    Mutant(
+        "evaluation/predictor.py",
+        "predicted = self.values.unscale(scaled, frames.dtype)",
+        "predicted = scaled.astype(frames.dtype)",
+        (
+            "evaluation/test_predictor.py::test_floats_are_in_the_data_s_own_units",
+            "evaluation/test_predictor.py::test_prediction_is_the_modules_own",
+        ),
+        "predictions stay on the network's scale",
+    ),
+    Mutant(
+        "evaluation/predictor.py",
+        "state = self._advance(self.variables, *state)",
+        "state = state[0], self._advance(self.variables, *state)[1]",
+        ("evaluation/test_predictor.py::test_a_stream_is_the_prediction_frame_by_frame",),
+        "a stream forgets its state",
+    ),
+    Mutant(
+        "evaluation/predictor.py",
+        'if frames.dtype.kind != "f" and frames.dtype.name != values.dtype:',
+        'if frames.dtype.kind not in "fui":',
+        ("evaluation/test_predictor.py::test_what_does_not_fit_is_said",),
+        "integers of another range are taken",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        'weight = float(result["weight"])',
+        "weight = float(rows)",
+        (
+            "test_task.py",
+            "tools/test_inspection.py::TestPersistence::test_equals_what_evaluation_counts",
+        ),
+        "batches of few valid pixels count as much as others",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "rows = int((batch.weight.reshape(len(batch.weight), -1).max(axis=1) > 0).sum())",
+        "rows = len(batch.weight)",
+        ("tools/test_inspection.py::TestPersistence::test_equals_what_evaluation_counts",),
+        "rows that only pad a batch are counted as windows",
+    ),
+    Mutant(
+        "evaluation/classifier.py",
+        "return jax.nn.softmax(logits)",
+        "return logits",
+        ("models/test_classifiers.py::test_films_of_any_size_have_a_logit_for_each_class",),
+        "a classifier's probabilities are logits",
+    ),
+    Mutant(
+        "evaluation/compatibility.py",
+        "if channels != model.channels:",
+        "if channels > model.channels:",
+        ("tools/test_scripts.py::TestBadInput::test_wrong_channels_at_evaluation",),
+        "data of fewer channels are taken",
+    ),
+    Mutant(
+        "evaluation/report.py",
+        "            lead + first_lead,\n",
+        "            lead + 1,\n",
+        ("data/sources/test_sources.py::test_an_array_in_its_own_unit_with_holes",),
+        "the table counts lead times from 1, whatever the horizon",
+    ),
+    Mutant(
+        "evaluation/load.py",
+        "step = checkpoints.choose(which)",
+        'step = checkpoints.choose("last")',
+        (
+            "training/test_step.py::test_without_validation_the_newest_weights_are_the_best",
+            "runs/test_golden_run.py::test_it_predicts_as_it_did",
+        ),
+        "the newest weights are loaded, not the best",
+    ),
+    Mutant(
+        "training/optimizer.py",
+        "if config.clip_norm == 0:",
+        "if config.clip_norm >= 0:",
+        ("training/test_optimizer.py::test_gradients_are_clipped_by_their_norm_together",),
+        "gradients are not clipped",
+    ),
+    Mutant(
+        "training/optimizer.py",
+        "rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)",
+        "rise = optax.linear_schedule(0.0, peak, warmup)",
+        ("training/test_optimizer.py::test_the_warm_up_rises_in_a_line_and_its_first_step_moves",),
+        "the first step moves nothing",
+    ),
+    Mutant(
+        "training/optimizer.py",
+        "optax.cosine_decay_schedule(peak, steps, alpha=0.01)",
+        "optax.cosine_decay_schedule(peak, steps, alpha=0.1)",
+        ("training/test_optimizer.py::test_cosine_goes_down_to_a_hundredth",),
+        "the cosine ends at a tenth",
+    ),
+    Mutant(
+        "training/step.py",
+        "lambda ours, old: jnp.where(finite, ours, old)",
+        "lambda ours, old: ours",
+        ("training/test_step.py::test_a_step_that_is_not_finite_changes_no_weights",),
+        "a step that is not finite is applied",
+    ),
+    Mutant(
+        "training/step.py",
+        "optax.incremental_update(params, average, 1 - decay)",
+        "optax.incremental_update(params, average, decay)",
+        ("training/test_step.py::test_the_moving_average_follows_the_weights",),
+        "the moving average's decay and its complement exchanged",
+    ),
+    Mutant(
+        "training/step.py",
+        "lambda update: update * state.rate_scale",
+        "lambda update: update",
+        ("training/test_step.py::test_a_lower_rate_scale_makes_smaller_steps",),
+        "a plateau does not lower the learning rate",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        "return self.waited >= self.patience",
+        "return self.waited > self.patience",
+        ("training/test_early_stopping.py::test_patience_by_hand",),
+        "one epoch too much of patience",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        'return {**super().to_json(), "scale": self.scale}',
+        "return super().to_json()",
+        (
+            "training/test_early_stopping.py::test_a_resumed_count_goes_on_as_if_it_had_never_stopped",
+        ),
+        "a plateau's scale is not saved",
+    ),
+    Mutant(
+        "training/trainer.py",
+        'return state, data["next_index"]',
+        "return state, 0",
+        ("training/test_resume.py::test_calls_of_few_steps_make_the_same_run",),
+        "a resume loses the loader's position",
+    ),
+    Mutant(
+        "training/trainer.py",
+        'self.patience = self.patience.restored(meta["patience"])',
+        "self.patience = self.patience.restored({})",
+        ("training/test_resume.py::test_calls_of_few_steps_make_the_same_run",),
+        "a resume loses the patience",
+    ),
+    Mutant(
+        "training/trainer.py",
+        'self.plateau = self.plateau.restored(meta["plateau"])',
+        "self.plateau = self.plateau.restored({})",
+        ("training/test_resume.py::test_calls_of_few_steps_make_the_same_run",),
+        "a resume loses the plateau",
+    ),
+    Mutant(
+        "training/trainer.py",
+        'variables = {**variables, "params": items["trained"]}',
+        "variables = {**variables}",
+        ("training/test_resume.py::test_calls_of_few_steps_make_the_same_run",),
+        "a resume goes on from the averaged weights",
+    ),
+    Mutant(
+        "training/trainer.py",
+        "better = self.best is None or loss < self.best[0]",
+        "better = self.best is None or loss > self.best[0]",
+        (
+            "training/test_resume.py::test_early_stopping_ends_a_run_for_good_or_until_patience_grows",
+            "training/test_step.py::test_without_validation_the_newest_weights_are_the_best",
+        ),
+        "the run names its worst step as the best",
+    ),
+    Mutant(
+        "training/trainer.py",
+        "state.evaluated,\n                    self.held_out,",
+        "state.variables,\n                    self.held_out,",
+        (
+            "training/test_resume.py::test_calls_of_few_steps_make_the_same_run",
+            "training/test_resume.py::test_a_run_can_start_from_the_weights_of_another",
+        ),
+        "validation is not of the averaged weights that are saved",
+    ),
+    Mutant(
+        "training/resume.py",
+        "            elif old != new:",
+        '            elif old != new and field.name == "data":',
+        ("tools/test_scripts.py::TestBadInput::test_resume_refuses_other_settings",),
+        "a run goes on with other settings",
+    ),
+    Mutant(
+        "training/cost.py",
+        'repeats = parameters.get("length", 1) if name == "scan" else 1',
+        "repeats = 1",
+        ("training/test_cost.py::test_a_loop_counts_every_iteration",),
+        "a loop's operations count once",
+    ),
+    Mutant(
+        "training/warnings.py",
+        "    if reach < motion:",
+        "    if reach < motion / 2:",
+        ("training/test_warnings.py::test_a_network_that_sees_less_far_than_things_move",),
+        "no warning where the network sees too little",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        "return np.clip(frames, 0, 1)",
+        "return np.asarray(frames)",
+        (
+            "plots/test_strips.py::test_strip_clips_and_marks_the_difference",
+            "plots/test_strips.py::test_infinite_values_are_clipped",
+        ),
+        "plots do not clip",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        "painted[np.isnan(frames).any(axis=-1)] = MISSING",
+        "painted[np.isnan(frames).any(axis=-1)] = 0",
+        ("plots/test_strips.py::test_missing_pixels_have_their_own_colour_and_a_key",),
+        "missing pixels are painted as zero",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        'f"t{index - count + 1:d}"',
+        'f"t{index - count:d}"',
+        (
+            "plots/test_animations.py",
+            "plots/test_strips.py",
+        ),
+        "the last input is labelled t-1",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        "return (clip(predictions) - clip(targets)).mean(axis=-1)",
+        "return (clip(targets) - clip(predictions)).mean(axis=-1)",
+        ("plots/test_strips.py::test_strip_clips_and_marks_the_difference",),
+        "too low is red and too high is blue",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        "first, *others = pages",
+        "*others, first = pages",
+        ("plots/test_animations.py::test_animation",),
+        "a film begins with its last page",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        "return max(2, round(",
+        "return max(1, round(",
+        ("plots/test_animations.py::test_pages_are_held_as_long_as_viewers_can",),
+        "pages too fast for viewers",
+    ),
+    Mutant(
+        "plots/drawing.py",
+        'temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")',
+        "temporary = path",
+        ("plots/test_strips.py::test_a_picture_is_whole_or_not_there",),
+        "pictures are written in place",
+    ),
+    Mutant(
+        "plots/animations.py",
+        "yield panels.page([(future[lead], predicted), (truth[lead], true),",
+        "yield panels.page([(future[lead], true), (truth[lead], predicted),",
+        ("plots/test_animations.py::test_animation",),
+        "prediction and truth exchanged",
+    ),
+    Mutant(
+        "plots/animations.py",
+        "mark = INITIAL if step < given else PREDICTION",
+        "mark = INITIAL if step <= given else PREDICTION",
+        ("plots/test_animations.py::test_step_pictures",),
+        "the first prediction is marked as given",
+    ),
+    Mutant(
+        "plots/strips.py",
+        "save_frame(np.rint(shares * 255).astype(np.uint8), path)",
+        "save_frame((shares * 255).astype(np.uint8), path)",
+        (
+            "plots/test_strips.py::test_decoded_and_raw_are_the_pixels_alone",
+            "plots/test_strips.py::test_decoded_and_raw_of_grey_frames",
+        ),
+        "pixels are rounded down",
+    ),
+    Mutant(
+        "plots/score_curves.py",
+        "leads = range(first_lead, first_lead + len(scores.get(key, ())))",
+        "leads = range(len(scores.get(key, ())))",
+        ("plots/test_score_curves.py",),
+        "lead times are counted from 0",
+    ),
+    Mutant(
+        "plots/confusion_matrix.py",
+        "panel.imshow(shares,",
+        "panel.imshow(shares.T,",
+        ("plots/test_score_curves.py::test_confusion",),
+        "true and predicted class exchanged",
+    ),
+    Mutant(
+        "plots/class_pictures.py",
+        "if predicted == truth:",
+        "if predicted != truth:",
+        ("plots/test_class_pictures.py::test_right_is_green_and_wrong_is_red",),
+        "right is red and wrong is green",
+    ),
+    Mutant(
+        "plots/mp4.py",
+        "frame.pts, frame.time_base = number, Fraction(hundredths, 100)",
+        "frame.pts, frame.time_base = number, Fraction(1, 100)",
+        ("plots/test_animations.py::test_mp4_shows_the_same_pages",),
+        "a film plays too fast",
+    ),
+    Mutant(
+        "tools/cli.py",
+        "code = error.exit_code",
+        "code = 1",
+        ("tools/test_scripts.py::TestBadInput::test_unknown_flag",),
+        "every error has exit code 1",
+    ),
+    Mutant(
+        "tools/eval.py",
+        "split=read_split(parsed.run) if is_own else None,",
+        "split=None,",
+        (
+            "tools/test_scripts.py::TestBadInput::test_evaluation_never_moves_the_split",
+            "data/sources/test_sources.py::test_parts_by_folder_and_frames_left_out_are_said",
+        ),
+        "evaluation divides the data anew",
+    ),
+    Mutant(
+        "tools/eval.py",
+        'part = parsed.part or ("test" if own_or_made else "all")',
+        'part = parsed.part or ("val" if own_or_made else "all")',
+        (
+            "tools/test_scripts.py::test_evaluation_writes_scores_and_pictures",
+            "data/sources/test_sources.py::test_parts_by_folder_and_frames_left_out_are_said",
+        ),
+        "the validation part is scored as if it were the test part",
+    ),
+    Mutant(
+        "tools/train.py",
+        'training, supervise="targets", sampling="free", sampling_steps=None',
+        'training, sampling="free", sampling_steps=None',
+        ("config/test_config.py::test_any_preset_can_take_another_model",),
+        "another model keeps a setting that it cannot have",
+    ),
+    Mutant(
+        "tools/verify.py",
+        "    if damaged:",
+        "    if damaged > 1:",
+        ("runs/test_checkpoint.py::test_verify_names_the_state_of_every_step",),
+        "one damaged step is no failure",
+    ),
+    Mutant(
+        "tools/pathlist.py",
+        "--input-frames {parsed.length - 1} --target-frames 1",
+        "--input-frames {parsed.length} --target-frames 1",
+        ("tools/test_inspection.py::TestFolders::test_path_list",),
+        "the proposed command needs a frame too many",
+    ),
+    Mutant(
+        "tools/inspect/suspicions.py",
+        "    if survey.equal:",
+        "    if survey.equal > survey.pairs:",
+        ("tools/test_inspection.py::TestSuspicions",),
+        "no warning of repeated frames",
+    ),
+    Mutant(
+        "tools/inspect/suspicions.py",
+        "if survey.outside > 0.01 * survey.valid:",
+        "if survey.outside > survey.valid:",
+        ("tools/test_inspection.py",),
+        "no warning of values outside the range",
+    ),
+    Mutant(
+        "tools/inspect/survey.py",
+        "last = values.scale(inputs[-1])",
+        "last = values.scale(inputs[0])",
+        ("tools/test_inspection.py::TestPersistence::test_equals_what_evaluation_counts",),
+        "persistence repeats the first frame",
+    ),
+    Mutant(
+        "tools/inspect/inspection.py",
+        "if given.resolve().is_relative_to(place):",
+        "if given.resolve() == place:",
+        ("tools/test_inspection.py::TestFlags::test_pictures_never_land_in_the_data",),
+        "pictures land among the data",
+    ),
+    Mutant(
+        "tools/inspect/inspection.py",
+        "enumerate(zip(mse, mae), start=horizon)",
+        "enumerate(zip(mse, mae), start=1)",
+        ("tools/test_inspection.py",),
+        "lead times are counted from 1, whatever the horizon",
+    ),
+    Mutant(
+        "tools/inspect/scenes.py",
+        "numbers = range(start + int(first), min(start + int(first) + span, stop), step)",
+        "numbers = range(start, min(start + span, stop), step)",
+        ("tools/test_inspection.py::TestPictures::test_rows_come_from_all_over_the_data",),
+        "all rows show the start of a sequence",
+    ),
+    Mutant(
+        "scale.py",
+        "np.expm1(np.abs(values))",
+        "np.exp(np.abs(values))",
+        ("test_scale.py::test_every_integer_comes_back_exactly",),
+        "the inverse of the logarithm is off by 1",
+    ),
+    Mutant(
+        "scale.py",
+        "return scaled * spread + shift",
+        "return scaled * spread",
+        (
+            "test_scale.py",
+            "test_task.py::test_scores_are_on_the_value_range_whatever_the_network_s_scale",
+        ),
+        "the mean is not added back",
+    ),
+    Mutant(
+        "scale.py",
+        ".where(valid, scaled, np.float32(0))",
+        ".where(valid, scaled, scaled)",
+        ("test_scale.py::test_missing_values_and_nan_become_zero_and_are_not_valid",),
+        "missing values reach the network",
+    ),
+    Mutant(
+        "scale.py",
+        "np.where(below, missing - 1, missing + 1)",
+        "np.where(below, missing, missing + 1)",
+        ("test_scale.py::test_a_prediction_never_is_the_code_for_missing",),
+        "a prediction may be the code for missing",
+    ),
+    Mutant(
+        "task.py",
+        "repeated = jnp.repeat(last[:, -1:],",
+        "repeated = jnp.repeat(last[:, :1],",
+        ("test_task.py::test_persistence_stands_beside_the_model",),
+        "persistence repeats the first frame",
+    ),
+    Mutant(
+        "task.py",
+        "last.append(jnp.where(there | ~seen, inputs[:, time], last[-1]))",
+        "last.append(jnp.where(there | ~seen, inputs[:, time], inputs[:, 0]))",
+        ("test_task.py::test_persistence_repeats_the_last_value_that_was_there",),
+        "persistence repeats the first value where the last is missing",
+    ),
+    Mutant(
+        "task.py",
+        "predictions = predictions[:, -targets.shape[1] :]\n        last = inputs",
+        "predictions = predictions[:, : targets.shape[1]]\n        last = inputs",
+        ("test_task.py::test_the_horizon_is_predicted_through_and_not_scored",),
+        "the lead times before the horizon are scored",
+    ),
+    Mutant(
+        "task.py",
+        "weight = weight * values.valid(batch.targets)",
+        "weight = weight * values.valid(batch.targets).max()",
+        (
+            "test_task.py",
+            "training/test_step.py::test_padded_rows_and_missing_pixels_change_nothing",
+            "tools/test_inspection.py::TestPersistence::test_equals_what_evaluation_counts",
+        ),
+        "missing pixels count in the loss",
+    ),
+    Mutant(
+        "memory.py",
+        "(_MMAP_MAX, 0)",
+        "(_MMAP_MAX, 65536)",
+        ("test_memory.py::test_pages_are_used_again",),
+        "freed memory goes back to the system",
+    ),
+    Mutant(
+        "errors.py",
+        "self.exit_code = 128 + signal_number",
+        "self.exit_code = 128",
+        ("tools/test_scripts.py::test_a_stopped_run_goes_on_to_the_same_weights",),
+        "the exit code does not tell the signal",
+    ),
+    Mutant(
+        "errors.py",
+        "exit_code = 3",
+        "exit_code = 2",
+        ("tools/test_scripts.py::TestBadInput::test_missing_folder",),
+        "bad data have the exit code of a bad flag",
+    ),
+    Mutant(
+        "errors.py",
+        "c if c.isprintable() else ascii(c)[1:-1] for c in text",
+        "c for c in text",
+        ("data/sources/test_image_folder.py::test_printable_is_one_line",),
+        "a file's name can break a line",
+    ),
+    Mutant(
+        "spread.py",
+        "np.linspace(0, count - 1, min(count, most))",
+        "np.linspace(0, count - 1, min(count, most), endpoint=False)",
+        ("plots/test_class_pictures.py::test_frames_are_spread_over_each_film",),
+        "the last of many is never shown",
+    ),
+    Mutant(
+        "checks.py",
+        "if len(values) == 1:",
+        "if len(values) <= layers:",
+        (
+            "config/test_config.py::test_what_cannot_work_is_refused",
+            "models/test_stacked.py::test_what_cannot_work_is_refused_in_one_line",
+        ),
+        "too few values for the layers are repeated",
+    ),
+]
+
+
+class Outcome(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: Mutant
+    caught: bool
+    seconds: float
+
+
+class Copy:
+    """A copy of the repository, in which faults can be planted and tests be run.
+
+    Attributes:
+      root: its folder.
+      broken: ids of tests that fail without any fault, which are left out.
+    """
+
+    def __init__(self, folder: Path):
+        """Copies what belongs to the repository to a new folder in `folder`."""
+        self.root, self.broken = folder / "repository", list[str]()
+        listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
+            if (ROOT / name).is_file():
+                target = self.root / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+        if (ROOT.parent / "shared").is_dir():  # real films, which some tests read if they are there
+            (folder / "shared").symlink_to((ROOT.parent / "shared").resolve())
+        # Also for the scripts that tests start.
+        os.environ["PYTHONPATH"] = str(self.root)
+        # Two texts of one length, written in the same second, would share their bytecode.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = True
+        look = (sys.executable, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)")
+        found = subprocess.check_output(look, cwd=self.root, text=True)
+        if not Path(found.strip()).is_relative_to(self.root):
+            fail(f"tests would run {found.strip()}, not the copy in {self.root}")
+
+    def check(self, tests: set[str]) -> None:
+        """Runs tests without a fault; those that fail are named and left out from then on."""
+        for exact in (False, True):
+            chosen = sorted(test for test in tests if ("::" in test) == exact)
+            if not chosen:
+                continue
+            code, output = self._pytest(chosen, math.inf)
+            if code not in (0, 1):
+                fail(f"pytest ended with code {code}:\n{output[-3000:]}")
+            lines = output.splitlines()
+            starts = ("FAILED ", "ERROR ")
+            self.broken += [
+                line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith(starts)
+            ]
+        for test in self.broken:
+            print(f"fails without any fault, and is left out: {test}", flush=True)
+
+    def plant(self, mutant: Mutant) -> bool:
+        """Whether a test notices the mutant; the file is as it was afterwards."""
+        file = self.root / PACKAGE / mutant.path
+        text = file.read_text(encoding="utf-8")
+        file.write_text(mutated(text, mutant), encoding="utf-8")
+        try:
+            for exact in (False, True):
+                chosen = [test for test in mutant.tests if ("::" in test) == exact]
+                code, output = self._pytest(chosen, SECONDS, "-x") if chosen else (0, "")
+                if code == 1:
+                    return True
+                # 5: the tests that were to be run are all left out, as broken.
+                if code not in (0, 5):
+                    fail(f"{mutant.path}: {mutant.why}: code {code}:\n{output[-3000:]}")
+            return False
+        finally:
+            file.write_text(text, encoding="utf-8")
+
+    def _pytest(self, tests: list[str], seconds: float, *flags: str) -> tuple[int, str]:
+        """Exit code and output of pytest; the code of a failure where it takes too long."""
+        # Slow tests are run only where they are named.
+        slow = ("-m", "") if "::" in tests[0] else ()
+        left_out = [f"--deselect={test}" for test in self.broken]
+        options = ["-q", "-n0", "-p", "no:cacheprovider", *slow, *flags, *left_out]
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            sys.stdout.flush()
+            process = os.fork()
+            if process == 0:
+                try:
+                    os.setsid()
+                    os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
+                    os.chdir(self.root)
+                    sys.path.insert(0, str(self.root))
+                    # Of what is imported already, pytest would say that it comes too late.
+                    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+                    code = pytest.main([*options, *quiet, *(f"tests/{test}" for test in tests)])
+                    sys.stdout.flush()
+                    os._exit(code)
+                finally:
+                    os._exit(70)
+            code, end = None, time.monotonic() + seconds
+            try:
+                while code is None and time.monotonic() < end:
+                    time.sleep(0.05)
+                    found, status = os.waitpid(process, os.WNOHANG)
+                    code = os.waitstatus_to_exitcode(status) if found else None
+            finally:
+                if code is None:
+                    os.kill(process, signal.SIGKILL)
+                    os.waitpid(process, 0)
+                # What the tests have started, and not ended.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process, signal.SIGKILL)
+            output.seek(0)
+            return 1 if code is None else code, output.read()
+
+
+def mutated(text: str, mutant: Mutant) -> str:
+    """The text of a file with a mutant in it, which has to fit there, and to be Python."""
+    place = f"{mutant.path}: {mutant.why}"
+    if (count := text.count(mutant.before)) != 1:
+        fail(f"{place}: its text is there {count} times, not once: {mutant.before!r}")
+    text = text.replace(mutant.before, mutant.after)
+    try:
+        compile(text, mutant.path, "exec")
+    except SyntaxError as error:
+        fail(f"{place}: no Python: {error}")
+    return text
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """How many were caught in each folder, in Markdown."""
+    caught = Counter(outcome.mutant.folder for outcome in outcomes if outcome.caught)
+    survived = Counter(outcome.mutant.folder for outcome in outcomes if not outcome.caught)
+    lines = ["| folder | mutants | caught | survived |", "|---|---:|---:|---:|"]
+    for folder in dict.fromkeys(outcome.mutant.folder for outcome in outcomes):
+        ours = caught[folder], survived[folder]
+        lines.append(f"| {folder} | {sum(ours)} | {ours[0]} | {ours[1]} |")
+    total = caught.total(), survived.total()
+    return "\n".join([*lines, f"| total | {sum(total)} | {total[0]} | {total[1]} |"])
+
+
+def write_json(path: Path, outcomes: list[Outcome], broken: list[str]) -> None:
+    """Writes every mutant with what became of it, and the tests that failed without any."""
+    mutants = [
+        {**mutant._asdict(), "folder": mutant.folder, "caught": caught, "seconds": round(seconds)}
+        for mutant, caught, seconds in outcomes
+    ]
+    caught = sum(outcome.caught for outcome in outcomes)
+    scores = {"caught": caught, "survived": len(outcomes) - caught, "broken_tests": broken}
+    path.write_text(json.dumps({**scores, "mutants": mutants}, indent=1) + "\n", encoding="utf-8")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the run, which is worth nothing."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def main() -> None:
+    """Reads the flags, plants the mutants, and says what became of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", metavar="TEXT", help="those that hold this text")
+    parser.add_argument("--list", action="store_true", help="name them, and run nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the outcome")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if arguments.only in f"{m.path}: {m.why} {' '.join(m.tests)}"]
+    if not chosen:
+        fail(f"no mutant holds {arguments.only!r}")
+    tests = {test for mutant in chosen for test in mutant.tests}
+    for mutant in chosen:
+        mutated((ROOT / PACKAGE / mutant.path).read_text(encoding="utf-8"), mutant)
+        for test in mutant.tests:
+            if not (ROOT / "tests" / test.split("::")[0]).exists():
+                fail(f"{mutant.path}: {mutant.why}: there is no tests/{test}")
+        if arguments.list:
+            print(f"{mutant.path}: {mutant.why}")
+    if arguments.list:
+        print(f"{len(chosen)} mutants")
+        return
+    # What is compiled for the programs that no fault has changed, the next run loads.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "xla")
+    runpy.run_path(str(ROOT / "tests" / "conftest.py"))  # JAX, set up as the tests do
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy = Copy(Path(folder))
+        copy.check(tests)
+        for mutant in chosen:
+            began = time.monotonic()
+            caught = copy.plant(mutant)
+            outcomes.append(Outcome(mutant, caught, time.monotonic() - began))
+            word = "caught  " if caught else "SURVIVED"
+            print(f"{word}  {mutant.path}: {mutant.why} ({outcomes[-1].seconds:.0f} s)", flush=True)
+            if arguments.json:  # each time, lest an interrupted run leaves nothing
+                write_json(arguments.json, outcomes, copy.broken)
+    print(f"\n{table(outcomes)}")
+    sys.exit(any(not outcome.caught for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()

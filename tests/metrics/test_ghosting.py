@@ -1,4 +1,4 @@
-"""The trail is what is still seen where an object was: by hand, in extremes, and under masks."""
+"""Ghosting is what is still seen where an object was: by hand, in extremes, and under masks."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def blurred(frames: np.ndarray, size: int = 5) -> np.ndarray:
     return windows.mean((-2, -1)).astype(np.float32)
 
 
-def test_by_hand() -> None:
+def test_known_value() -> None:
     """One pixel moves from column 2 to 6: what is left there is 0.25 of 1.25.
 
     A haze of 0.05 is background, and what is predicted where nothing has been is no trail.
@@ -77,7 +77,7 @@ def test_a_perfect_prediction_has_none() -> None:
     np.testing.assert_array_equal(valid, 1)
 
 
-def test_what_users_call_ghosting_scores_high() -> None:
+def test_a_whole_visible_trajectory_scores_high() -> None:
     """The whole trajectory stays visible: ever more of what is seen is trail."""
     inputs, targets = parts()
     values, _ = trail_of(history(inputs, targets), targets, inputs)
@@ -86,21 +86,21 @@ def test_what_users_call_ghosting_scores_high() -> None:
     assert (faint > 0.05).all() and (faint < 0.4 * values).all()
 
 
-def test_trail_grows_with_its_brightness() -> None:
+def test_ghosting_grows_with_its_brightness() -> None:
     inputs, targets = parts()
     ghosts = [np.maximum(targets, share * history(inputs, targets)) for share in (0, 0.3, 0.6, 1)]
     means = [trail_of(ghost, targets, inputs)[0].mean() for ghost in ghosts]
     assert means[0] == 0 and (np.diff(means) > 0.03).all()
 
 
-def test_persistence_of_a_moving_object_is_a_trail() -> None:
+def test_persistence_of_a_moving_object_is_ghosting() -> None:
     """It stands where the object was: the more, the further the object is away."""
     inputs, targets = parts()
     values, valid = trail_of(np.repeat(inputs[-1:], len(targets), axis=0), targets, inputs)
     assert valid.all() and 0 < values[0] < values[1] and values[-1] == 1
 
 
-def test_blur_is_hardly_a_trail() -> None:
+def test_blur_is_hardly_ghosting() -> None:
     """A blurred prediction that moves along scores far below one that does not let go."""
     inputs, targets = parts()
     values, valid = trail_of(blurred(targets), targets, inputs)
@@ -108,7 +108,7 @@ def test_blur_is_hardly_a_trail() -> None:
     assert valid.all() and (values < 0.06).all() and (values < 0.1 * ghost).all()
 
 
-def test_the_pixel_beside_the_object_is_nobodys() -> None:
+def test_the_pixel_beside_the_object_does_not_count() -> None:
     """An edge predicted a pixel too wide, on the side where the object came from."""
     inputs, targets = parts()
     wide = np.maximum(targets, np.roll(targets, -1, axis=2))
@@ -171,7 +171,7 @@ def test_frames_that_say_nothing_do_not_count(case: str) -> None:
     Then there is no such key.
     """
     inputs, targets = parts()
-    weight = ONES
+    weight = np.ones((1, *targets.shape), np.float32)
     predictions = history(inputs, targets)
     if case == "empty":
         predictions = predictions * 0 + 0.04
@@ -183,7 +183,8 @@ def test_frames_that_say_nothing_do_not_count(case: str) -> None:
     elif case == "crowded":
         targets[:, :8] = 1
     else:
-        weight = jnp.zeros((1, *targets.shape)).at[:, :, 9:15, 8:20].set(1)
+        weight *= 0
+        weight[:, :, 9:15, 8:20] = 1
     values, valid = trail_of(predictions, targets, inputs, weight)
     np.testing.assert_array_equal([values, valid], 0)
     sums = ScoreSums()

@@ -1,6 +1,6 @@
 """The cell computes the published equations, with the gates and the carry where it says."""
 
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -10,128 +10,99 @@ import pytest
 import reference
 from flax import linen as nn
 from jax.test_util import check_grads
+from numerics import (
+    Tree,
+    assert_trees_close,
+    cosines,
+    normal,
+    random_variables,
+    with_gradients,
+)
 
+from jaxconvlstm import ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.cell import ConvLSTMCell
 
-PEEPHOLES = [None, "channel", "spatial"]
-GATES = "ifgo"
-Tree = Any
-
-
-def normal(seed: int, *shape: int, dtype: Any = np.float64) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
-
-
-def random_like(tree: Tree, seed: int) -> Tree:
-    """Every weight random, so that none can be ignored unnoticed (peepholes start at zero)."""
-    generator = np.random.default_rng(seed)
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(0.5 * generator.normal(size=leaf.shape).astype(dtype)), tree
-    )
+DOUBLE: dict[str, Any] = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+FRAMES = (2, 3, 4, 5, 3)  # batch, time, height, width, channels
 
 
 def random_params(cell: ConvLSTMCell, frame: jax.Array, seed: int = 0) -> Tree:
-    carry = cell.initialize_carry(jax.random.key(0), frame.shape)
-    shapes = jax.eval_shape(cell.init, jax.random.key(0), carry, frame)
-    return random_like(shapes["params"], seed)
+    carry = cell.initialize_carry(None, frame.shape)
+    params = random_variables(cell, carry, frame, scale=0.5)["params"]
+    return jax.tree.map(lambda leaf: leaf + 0.1 * normal(seed, *leaf.shape), params)
 
 
-def unroll(cell: ConvLSTMCell, params: Tree, frames: jax.Array) -> tuple[Any, jax.Array]:
-    """A Python loop over time: the plainest way to run a cell."""
+def unroll(cell: Any, params: Tree, frames: jax.Array) -> tuple[Any, jax.Array]:
+    """The plainest way to run a cell: one time step after the other."""
     carry = cell.initialize_carry(jax.random.key(0), frames[:, 0].shape)
-    outputs = []
-    for frame in frames.swapaxes(0, 1):
-        carry, hidden = jax.jit(cell.apply)({"params": params}, carry, frame)
-        outputs.append(hidden)
-    return carry, jnp.stack(outputs, axis=1)
+    carry, outputs = jax.lax.scan(
+        lambda carry, frame: cell.apply({"params": params}, carry, frame),
+        carry,
+        frames.swapaxes(0, 1),
+    )
+    return carry, outputs.swapaxes(0, 1)
 
 
-def loss_and_gradients(
-    run: Callable[[Tree, jax.Array], jax.Array], params: Tree, frames: jax.Array
-) -> Any:
-    """A loss that depends on every output, and its gradients in the weights and the frames."""
-
-    def loss(params: Tree, frames: jax.Array) -> jax.Array:
-        outputs = run(params, frames)
-        return jnp.sum(outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape))
-
-    return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, frames)
+def soft_sign(x: Any) -> Any:
+    return x / (1 + abs(x))
 
 
-def assert_trees_close(actual: Tree, expected: Tree, tolerance: float) -> None:
-    def close(a: Any, b: Any) -> None:
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+SIGMOID = dict(activation=np.tanh, gate_activation=reference.sigmoid)
+CELLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": (dict(kernel_size=(3, 3)), SIGMOID),
+    "channel": (dict(kernel_size=(2, 5), peephole="channel"), SIGMOID),
+    "spatial": (dict(kernel_size=(3, 2), peephole="spatial"), SIGMOID),
+    # Of as many channels that frame and state are convolved as one array.
+    "aligned": (dict(features=8, peephole="channel"), SIGMOID),
+    "named": (
+        dict(kernel_size=(2, 3), activation="relu", gate_activation=nn.hard_sigmoid),
+        dict(
+            activation=lambda x: np.maximum(x, 0),
+            gate_activation=lambda x: np.clip(x / 6 + 0.5, 0, 1),
+        ),
+    ),
+    "function": (dict(activation=soft_sign), SIGMOID | dict(activation=soft_sign)),
+}
 
-    jax.tree.map(close, actual, expected)
+
+@cache
+def unrolled(name: str) -> tuple[ConvLSTMCell, tuple[int, ...], Any]:
+    """A cell, the shape of its frames, and how it is unrolled, jitted."""
+    cell = ConvLSTMCell(**(dict(features=4) | CELLS[name][0] | DOUBLE))
+    shape = (*FRAMES[:-1], 8) if name == "aligned" else FRAMES
+    return cell, shape, jax.jit(lambda params, frames: unroll(cell, params, frames))
 
 
-@pytest.mark.parametrize("peephole", PEEPHOLES)
-@pytest.mark.parametrize("kernel_size", [(3, 3), (2, 5)], ids=str)
-def test_cell_is_the_numpy_loop(
-    kernel_size: tuple[int, int], peephole: str | None, float64: None
-) -> None:
-    cell = ConvLSTMCell(4, kernel_size, peephole, dtype=jnp.float64, param_dtype=jnp.float64)
-    frames = normal(1, 2, 4, 5, 6, 3)
+@pytest.mark.parametrize("name", CELLS)
+def test_cell_is_the_numpy_loop(name: str, float64: None) -> None:
+    cell, shape, run = unrolled(name)
+    frames = normal(1, *shape)
     params = random_params(cell, frames[:, 0])
-    carry, outputs = jax.jit(unroll, static_argnums=0)(cell, params, frames)
-    expected_carry, expected = reference.conv_lstm(params, frames)
+    carry, outputs = run(params, frames)
+    expected_carry, expected = reference.conv_lstm(params, frames, **CELLS[name][1])
     assert_trees_close((carry, outputs), (expected_carry, expected), 1e-10)
 
 
-@pytest.mark.parametrize(
-    ("activation", "gate_activation", "numpy_activation", "numpy_gate_activation"),
-    [
-        (nn.leaky_relu, nn.sigmoid, lambda x: np.maximum(x, 0.01 * x), reference.sigmoid),
-        ("relu", nn.sigmoid, lambda x: np.maximum(x, 0), reference.sigmoid),
-        (jnp.tanh, nn.hard_sigmoid, np.tanh, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
-    ],
-    ids=["function", "name", "hard_sigmoid"],
-)
-def test_activations_can_be_chosen(
-    activation: Any,
-    gate_activation: Any,
-    numpy_activation: Any,
-    numpy_gate_activation: Any,
-    float64: None,
-) -> None:
-    cell = ConvLSTMCell(
-        3,
-        activation=activation,
-        gate_activation=gate_activation,
-        dtype=jnp.float64,
-        param_dtype=jnp.float64,
-    )
-    frames = normal(1, 1, 3, 4, 4, 2)
-    params = random_params(cell, frames[:, 0])
-    _, outputs = jax.jit(unroll, static_argnums=0)(cell, params, frames)
-    _, expected = reference.conv_lstm(
-        params, frames, activation=numpy_activation, gate_activation=numpy_gate_activation
-    )
-    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("peephole", PEEPHOLES)
-def test_gradients_are_the_numerical_ones(peephole: str | None, float64: None) -> None:
-    cell = ConvLSTMCell(2, (3, 2), peephole, dtype=jnp.float64, param_dtype=jnp.float64)
-    frames = normal(0, 1, 2, 3, 3, 2)
-
-    @jax.jit
-    def outputs(params: Tree, frames: jax.Array) -> Any:
-        return unroll(cell, params, frames)
-
-    for seed in range(8):
+@pytest.mark.parametrize("name", ["plain", "channel", "spatial", "aligned"])
+def test_gradients_are_the_numerical_ones(name: str, float64: None) -> None:
+    cell, shape, run = unrolled(name)
+    for seed in range(4):
+        frames = normal(seed, *shape)
         params = random_params(cell, frames[:, 0], seed)
-        arguments = params, normal(seed, *frames.shape)
         # The default step of 1e-4 has a truncation error above the tolerance.
-        check_grads(outputs, arguments, 1, ["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
+        check_grads(run, (params, frames), 1, ["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
+
+
+def assert_same_gradients(ours: Any, theirs: Any, params: Tree, frames: jax.Array) -> None:
+    """Outputs, and gradients in weights and frames, in float32."""
+    weights = cosines(*frames.shape[:-1], 4)
+    actual, expected = (with_gradients(run)(weights, params, frames) for run in (ours, theirs))
+    assert_trees_close(actual, expected, 1e-5)
 
 
 def test_cell_is_flaxs_with_its_weights_reordered(foreign_code: None) -> None:
-    ours = ConvLSTMCell(4, (3, 3))
-    theirs = nn.ConvLSTMCell(4, (3, 3))
-    frames = normal(1, 2, 3, 5, 6, 2, dtype=np.float32)
+    ours, theirs = ConvLSTMCell(4, (3, 3)), nn.ConvLSTMCell(4, (3, 3))
+    frames = normal(1, *FRAMES)
     params = random_params(ours, frames[:, 0])
 
     def reorder(weight: jax.Array) -> jax.Array:  # i, f, g, o to i, g, f, o
@@ -147,19 +118,18 @@ def test_cell_is_flaxs_with_its_weights_reordered(foreign_code: None) -> None:
         }
         return unroll(theirs, copied, frames)[1]
 
-    actual = loss_and_gradients(lambda p, x: unroll(ours, p, x)[1], params, frames)
-    assert_trees_close(actual, loss_and_gradients(run_theirs, params, frames), 1e-5)
+    assert_same_gradients(lambda p, x: unroll(ours, p, x)[1], run_theirs, params, frames)
 
 
 def test_cell_is_kerass_with_its_weights_as_they_are(foreign_code: None) -> None:
     keras = pytest.importorskip("keras")
     if keras.backend.backend() != "jax":
         pytest.skip("keras is not on its JAX backend")
-    cell = ConvLSTMCell(3, (3, 3))
+    cell = ConvLSTMCell(4, (3, 2))
     layer = keras.layers.ConvLSTM2D(
-        3, 3, padding="same", return_sequences=True, recurrent_activation="sigmoid"
+        4, (3, 2), padding="same", return_sequences=True, recurrent_activation="sigmoid"
     )
-    frames = normal(1, 2, 3, 5, 6, 2, dtype=np.float32)
+    frames = normal(1, *FRAMES)
     layer.build(frames.shape)
     params = random_params(cell, frames[:, 0])
 
@@ -168,39 +138,31 @@ def test_cell_is_kerass_with_its_weights_as_they_are(foreign_code: None) -> None
         rest = [variable.value for variable in layer.non_trainable_variables]
         return layer.stateless_call(weights, rest, frames)[0]
 
-    actual = loss_and_gradients(lambda p, x: unroll(cell, p, x)[1], params, frames)
-    assert_trees_close(actual, loss_and_gradients(run_theirs, params, frames), 1e-5)
+    assert_same_gradients(lambda p, x: unroll(cell, p, x)[1], run_theirs, params, frames)
 
 
 @pytest.mark.parametrize(
-    ("peephole", "weight_shape"), [(None, None), ("channel", (4,)), ("spatial", (5, 6, 4))]
+    ("options", "peephole"),
+    [({}, None), (dict(peephole="channel"), (4,)), (dict(peephole="spatial"), (5, 6, 4))],
 )
-def test_parameter_tree(peephole: str | None, weight_shape: tuple[int, ...] | None) -> None:
-    cell = ConvLSTMCell(4, (3, 2), peephole)
-    params = random_params(cell, jnp.zeros((2, 5, 6, 3)))
+def test_parameter_tree(options: dict[str, Any], peephole: tuple[int, ...] | None) -> None:
+    frame = jnp.zeros((2, 5, 6, 3))
+    params = random_params(ConvLSTMCell(4, (3, 2), **options), frame)
     expected: Tree = {
         "input": {"kernel": (3, 2, 3, 16), "bias": (16,)},
         "hidden": {"kernel": (3, 2, 4, 16)},
     }
     if peephole is not None:
-        expected |= {f"peephole_{gate}": {"weight": weight_shape} for gate in "ifo"}
+        expected |= {f"peephole_{gate}": {"weight": peephole} for gate in "ifo"}
     assert jax.tree.map(jnp.shape, params) == expected
+    without = random_params(ConvLSTMCell(4, use_bias=False, **options), frame)
+    assert set(without["input"]) == {"kernel"}
 
 
-def test_without_bias_there_is_none() -> None:
-    params = random_params(ConvLSTMCell(4, use_bias=False), jnp.zeros((2, 5, 6, 3)))
-    assert set(params["input"]) == {"kernel"}
-
-
-@pytest.mark.parametrize("peephole", [None, "channel"])
-def test_a_cell_that_reads_nothing_is_one_whose_input_weighs_nothing(
-    peephole: str | None, float64: None
-) -> None:
-    blind = ConvLSTMCell(
-        3, (3, 2), peephole, reads_input=False, dtype=jnp.float64, param_dtype=jnp.float64
-    )
+def test_a_cell_that_reads_nothing_is_one_whose_input_weighs_nothing(float64: None) -> None:
+    blind = ConvLSTMCell(3, (3, 2), "channel", reads_input=False, **DOUBLE)
     state = normal(0, 2, 4, 5, 3), normal(1, 2, 4, 5, 3)
-    params = random_like(jax.eval_shape(blind.init, jax.random.key(0), state, None), 0)["params"]
+    params = random_variables(blind, state, None, scale=0.5)["params"]
     bias = params["hidden"]["bias"]
     seeing = params | {"input": {"kernel": np.zeros((3, 2, 1, 12)), "bias": bias}}
     expected, outputs = reference.conv_lstm(seeing, np.zeros((2, 1, 4, 5, 1)), state)
@@ -208,126 +170,88 @@ def test_a_cell_that_reads_nothing_is_one_whose_input_weighs_nothing(
     assert_trees_close(actual, (expected, outputs[:, 0]), 1e-10)
 
 
-def test_a_cell_that_reads_nothing_has_its_bias_with_the_hidden_state() -> None:
-    cell = ConvLSTMCell(2, reads_input=False)
-    carry = cell.initialize_carry(None, (1, 4, 4, 0))
-    params = jax.jit(cell.init)(jax.random.key(0), carry, None)["params"]
-    assert jax.tree.map(jnp.shape, params) == {"hidden": {"kernel": (3, 3, 2, 8), "bias": (8,)}}
-    np.testing.assert_array_equal(params["hidden"]["bias"], [0, 0, 1, 1, 0, 0, 0, 0])
+def test_initial_weights_forget_nothing_are_orthogonal_and_have_no_peepholes() -> None:
+    def params(cell: ConvLSTMCell, frame: jax.Array | None) -> Tree:
+        carry = cell.initialize_carry(None, (1, 4, 4, 2))
+        return jax.jit(cell.init)(jax.random.key(0), carry, frame)["params"]
+
+    drawn = params(ConvLSTMCell(3, peephole="spatial"), jnp.zeros((1, 4, 4, 2)))
+    forget = [0] * 3 + [1] * 3 + [0] * 6
+    np.testing.assert_array_equal(drawn["input"]["bias"], forget)
+    columns = np.asarray(drawn["hidden"]["kernel"]).reshape((-1, 12))
+    np.testing.assert_allclose(columns.T @ columns, np.eye(12), atol=1e-5)
+    assert not any(np.any(drawn[f"peephole_{gate}"]["weight"]) for gate in "ifo")
+    blind = params(ConvLSTMCell(3, reads_input=False), None)
+    assert jax.tree.map(jnp.shape, blind) == {"hidden": {"kernel": (3, 3, 3, 12), "bias": (12,)}}
+    np.testing.assert_array_equal(blind["hidden"]["bias"], forget)
 
 
-@pytest.mark.parametrize("reads_input", [True, False])
-def test_an_input_too_few_or_too_many_is_refused(reads_input: bool) -> None:
-    cell = ConvLSTMCell(2, reads_input=reads_input)
-    carry = cell.initialize_carry(None, (1, 4, 4, 1))
-    frame = None if reads_input else jnp.zeros((1, 4, 4, 1))
-    with pytest.raises(ConfigError, match=f"inputs: expected .* reads_input is {reads_input}"):
-        cell.init(jax.random.key(0), carry, frame)
-
-
-@pytest.mark.parametrize("gate", GATES)
-def test_a_bias_reaches_only_its_own_gate(gate: str) -> None:
+def test_a_bias_reaches_only_its_own_gate_and_the_carry_is_cell_then_hidden_state() -> None:
     cell = ConvLSTMCell(2)
     frame = jnp.zeros((1, 3, 3, 1))
-    params = jax.tree.map(jnp.zeros_like, random_params(cell, frame))
-    position = 2 * GATES.index(gate)
-    params["input"]["bias"] = params["input"]["bias"].at[position : position + 2].set(0.7)
-    state = jnp.full((1, 3, 3, 2), 0.3)
-    (c, h), _ = jax.jit(cell.apply)({"params": params}, (state, jnp.zeros_like(state)), frame)
-
-    before = {name: 0.7 if name == gate else 0.0 for name in GATES}
-    i, f, o = (reference.sigmoid(np.float64(before[name])) for name in "ifo")
-    expected_c = f * 0.3 + i * np.tanh(before["g"])
-    np.testing.assert_allclose(c, np.full(c.shape, expected_c), rtol=1e-5)
-    np.testing.assert_allclose(h, np.full(h.shape, o * np.tanh(expected_c)), rtol=1e-5)
-
-
-def test_the_carry_is_cell_state_then_hidden_state() -> None:
-    cell = ConvLSTMCell(2)
-    frame = normal(0, 1, 3, 3, 1, dtype=np.float32)
-    params = random_params(cell, frame)
-    params["input"]["bias"] = params["input"]["bias"].at[2:4].set(100.0)  # forgets nothing
-    state = jnp.full((1, 3, 3, 2), 50.0)
-    (c, h), outputs = jax.jit(cell.apply)({"params": params}, (state, jnp.zeros_like(state)), frame)
-    assert jnp.abs(c - 50).max() < 2  # a cell state that is kept, and ...
-    assert jnp.abs(h).max() <= 1  # ... a hidden state that a gate and tanh have bounded
-    np.testing.assert_array_equal(h, outputs)
+    zero = jax.tree.map(np.zeros_like, random_params(cell, frame))
+    state = np.full((1, 3, 3, 2), 0.3, np.float32)
+    step = jax.jit(cell.apply)
+    for position, gate in enumerate("ifgo"):
+        bias = np.zeros(8, np.float32)
+        bias[2 * position : 2 * position + 2] = 0.7
+        params = zero | {"input": zero["input"] | {"bias": bias}}
+        (c, h), outputs = step({"params": params}, (state, 0 * state), frame)
+        before = {name: 0.7 if name == gate else 0.0 for name in "ifgo"}
+        i, f, o = (reference.sigmoid(np.float64(before[name])) for name in "ifo")
+        expected_c = f * 0.3 + i * np.tanh(before["g"])
+        np.testing.assert_allclose(c, np.full(c.shape, expected_c), rtol=1e-5)
+        np.testing.assert_allclose(h, np.full(h.shape, o * np.tanh(expected_c)), rtol=1e-5)
+        np.testing.assert_array_equal(h, outputs)
 
 
-def test_the_forget_gate_starts_open() -> None:
-    cell = ConvLSTMCell(3)
-    frame = jnp.zeros((1, 4, 4, 2))
-    carry = cell.initialize_carry(None, frame.shape)
-    variables = jax.jit(cell.init)(jax.random.key(0), carry, frame)
-    expected = [0] * 3 + [1] * 3 + [0] * 6
-    np.testing.assert_array_equal(variables["params"]["input"]["bias"], expected)
+def test_peepholes_fit_the_frame_or_are_refused() -> None:
+    small, wide = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 7, 2))
 
+    def output_shape(cell: ConvLSTMCell) -> tuple[int, ...]:
+        variables = {"params": random_params(cell, small)}
+        carry = cell.initialize_carry(None, wide.shape)
+        return jax.eval_shape(cell.apply, variables, carry, wide)[1].shape
 
-def test_the_recurrent_kernel_starts_orthogonal() -> None:
-    cell = ConvLSTMCell(3)
-    frame = jnp.zeros((1, 4, 4, 2))
-    carry = cell.initialize_carry(None, frame.shape)
-    variables = jax.jit(cell.init)(jax.random.key(0), carry, frame)
-    columns = np.asarray(variables["params"]["hidden"]["kernel"]).reshape((-1, 12))
-    np.testing.assert_allclose(columns.T @ columns, np.eye(12), atol=1e-5)
-
-
-def test_untrained_peepholes_change_nothing() -> None:
-    frame = normal(0, 1, 4, 4, 2, dtype=np.float32)
-    plain, peephole = ConvLSTMCell(3), ConvLSTMCell(3, peephole="spatial")
-    carry = normal(1, 1, 4, 4, 3, dtype=np.float32), normal(2, 1, 4, 4, 3, dtype=np.float32)
-    outputs, _ = jax.jit(plain.init_with_output)(jax.random.key(0), carry, frame)
-    others, _ = jax.jit(peephole.init_with_output)(jax.random.key(0), carry, frame)
-    assert_trees_close(others, outputs, 1e-6)
-
-
-def test_channel_peepholes_take_another_frame_size() -> None:
-    cell = ConvLSTMCell(3, peephole="channel")
-    params = random_params(cell, jnp.zeros((1, 4, 4, 2)))
-    wide = jnp.zeros((1, 4, 7, 2))
-    carry = cell.initialize_carry(None, wide.shape)
-    _, outputs = cell.apply({"params": params}, carry, wide)
-    assert outputs.shape == (1, 4, 7, 3)
-
-
-def test_spatial_peepholes_refuse_another_frame_size() -> None:
-    cell = ConvLSTMCell(3, peephole="spatial")
-    params = random_params(cell, jnp.zeros((1, 4, 4, 2)))
-    wide = jnp.zeros((1, 4, 7, 2))
-    carry = cell.initialize_carry(None, wide.shape)
+    assert output_shape(ConvLSTMCell(3, peephole="channel")) == (1, 4, 7, 3)
     with pytest.raises(ConfigError, match=r"\(4, 4, 3\), got \(4, 7, 3\)"):
-        cell.apply({"params": params}, carry, wide)
+        output_shape(ConvLSTMCell(3, peephole="spatial"))
 
 
-def test_an_unknown_peephole_is_refused_with_the_choices() -> None:
-    cell = ConvLSTMCell(3, peephole="full")
-    with pytest.raises(ConfigError, match="peephole: expected one of None, channel, spatial"):
-        random_params(cell, jnp.zeros((1, 4, 4, 2)))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(peephole="full"), "peephole: expected one of None, channel, spatial"),
+        (dict(activation="gelu"), "activation: expected one of tanh, relu, got 'gelu'"),
+        (dict(reads_input=False), "inputs: expected none, .* reads_input is False"),
+    ],
+)
+def test_what_cannot_work_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        random_params(ConvLSTMCell(3, **options), jnp.zeros((1, 4, 4, 2)))
 
 
-def test_an_unknown_activation_is_refused_with_the_choices() -> None:
-    cell = ConvLSTMCell(3, activation="gelu")
-    with pytest.raises(ConfigError, match="activation: expected one of tanh, relu, got 'gelu'"):
-        random_params(cell, jnp.zeros((1, 4, 4, 2)))
+def test_a_missing_input_is_refused() -> None:
+    cell = ConvLSTMCell(2)
+    with pytest.raises(ConfigError, match=r"inputs: expected an array, .* reads_input is True"):
+        cell.init(jax.random.key(0), cell.initialize_carry(None, (1, 4, 4, 1)), None)
 
 
 def test_bfloat16_keeps_the_cell_state_in_float32() -> None:
     cell = ConvLSTMCell(3, peephole="channel", dtype=jnp.bfloat16)
-    frame = normal(0, 1, 4, 4, 2, dtype=np.float32)
+    frame = normal(0, 1, 4, 4, 2)
     params = random_params(cell, frame)
     carry = cell.initialize_carry(None, frame.shape)
     (c, h), outputs = jax.jit(cell.apply)({"params": params}, carry, frame)
     assert [c.dtype, h.dtype, outputs.dtype] == [jnp.float32, jnp.bfloat16, jnp.bfloat16]
     assert [part.dtype for part in carry] == [c.dtype, h.dtype]  # or a scan would refuse it
     _, expected = reference.conv_lstm(params, frame[:, None])
-    np.testing.assert_allclose(outputs.astype(jnp.float32), expected[:, 0], atol=0.05)
+    np.testing.assert_allclose(np.asarray(outputs, np.float32), expected[:, 0], atol=0.05)
 
 
 def test_float64_reaches_the_cell_state_though_parameters_are_float32(float64: None) -> None:
     cell = ConvLSTMCell(3, dtype=jnp.float64)
     frame = jnp.zeros((1, 4, 4, 2), jnp.float64)
     carry = cell.initialize_carry(None, frame.shape)
-    params = random_params(cell, frame)
-    carry_after, _ = jax.jit(cell.apply)({"params": params}, carry, frame)
-    assert [part.dtype for part in carry] == [jnp.float64, jnp.float64]
-    assert [part.dtype for part in carry_after] == [jnp.float64, jnp.float64]
+    after, _ = jax.eval_shape(cell.apply, {"params": random_params(cell, frame)}, carry, frame)
+    assert [part.dtype for part in (*carry, *after)] == [jnp.float64] * 4

@@ -7,75 +7,56 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from jax import lax
+from numerics import assert_trees_close, normal
 
-from jaxconvlstm.nn import blocking, winograd
+from jaxconvlstm.nn import blocking, conv, winograd
 from jaxconvlstm.nn.conv import same_padding
 
-TAPS = [1, 2, 3, 4, 5, 6, 7]
-PADDINGS = [((0, 0), (0, 0)), ((2, 1), (0, 2)), ((1, 1), (2, 2))]
+WIDTHS = [1, 2, 3, 4, 5, 8, 11]
 
 
-def normal(seed: int, *shape: int) -> jax.Array:
-    values = np.random.default_rng(seed).normal(size=shape)
-    return jnp.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
-
-
-def plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
-    return lax.conv_general_dilated(
-        inputs, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+def plain(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, padding: Any) -> Any:
+    """Output and both gradients of the library's convolution."""
+    outputs, backward = jax.vjp(
+        lambda x, w: conv._library_convolve(x, w, padding=padding), inputs, kernel
     )
+    return outputs, *backward(cotangent)
 
 
-def assert_plain(inputs: jax.Array, kernel: jax.Array, padding: Any) -> None:
-    """Outputs and both gradients are those of the plain convolution."""
-    outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
-    cotangent = normal(2, *outputs.shape)
-    expected = outputs, *backward(cotangent)
-    actual = (
+def by_products(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, padding: Any) -> Any:
+    """Those of few products."""
+    return (
         winograd.convolve(inputs, kernel, padding),
         winograd.inputs_gradient(cotangent, kernel, padding, inputs.shape[1:3]),
         winograd.kernel_gradient(inputs, cotangent, kernel.shape[:2], padding),
     )
-    for ours, theirs in zip(actual, expected):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("tile", [2, 4])
-@pytest.mark.parametrize("taps", [2, 3, 4, 5])
-def test_the_matrices_filter_a_tile(taps: int, tile: int) -> None:
-    a, b, g = winograd.matrices(tile, taps)
+def test_the_matrices_filter_a_tile() -> None:
     generator = np.random.default_rng(0)
-    seen, kernel = generator.normal(size=tile + taps - 1), generator.normal(size=taps)
-    pixels = a.T @ ((g @ kernel) * (b @ seen))
-    np.testing.assert_allclose(pixels, np.correlate(seen, kernel, "valid"), atol=1e-13)
+    for taps in (2, 3, 4, 5):
+        for tile in (2, 4):
+            a, b, g = winograd.matrices(tile, taps)
+            seen, kernel = generator.normal(size=tile + taps - 1), generator.normal(size=taps)
+            pixels = a.T @ ((g @ kernel) * (b @ seen))
+            np.testing.assert_allclose(pixels, np.correlate(seen, kernel, "valid"), atol=1e-13)
 
 
-@pytest.fixture(params=["tiles", "one product"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways, whichever would take less work."""
-    work = 0 if request.param == "tiles" else 10**9
-    monkeypatch.setattr(winograd, "_KERNEL_WORK", work)
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 11])
-@pytest.mark.parametrize("taps", [1, 2, 3, 5, 9])
-def test_rows_of_any_length_are_convolved(taps: int, width: int, float64: None) -> None:
-    inputs, kernel = normal(0, 2, 4, width, 13), normal(1, 3, taps, 13, 14)
-    outputs = winograd.convolve(inputs, kernel, same_padding((3, taps)))
-    expected = reference.convolve(np.asarray(inputs), np.asarray(kernel))
-    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-11)
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("padding", PADDINGS, ids=str)
-@pytest.mark.parametrize(("channels", "features"), [(3, 13), (13, 3), (2, 2), (13, 14)])
-def test_gradients_are_those_of_the_plain_convolution(
-    channels: int, features: int, padding: Any, float64: None
+@pytest.mark.parametrize(
+    ("work", "taps"), [(0, 2), (0, 3), (0, 5), (10**9, 1), (10**9, 3), (10**9, 9)]
+)
+def test_rows_of_any_length_are_convolved_in_tiles_or_one_product(
+    taps: int, work: int, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs, kernel = normal(0, 2, 6, 7, channels), normal(1, 3, 4, channels, features)
-    assert_plain(inputs, kernel, padding)
+    """Tiles where reading the kernel costs nothing, one product where it costs too much."""
+    monkeypatch.setattr(winograd, "_KERNEL_WORK", work)
+    rows, kernel = [normal(0, 2, 4, width, 13) for width in WIDTHS], normal(1, 3, taps, 13, 14)
+    convolve_all = jax.jit(
+        lambda rows, kernel: [winograd.convolve(x, kernel, same_padding((3, taps))) for x in rows]
+    )
+    for inputs, outputs in zip(rows, convolve_all(rows, kernel)):
+        expected = reference.convolve(np.asarray(inputs), np.asarray(kernel))
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-11)
 
 
 def test_little_work_is_chosen() -> None:
@@ -86,52 +67,39 @@ def test_little_work_is_chosen() -> None:
     assert winograd._tile(64, 1, (1, 64, 64)) == 0
 
 
-@pytest.mark.parametrize("taps", TAPS)
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 6, 7])
 def test_float32_rounds_hardly_more_than_a_plain_sum(taps: int) -> None:
-    size, channels, features = (taps, taps), 64, 48
+    size, channels, features = (3, taps), 64, 48
     generator = np.random.default_rng(taps)
-    inputs = generator.normal(size=(1, 16, 16, channels))
-    kernel = generator.normal(size=(*size, channels, features)) / (taps * channels**0.5)
-    cotangent = generator.normal(size=(1, 16, 16, features)) / features**0.5
-    padding = same_padding(size)
-
-    def results(convolution: Any, dtype: Any) -> list[np.ndarray]:
-        arrays = (jnp.asarray(array, dtype) for array in (inputs, kernel, cotangent))
-        return [np.asarray(result, np.float64) for result in jax.jit(convolution)(*arrays)]
-
-    def by_products(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
-        return (
-            winograd.convolve(inputs, kernel, padding),
-            winograd.inputs_gradient(cotangent, kernel, padding, (16, 16)),
-            winograd.kernel_gradient(inputs, cotangent, size, padding),
-        )
-
-    def plainly(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
-        outputs, backward = jax.vjp(lambda x, w: plain(x, w, padding), inputs, kernel)
-        return outputs, *backward(cotangent)
-
+    arrays = (
+        generator.normal(size=(1, 16, 16, channels)),
+        generator.normal(size=(*size, channels, features)) / (3 * taps * channels) ** 0.5,
+        generator.normal(size=(1, 16, 16, features)) / features**0.5,
+    )
+    ways = jax.jit(lambda *arrays: [f(*arrays, same_padding(size)) for f in (by_products, plain)])
     with jax.enable_x64(True):
-        exact = results(plainly, jnp.float64)
-    for ours, theirs, truth in zip(
-        results(by_products, jnp.float32), results(plainly, jnp.float32), exact
-    ):
+        exact = jax.jit(lambda *arrays: plain(*arrays, same_padding(size)))(*arrays)
+    narrow = (jnp.asarray(array, jnp.float32) for array in arrays)
+    for ours, theirs, truth in zip(*jax.device_get(ways(*narrow)), map(np.asarray, exact)):
         error, usual = (np.sqrt(np.mean((array - truth) ** 2)) for array in (ours, theirs))
         assert error < 6 * usual
         np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-5 * np.abs(truth).max())
 
 
 @pytest.mark.parametrize("pixels", [1, 12, 30, 100, 150, 10**6])
-@pytest.mark.parametrize("padding", PADDINGS, ids=str)
-def test_pieces_make_up_the_whole(
-    pixels: int, padding: Any, float64: None, monkeypatch: pytest.MonkeyPatch
+def test_blocks_make_up_the_whole(
+    pixels: int, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocking, "PIXELS", pixels)
     monkeypatch.setattr(winograd, "_KERNEL_WORK", 0)  # tiles, however little work there is
+    padding = (((2, 1), (0, 2)), ((0, 0), (0, 0)))[pixels == 30]
     inputs, kernel = normal(0, 5, 7, 5, 13), normal(1, 3, 3, 13, 14)
-    assert_plain(inputs, kernel, padding)
+    height, width = winograd.output_size((7, 5), (3, 3), padding)
+    both = jax.jit(lambda *arrays: [f(*arrays, padding) for f in (by_products, plain)])
+    assert_trees_close(*both(inputs, kernel, normal(2, 5, height, width, 14)), 1e-11)
 
 
-def test_pieces_are_whole_maps_or_rows_of_one() -> None:
+def test_a_block_is_whole_maps_or_rows_of_one() -> None:
     maps = blocking.Blocks.of((6, 16, 64), 3)
     assert (maps.images, maps.rows, maps.image_blocks, maps.row_blocks) == (3, 16, 2, 1)
     rows = blocking.Blocks.of((2, 100, 128), 5)

@@ -13,13 +13,15 @@ def last_valid(inputs: Any, valid: Any) -> Any:
       valid: likewise; 0 where a value is missing.
 
     Returns:
-      The same shape and dtype: for each time the newest value up to and with it, and 0 before the
-      first one.
+      The same shape and dtype: for each time the newest value up to and with it. A pixel that has
+      not been there yet keeps its own value, which `Values.scale` makes 0.
     """
     space = inputs.__array_namespace__()  # numpy or jax.numpy
-    newest = space.zeros_like(inputs[..., 0, :, :, :])
-    frames = []
-    for time in range(inputs.shape[-4]):
-        newest = space.where(valid[..., time, :, :, :] > 0, inputs[..., time, :, :, :], newest)
+    newest, seen = inputs[..., 0, :, :, :], valid[..., 0, :, :, :] > 0
+    frames = [newest]
+    for time in range(1, inputs.shape[-4]):
+        there = valid[..., time, :, :, :] > 0
+        newest = space.where(there | ~seen, inputs[..., time, :, :, :], newest)
+        seen = seen | there
         frames.append(newest)
     return space.stack(frames, axis=-4)

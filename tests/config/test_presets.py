@@ -19,8 +19,9 @@ from jaxconvlstm.tools import train
 
 CLASSES = [name for name in presets.PRESETS if presets.preset(name).model.classifies]
 FRAMES = [name for name in presets.PRESETS if name not in CLASSES]
-# The first preset of each network.
-NETWORKS = {presets.preset(name).model.model: name for name in FRAMES[::-1]}.values()
+# The first preset of each network, but for one whose 37 million weights take long to load.
+FIRST = {presets.preset(name).model.model: name for name in FRAMES[::-1]}
+DRAWN = set(FIRST.values()) - {"seq2one-lstm"} | {"seq2one"}
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,7 @@ def flags_of(name: str, data: dict[str, Path]) -> list[object]:
     flags: list[object] = ["--preset", name, "--limit", 3, "--epochs", 1, "--steps-per-epoch", 1]
     flags += ["--batch-size", 2]
     if "features" in config.model.names():
-        flags += ["--features", 3]
+        flags += ["--features", 3, "--kernel-size", 1]
         flags += ["--size", 16, 16] if config.data.size else []
     if config.data.eval_input_frames is not None:
         flags += ["--eval-input-frames", 3, "--eval-steps", 3, "--input-frames", 5]
@@ -70,20 +71,21 @@ def test_a_preset_trains_evaluates_and_loads(
     name: str, data: dict[str, Path], tmp_path: Path
 ) -> None:
     config, out = presets.preset(name), tmp_path / "run"
-    run("train.py", *flags_of(name, data), "--out", out)
-    assert list((out / "samples").glob("*.png"))
-    if config.data.target_frames == 1 and config.data.eval_steps is None:
-        assert list((out / "samples").glob("*-decoded.png"))
-    run("eval.py", out, "--samples", 1)
+    drawn = int(name in DRAWN)
+    run("train.py", *flags_of(name, data), "--sample-every", drawn, "--out", out)
+    run("eval.py", out, "--samples", drawn)
     scores = json.loads((out / "eval" / "metrics.json").read_text())
     assert scores["model"].keys() >= {"mse", "mae", "psnr", "ssim", "openstl_mse"}
     assert scores["count"] > 0 and np.isfinite(scores["loss"])
     steps = 3 if config.data.eval_steps else config.data.target_frames
     assert len(scores["per_lead"]["model"]["mse"]) == steps
-    for pattern in ("strip-0.png", "animation-0.gif", "grid.png", "steps/*.png", "curves.png"):
-        assert list((out / "eval").glob(pattern)), pattern
-    if name in NETWORKS:
+    if drawn:
+        assert list((out / "samples").glob("*.png"))
+        for pattern in ("strip-0.png", "animation-0.gif", "grid.png", "steps/*.png", "curves.png"):
+            assert list((out / "eval").glob(pattern)), pattern
         assert_loaded_as_saved(out)
+    if name == "seq2one":
+        assert list((out / "samples").glob("*-decoded.png"))
 
 
 def assert_loaded_as_saved(folder: Path) -> None:

@@ -241,7 +241,7 @@ class TestFlags:
             (["inspect", "--dataset", "moving-squares"], "moving-squares"),
             (["pathlist", "--data", "d"], "expected --data and --out"),
             (["pathlist", "--data", "d", "--out", "f", "--length", "0"], "--length"),
-            (["train"], "there are inspect, pathlist"),
+            (["predict"], "there are train, eval, inspect, pathlist, verify"),
         ],
     )
     def test_wrong_flags_are_named(self, arguments: list[str], message: str) -> None:
@@ -268,6 +268,7 @@ class TestFlags:
             "import sys, types\n"
             "package = types.ModuleType('jaxconvlstm')\n"
             f"package.__path__ = [{str(ROOT / 'jaxconvlstm')!r}]\n"
+            "package.__version__ = ''\n"
             "sys.modules['jaxconvlstm'] = package\n"
             "from jaxconvlstm.__main__ import dispatch\n"
             f"dispatch(['inspect', '--data', 'clip.npy', *{SHORT!r}])\n"

@@ -24,7 +24,7 @@ SMALL: Any = {"features": (3,), "layers": 2, "kernel_size": (1,)}
 MODELS = {
     "frame-predictor": ModelConfig(**SMALL),
     "remat": ModelConfig(**SMALL, remat=True),
-    "stacked": ModelConfig("stacked", **SMALL, norm="batch", activation="relu"),
+    "stacked": ModelConfig("stacked", (3,), layers=2, norm="batch", activation="relu"),
     "encoder-forecaster": ModelConfig("encoder-forecaster", **SMALL),
 }
 

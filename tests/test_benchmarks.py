@@ -41,7 +41,7 @@ def test_forecasts_are_timed() -> None:
 
 
 def test_questions_are_answered_until_time_is_up(tmp_path: Path) -> None:
-    run("gpu.py", "--out", str(tmp_path), "--minutes", "0.01")
+    run("gpu.py", "--out", str(tmp_path), "--minutes", "0.3")
     report = (tmp_path / "report.md").read_text()
     assert "largest difference of a GPU from a CPU" in report
     assert "not asked: time was up" in report

@@ -219,7 +219,10 @@ class TestFlags:
         assert "  inspect " in output and "  pathlist " in output
 
     @pytest.mark.parametrize("tool", ["inspect", "pathlist"])
-    def test_help_teaches(self, tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_help_teaches(
+        self, tool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.argv", ["__main__.py"])  # as python -m jaxconvlstm starts it
         with pytest.raises(SystemExit) as stop:
             tools.dispatch([tool, "--help"])
         assert not stop.value.code

@@ -995,7 +995,7 @@ MUTANTS = [
         'temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")',
         "temporary = path",
         (
-            "runs/test_run_folder.py",
+            "plots/test_strips.py::test_a_picture_is_whole_or_not_there",
             "runs/test_checkpoint.py::test_a_full_disk_takes_no_step_that_was_saved",
         ),
         "small files are written in place",
@@ -1099,7 +1099,7 @@ MUTANTS = [
         "evaluation/classifier.py",
         "return jax.nn.softmax(logits)",
         "return logits",
-        ("config/test_presets.py::test_a_classifier_trains_evaluates_and_loads[cnn-lstm]",),
+        ("config/test_presets.py::test_a_classifier_trains_evaluates_and_loads[folder-classes]",),
         "a classifier's probabilities are logits",
     ),
     Mutant(

@@ -205,7 +205,8 @@ def test_the_colour_matrix_that_the_file_names_is_used(tmp_path):
     assert not colour.notes
     assert np.abs(colour.read(0, [4])[0].astype(int) - scene(4)).mean() < 2
     grey = videos(path, channels=1).read(0, [4])[0, ..., 0]
-    assert np.abs(grey - scene(4) @ [0.299, 0.587, 0.114]).mean() < 2
+    # The luma of Rec. 709, which the file holds, is 1.7 away from this.
+    assert np.abs(grey - scene(4) @ [0.299, 0.587, 0.114]).mean() < 1
 
 
 def test_grey_videos_have_one_channel_and_are_repeated_for_colour(tmp_path):

@@ -292,7 +292,7 @@ PHASES = {
     "compiling": Phase(r"generated clips", 1.0, ("--layers", 6, "--features", 8)),
     "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
     "waiting": Phase("a clip that takes long", 0.5, program=SLOW),
-    "evaluating": Phase("compiled in", 2.0, ("--steps-per-epoch", 1, "--limit", 1500)),
+    "evaluating": Phase("compiled in", 2.0, ("--steps-per-epoch", 1, "--limit", 400)),
     "saving": Phase(r"step \d+/", 0.3, ("--features", 256, "--checkpoint-every", 1)),
 }
 

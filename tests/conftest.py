@@ -1,5 +1,6 @@
 """What holds for every test: strict numerics, and shapes in annotations that are enforced."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -35,6 +36,9 @@ import pytest  # noqa: E402
 CHECKED = ("nn", "models", "metrics")
 jaxtyping.install_import_hook([f"jaxconvlstm.{name}" for name in CHECKED], "beartype.beartype")
 
+# Locations in programs are for those who read them, and tracing leaves little that is garbage.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+gc.set_threshold(200_000, 20, 100)
 # A rank that grows silently is how [batch] meets [batch, batch]; the package never relies on it.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

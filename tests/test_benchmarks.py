@@ -1,6 +1,7 @@
 """The benchmarks of speed run, and say what they promise; how fast is not a test's business."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,12 @@ pytestmark = pytest.mark.slow
 
 
 def run(script: str, *flags: str) -> str:
+    # What is not optimised, as in the other tests, is quick to compile and takes minutes to run.
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *flags], capture_output=True, text=True
+        [sys.executable, str(BENCHMARKS / script), *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": ""},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -22,15 +27,14 @@ def run(script: str, *flags: str) -> str:
 
 def test_steps_are_timed_and_peers_that_cannot_are_named(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    flags = "--work seq2one --batch-size 1 --rounds 1 --peers ours ours-remat flax keras-jax"
+    flags = "--work seq2one --batch-size 1 --rounds 1 --peers ours flax keras-jax"
     printed = run("step_time.py", *flags.split(), "--json", str(path))
     (result,) = json.loads(path.read_text())
     peers: dict[str, Any] = result["peers"]
-    assert set(peers) == {"ours", "ours-remat", "flax"}
+    assert set(peers) == {"ours", "flax"}
     assert all(peer["seconds"] > 0 and peer["turns"] == 1 for peer in peers.values())
-    assert peers["ours"]["parameters"] == peers["ours-remat"]["parameters"]
     assert result["matrix_flops_per_second"] > 0
-    assert "| ours-remat |" in printed
+    assert "| flax |" in printed
     assert "keras-jax: left out (NotImplementedError" in printed
 
 
@@ -41,7 +45,7 @@ def test_forecasts_are_timed() -> None:
 
 
 def test_questions_are_answered_until_time_is_up(tmp_path: Path) -> None:
-    run("gpu.py", "--out", str(tmp_path), "--minutes", "0.3")
+    run("gpu.py", "--out", str(tmp_path), "--minutes", "0.2")
     report = (tmp_path / "report.md").read_text()
     assert "largest difference of a GPU from a CPU" in report
     assert "not asked: time was up" in report

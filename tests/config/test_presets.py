@@ -58,6 +58,7 @@ def flags_of(name: str, data: dict[str, Path]) -> list[object]:
     flags += ["--batch-size", 2]
     if "features" in config.model.names():
         flags += ["--features", 3, "--kernel-size", 1]
+        flags += ["--layers", 1] if config.model.model != "pyramid-forecaster" else []
         flags += ["--size", 16, 16] if config.data.size else []
     if config.data.eval_input_frames is not None:
         flags += ["--eval-input-frames", 3, "--eval-steps", 3, "--input-frames", 5]

@@ -158,12 +158,12 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--flip", "both", "--crop", 12, 12]
     flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200]
-    flags += ["--epochs", 3, "--steps-per-epoch", 40]
+    flags += ["--epochs", 3, "--steps-per-epoch", 20]
     run("train.py", *flags, "--out", tmp_path / "whole")
 
     parts, metrics = tmp_path / "parts", tmp_path / "parts" / "metrics.jsonl"
     command = [sys.executable, str(ROOT / "train.py"), *map(str, flags), "--out", str(parts)]
-    for number, code, logged in ((signal.SIGTERM, 143, 15), (signal.SIGINT, 130, 47)):
+    for number, code, logged in ((signal.SIGTERM, 143, 8), (signal.SIGINT, 130, 26)):
         process = subprocess.Popen(
             [*command, "--resume", "auto"], stdout=-1, stderr=subprocess.PIPE, text=True
         )
@@ -178,15 +178,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
     run("train.py", *flags, "--out", parts, "--resume", "must")
     one, other = (jcl.load(tmp_path / name, "last") for name in ("whole", "parts"))
-    assert one.step == other.step == 120
+    assert one.step == other.step == 60
     jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
     keep = ("step", "epoch", "split", "loss")
     first, second = (
         [{k: r[k] for k in keep} for r in lines(tmp_path / n)] for n in ("whole", "parts")
     )
     assert first == second
-    again = run("train.py", *flags, "--out", parts, "--resume", "auto")
-    assert "finished already" in again.stdout
 
 
 def test_a_finished_run_can_be_given_more_epochs(copy: Path) -> None:

@@ -23,7 +23,7 @@ EVERYTHING = Config(
     ModelConfig(
         model="stacked",
         features=(3,),
-        layers=2,
+        layers=1,
         norm="batch",
         patch_size=4,
         dropout=0.2,

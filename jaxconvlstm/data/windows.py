@@ -1,4 +1,4 @@
-"""Positions of windows in sequences, and splits that share no frame; lengths and indices only."""
+"""Positions of windows in sequences, and disjoint splits, from lengths and indices alone."""
 
 import bisect
 import itertools
@@ -17,13 +17,13 @@ Splits = dict[SplitName, list[Segment]]
 """The segments of each split."""
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 SEQUENCES_TO_HOLD_OUT = 10
-"""From so many sequences on, "auto" holds out whole sequences."""
+"""With this many sequences, `by="auto"` holds out whole ones."""
 
 
 def window_span(
     input_frames: int, target_frames: int, frame_step: int = 1, horizon: int = 1
 ) -> int:
-    """Number of frames from the first to the last of a window, those stepped over included."""
+    """Frames that a window spans, skipped ones included; `horizon`: steps to the first target."""
     return (input_frames + horizon - 1 + target_frames - 1) * frame_step + 1
 
 
@@ -34,7 +34,7 @@ class WindowPositions:
       segments: where windows may lie; one that is shorter than `span` holds none.
       span: frames from a window's first to its last; see `window_span`.
       stride: frames between the starts of two windows.
-      limit: most windows; they are then spread evenly over all.
+      limit: maximum number of windows, spread evenly over all.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class WindowPositions:
         self._segments = segments
         self._stride = stride
         counts = [max(0, (s.stop - s.start - span) // stride + 1) for s in segments]
-        # The number of each segment's first window; one more for the end.
+        # The index of each segment's first window, then the total.
         self._firsts = [0, *itertools.accumulate(counts)]
         # Positions are worked out when asked for: there may be millions of windows.
         total = self._firsts[-1]
@@ -56,7 +56,7 @@ class WindowPositions:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         window = int(self._chosen[index])
-        # Segments without a window have the same first one as the next: the last of them has it.
+        # A segment without windows has the next one's first index; bisect_right picks the last.
         which = bisect.bisect_right(self._firsts, window) - 1
         sequence, start, _ = self._segments[which]
         return sequence, start + (window - self._firsts[which]) * self._stride
@@ -79,10 +79,10 @@ def split_segments(
       span: frames that a window takes; see `window_span`.
       split: the fractions. The rest, where they add up to less than 1, is unused.
       by: "sequence" gives whole sequences to a split: the first ones to training, the last ones to
-        test. "time" gives the start of each to training and its end to test. "auto"
+        test. "time" cuts each sequence into training, validation and test, in this order. "auto"
         holds out sequences if there are at least `SEQUENCES_TO_HOLD_OUT`, or if some share frames.
-      groups: number of each sequence's group, where some share frames or hold one twice: those of
-        one group stay together, and none is divided.
+      groups: the group of each sequence, None if no frame is shared or repeated. A group stays
+        whole, and so do its sequences.
 
     Returns:
       The segments of each split, none for a fraction of 0.
@@ -98,7 +98,7 @@ def split_segments(
     share_frames = groups is not None
     if by == "time" and share_frames:
         raise DataError(
-            "--split-by time: some sequences share frames, or hold one twice; "
+            "--split-by time: some sequences share or repeat frames; "
             "--split-by sequence keeps those together"
         )
     if by == "auto":
@@ -111,7 +111,7 @@ def split_segments(
     if empty := [name for name in fractions if not splits[name]]:
         enough = (
             f"{len(fractions)} sequences of {span} frames "
-            + ("that share none " if share_frames else "")
+            + ("with none in common " if share_frames else "")
             + "would do"
             if by == "sequence"
             else f"a sequence of {len(fractions) * span} frames would do"
@@ -138,12 +138,12 @@ def allot(total: int, fractions: Mapping[SplitName, float], least: int) -> dict[
     `least` for each.
     """
     sizes = {name: max(round(total * fraction), least) for name, fraction in fractions.items()}
-    # Rounding must not leave a frame unused where all are given away.
+    # Rounding must not leave any unused if the fractions add up to 1.
     if sizes and sum(fractions.values()) > 1 - 1e-9:
         first = next(iter(sizes))  # training, if it has a fraction
         sizes[first] = max(total - sum(sizes.values()) + sizes[first], least)
     excess = sum(sizes.values()) - total
-    for name in SPLIT_NAMES:  # Training gives first, then validation.
+    for name in SPLIT_NAMES:  # Training shrinks first, then validation.
         if name in sizes and excess > 0:
             given = min(excess, sizes[name] - least)
             sizes[name] -= given
@@ -156,14 +156,14 @@ def _by_sequence(
     fractions: dict[SplitName, float],
     groups: Sequence[int] | None,
 ) -> Splits:
-    """Whole sequences, of which each holds a window; those of one group together."""
+    """Gives whole sequences, each with room for a window, to the splits; groups stay together."""
     splits: Splits = {name: [] for name in SPLIT_NAMES}
     units: dict[int, list[Segment]] = {}
     for sequence, segments in pieces.items():
         units.setdefault(groups[sequence] if groups else sequence, []).extend(segments)
     whole = list(units.values())
     if len(whole) < len(fractions):
-        # Too few: the others stay empty, which the caller reports.
+        # Too few: the other splits stay empty, which the caller reports.
         splits[next(iter(fractions))] = [segment for segments in whole for segment in segments]
         return splits
     sizes = allot(len(whole), fractions, 1)
@@ -179,12 +179,11 @@ def _by_sequence(
 def _by_time(
     pieces: dict[int, list[Segment]], span: int, fractions: dict[SplitName, float]
 ) -> Splits:
-    """The start of each sequence to training, its end to test; each piece holds a window."""
+    """Cuts each sequence into training, validation and test, each with room for a window."""
     splits: Splits = {name: [] for name in SPLIT_NAMES}
     training_only = []
     for sequence, segments in pieces.items():
-        # Too short for a window of every split, a sequence serves training and test, or only
-        # training.
+        # A sequence too short for all splits serves training and test, or only training.
         served = dict(fractions)
         divided = _divide(segments, span, served)
         for name in ("val", "test"):
@@ -197,7 +196,7 @@ def _by_time(
         for name, found in divided.items():
             splits[name] += found
     tested = {segment.sequence for segment in splits["test"]}
-    # No sequence holds three windows: one of several test pieces serves validation.
+    # No sequence has room for all splits: one of several in test serves validation.
     if "val" in fractions and not splits["val"] and len(tested) > 1:
         moved = [s for s in splits["test"] if s.sequence == min(tested)]
         splits["val"] = moved
@@ -205,7 +204,7 @@ def _by_time(
     for name in ("test", "val"):
         left = {segment.sequence for segment in splits["train"]}
         if name in fractions and not splits[name] and training_only and len(left) > 1:
-            # No sequence is long enough to be divided: one serves this split as a whole.
+            # Still empty: a sequence that served only training serves it as a whole.
             given = training_only.pop()
             splits["train"] = [s for s in splits["train"] if s.sequence != given]
             splits[name] = pieces[given]
@@ -213,12 +212,12 @@ def _by_time(
 
 
 def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float]) -> Splits:
-    """One sequence: its start to training, its end to test, validation before that.
+    """Divides one sequence: its start to training, then validation, its end to test.
 
-    Each piece is at least a window long, and empty only if there is no room for that.
+    Each piece has room for a window, or is empty if the sequence has none.
     """
     splits: Splits = {}
-    # A sequence that is too short is treated as if it were just long enough; pieces come out empty.
+    # Sizes for a sequence that is too short assume that it just fits; some pieces come out empty.
     least = span * len(fractions)
     sizes = allot(max(_frames(segments), least), fractions, span)
     for name in ("test", "val"):
@@ -226,7 +225,7 @@ def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float
             segments, splits[name] = _take_end(segments, sizes[name], span)
     if "train" not in fractions:
         return splits
-    # Where no fraction is to stay unused, training takes all that is left.
+    # If the fractions add up to 1, training takes all that is left.
     frames = sizes["train"] if sum(fractions.values()) < 1 - 1e-9 else _frames(segments)
     _, taken = _take_end(_backwards(segments), frames, span)
     splits["train"] = _backwards(taken)
@@ -236,7 +235,7 @@ def _divide(segments: list[Segment], span: int, fractions: dict[SplitName, float
 def _take_end(
     segments: list[Segment], frames: int, span: int
 ) -> tuple[list[Segment], list[Segment]]:
-    """Cuts segments in two: what comes before, and the last `frames` frames, or a window more.
+    """Cuts off at most the last `frames` frames, but at least `span`; returns the rest and those.
 
     Segments shorter than `span` are left out of both.
     """
@@ -253,7 +252,7 @@ def _take_end(
 
 
 def _backwards(segments: list[Segment]) -> list[Segment]:
-    """The same frames, counted from the end."""
+    """Mirrored in time: indices negated."""
     return [Segment(s.sequence, -s.stop, -s.start) for s in reversed(segments)]
 
 

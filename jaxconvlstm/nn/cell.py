@@ -36,7 +36,7 @@ class Peephole(nn.Module):
 
     @nn.compact
     def __call__(self, shape: Sequence[int]) -> Array:
-        """Give the weight with 4 axes, for cell states of shape `[batch, height, width, features]`.
+        """Return the 4-axis weight for cell states of shape `[batch, height, width, features]`.
 
         Raises:
           ConfigError: a spatial weight was made for another height and width.
@@ -50,16 +50,17 @@ class Peephole(nn.Module):
                     f"{self.name}: spatial peepholes were made for maps of {known}, got {shape}"
                 )
         weight = self.param("weight", nn.initializers.zeros_init(), shape, self.param_dtype)
-        return jnp.expand_dims(weight, range(4 - weight.ndim))  # no rank is promoted silently
+        return jnp.expand_dims(weight, range(4 - weight.ndim))  # avoids implicit rank promotion
 
 
 class Terms(NamedTuple):
-    """The arrays of one step's equations beside `c` and `h`; None where there is no such term.
+    """The arrays of one step's equations other than `c` and `h`; None if absent.
 
     Attributes:
       x: the frame, `[batch, height, width, channels]`.
       W_x: its kernel, `[kernel height, kernel width, channels, 4 * features]`.
-      projection: in place of these two `W_x * x + b`, `[batch, height, width, 4 * features]`.
+      projection: `W_x * x + b`, in place of `x`, `W_x` and `b`:
+        `[batch, height, width, 4 * features]`.
       W_h: kernel of `h`, `[kernel height, kernel width, features, 4 * features]`.
       hidden_mask: multiplies `h` before its convolution, `[batch, height, width, features]`.
       b: bias of all gates, `[4 * features]`.
@@ -89,15 +90,15 @@ class ConvLSTMCell(nn.RNNCellBase):
         o  = gate(W_xo * x + W_ho * h + b_o [+ w_co . c'])
         h' = o . activation(c')
 
-    The carry is `(c, h)`. The gates lie in the order i, f, g, o along the last axis of the
-    kernels and of the bias. The parameter tree is the same however the cell is unrolled:
+    The carry is `(c, h)`. The order along the last axis of the kernels and of the bias
+    is i, f, g, o. The parameter tree does not depend on how the cell is unrolled:
 
         input/kernel   [kernel height, kernel width, channels, 4 * features]
         input/bias     [4 * features]
         hidden/kernel  [kernel height, kernel width, features, 4 * features]
         peephole_i/weight, peephole_f/weight, peephole_o/weight, if asked for
 
-    A cell that reads no input, as a forecaster's lowest one, has no `W_x`; its bias lies in
+    A cell that reads no input, such as a decoder's first layer, has no `W_x`; its bias lies in
     `hidden/bias`, since there is no `input`.
 
     The cell state `c` adds up over many steps, so it is kept in `param_dtype` (float32) where
@@ -108,11 +109,11 @@ class ConvLSTMCell(nn.RNNCellBase):
       kernel_size: height and width of both convolutions; SAME padding.
       peephole: None, "channel" (one weight per feature, any frame size) or "spatial" (one per
         pixel and feature; fixes the frame size).
-      activation: of the candidate g and of the output: "tanh", "relu" or a function.
+      activation: of the candidate g and of c' in h': "tanh", "relu" or a function.
       gate_activation: of the gates i, f and o; the sigmoid in the publication.
       forget_bias: initial value of the forget gate's bias (Jozefowicz et al. 2015, "An Empirical
         Exploration of Recurrent Network Architectures").
-      use_bias: add a bias at all.
+      use_bias: whether to add a bias.
       reads_input: False for a cell without an input.
       dtype: dtype of the convolutions and of `h`.
       param_dtype: dtype of the parameters.
@@ -165,7 +166,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         self.hidden = Conv(
             **shared,
             name="hidden",
-            use_bias=self.use_bias and not self.reads_input,  # one bias a gate is enough
+            use_bias=self.use_bias and not self.reads_input,  # one bias each suffices
             kernel_init=self.recurrent_kernel_init,
             bias_init=self._bias_init,
         )
@@ -193,16 +194,18 @@ class ConvLSTMCell(nn.RNNCellBase):
           inputs: the frame `[batch, height, width, channels]`; None for a cell that reads no input.
           hidden_mask: `[batch, height, width, features]`, multiplies `h` on its way into its
             convolution; for dropout.
-          projected: `inputs` are `W_x * x + b` of a frame, `[batch, height, width, 4 * features]`.
+          projected: whether `inputs` is already `W_x * x + b`,
+            `[batch, height, width, 4 * features]`.
 
         Raises:
-          ConfigError: an input for a cell that reads none, or none for one that does.
+          ConfigError: an input that the cell does not read, or a missing one that it needs.
         """
         return self.step(carry, self.terms(carry[0], inputs, hidden_mask, projected))
 
-    # The equations: i, f, g and c' in `cell_state`, o and h' in `hidden_state`, which are apart so
-    # that a loop may begin between them. They touch arrays alone, no Flax variables, so that any of
-    # JAX's transformations may be wrapped around them; `nowrap` keeps Flax from tracking them.
+    # The equations: i, f, g and c' in `cell_state`, o and h' in `hidden_state`: apart, so that the
+    # body of a scan may start with `hidden_state`. They touch arrays alone, no Flax variables, so
+    # that any of JAX's transformations may be wrapped around them; `nowrap` keeps Flax from
+    # tracking them.
 
     @nn.nowrap
     def step(self, carry: Carry, terms: Terms) -> tuple[Carry, Array]:
@@ -213,19 +216,19 @@ class ConvLSTMCell(nn.RNNCellBase):
 
     @nn.nowrap
     def cell_state(self, carry: Carry, terms: Terms) -> Carry:
-        """Compute `(c', o)` of `(c, h)`, where `o` is the output gate's pre-activation."""
+        """Compute `(c', o)` from `(c, h)`, where `o` is the output gate's pre-activation."""
         c, h = carry
         i, f, g, o = self.split_gates(self.pre_activations(h, terms))
         i = self.gate_activation(_add_peephole(i, terms.w_ci, c))
         f = self.gate_activation(_add_peephole(f, terms.w_cf, c))
         g = self._activate(g)
-        c = f * c + i * g  # the dtype of c, which may be wider than that of the gates
+        c = f * c + i * g  # in c's dtype, which may be wider than the gates'
         o = _add_peephole(o, terms.w_co, c)  # unlike i and f, the output gate sees the new c
         return c, o.astype(h.dtype)
 
     @nn.nowrap
     def hidden_state(self, c: Array, o: Array) -> Array:
-        """Compute `h'` of the new cell state and the output gate's pre-activation."""
+        """Compute `h'` from the new cell state and the output gate's pre-activation."""
         dtype = o.dtype
         o = self.gate_activation(o)
         h = o * self._activate(c)
@@ -235,7 +238,7 @@ class ConvLSTMCell(nn.RNNCellBase):
     def pre_activations(self, h: Array, terms: Terms) -> Array:
         """Compute `W_x * x + W_h * h + b` for all gates: `[batch, height, width, 4 * features]`."""
         if terms.hidden_mask is not None:
-            h = h * terms.hidden_mask  # only here: the state that is carried on keeps all values
+            h = h * terms.hidden_mask  # masks the convolution, not the state that is carried on
         if terms.x is None or terms.W_x is None:
             gates = _convolve_sum((h, terms.W_h))
         else:
@@ -286,7 +289,7 @@ class ConvLSTMCell(nn.RNNCellBase):
 
     @nn.nowrap
     def check_inputs(self, inputs: Array | None) -> None:
-        """Raise `ConfigError` unless there is an input exactly where the cell reads one."""
+        """Raise `ConfigError` unless an input is given exactly when the cell reads one."""
         if self.reads_input != (inputs is not None):
             expected = "an array" if self.reads_input else "none"
             got = "none" if inputs is None else "one"
@@ -312,14 +315,14 @@ def _add_peephole(gate: Array, weight: Array | None, c: Array) -> Array:
 
 
 _TENSOR_CORE_CHANNELS = 8
-"""A GPU's tensor cores take a number of channels that this divides without padding it."""
+"""The tensor cores of a GPU need no padding if the channel count is a multiple of this."""
 
 
 def _convolve_sum(*terms: tuple[Array, Array]) -> Array:
     """Sum the convolutions of `(array, kernel)` pairs."""
     if all(array.shape[-1] % _TENSOR_CORE_CHANNELS == 0 for array, _ in terms):
         # W_x * x + W_h * h is one convolution of [x, h] with [W_x, W_h]: one pass over the outputs
-        # in place of two. With, say, 3 channels beside 64 it would be padded, and slower.
+        # in place of two. With, say, 3 + 64 channels the sum is padded, and slower.
         arrays, kernels = zip(*terms)
         terms = ((jnp.concatenate(arrays, axis=-1), jnp.concatenate(kernels, axis=2)),)
     results = [convolve(array, kernel, same_padding(kernel.shape[:2])) for array, kernel in terms]

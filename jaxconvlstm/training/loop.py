@@ -1,4 +1,4 @@
-"""The training loop: take steps, report them, and stop where a run or a call ends."""
+"""The training loop: take steps, report them, and stop where the run or this process ends."""
 
 import dataclasses
 import time
@@ -26,27 +26,27 @@ from jaxconvlstm.training.validation import Validation
 
 @dataclasses.dataclass(kw_only=True)
 class Loop:
-    """Takes the steps of a run until it is over, or until something ends this call before.
+    """Takes the steps of a run until it is over, or until something stops this process early.
 
-    A call ends early at `--max-steps` or `--max-hours`, by a signal, when data cannot be read, and
-    at a step that is not finite. In all cases but the last the newest state is saved first.
+    It stops early at `--max-steps` or `--max-hours`, at a signal, at data that cannot be read, and
+    at a step that is not finite. New steps are saved first, except in the last case.
 
     Attributes:
-      state: the newest state; to begin with, the one to go on from.
-      position: index of the next of `batches`, counted from the start of the run.
-      batches: training batches from there on, without end.
+      state: the newest state; initially the one to resume from.
+      position: index of the next batch since the start of the run.
+      batches: endless training batches, from `position` on.
       train_step: see `step.make_train_step`; compiled here.
       task: defines the loss that `train_step` minimises.
       training: limits, and how often to log and save.
       steps_per_epoch: steps between two validations.
       frames_per_window: frames read for a window, inputs and targets.
-      validation: ends each epoch.
+      validation: at the end of each epoch; also stops, and lowers the learning rate.
       saved: checkpoints of the run.
       folder: where metrics are logged.
       check_stop: raises `Interrupted` once a signal has arrived.
-      began: `time.monotonic()` at the start of the call, which `--max-hours` counts from.
-      warn: from the first batch's clips `[batch, time, height, width, channels]`, on the network's
-        scale, to warnings about the settings, a line each.
+      began: `time.monotonic()` at the start of the process, which `--max-hours` counts from.
+      warn: maps the first batch's clips `[batch, time, height, width, channels]`, on the
+        network's scale, to warnings about the settings of one line each.
     """
 
     state: TrainState
@@ -75,7 +75,7 @@ class Loop:
         self._progress = Progress(self._total_steps, self._step)
 
     def run(self) -> int:
-        """Takes steps until the run is over or a limit is reached; returns the number of all.
+        """Takes steps until the run is over or a limit is reached; returns the run's step count.
 
         Raises:
           Interrupted: a signal has arrived; everything is saved.
@@ -96,7 +96,7 @@ class Loop:
                 raise type(error)(message) from error
 
     def _ends(self) -> bool:
-        """Does what is due between two steps; True where the run, or this call, ends."""
+        """Does what is due between two steps; True if the run, or this process, ends here."""
         self.check_stop()
         if self.validation.is_due(self._step):
             self._finish_epoch()
@@ -135,7 +135,7 @@ class Loop:
                 with self._meter.waiting():
                     self._next = self._read_batch()
         except DataError as error:
-            # Raised later: the step just taken may end an epoch, to be validated and saved first.
+            # Raised later: an epoch that has just ended must be validated and saved first.
             self._read_error = error
         finally:
             self._report(self._finite(metrics, batch))
@@ -150,22 +150,22 @@ class Loop:
 
     def _finish_epoch(self) -> None:
         """Validates, saves and draws sample pictures."""
-        # Training, validation and pictures are programs of different sizes: what one has freed
-        # seldom fits the next, so that the process would hold the memory of all of them.
+        # Training, validation and pictures are programs of different sizes: memory freed by
+        # one seldom fits the next, so the process would hold the sum.
         hand_back_freed_memory()
         loss = self.validation.run(
             self.state.evaluated, self._step, self._progress.say, self._describe_saved()
         )
-        # A plateau lowers the learning rate.
+        # Validation may have lowered the learning rate.
         self.state = self.state.replace(rate_scale=jnp.float32(self.validation.rate_scale))
-        # Before the pictures: an error while they are drawn must not validate this epoch twice.
+        # Saved before drawing: if that fails, the resumed run must not validate this epoch again.
         self._save(loss)
         self.validation.draw_samples(self.state.evaluated, self._step)
         hand_back_freed_memory()
         self._meter.restart()
 
     def _limit_reached(self) -> str | None:
-        """The flag that ends this call here, if one does."""
+        """The flag that ends this process here, if one does."""
         steps, hours = self.training.max_steps, self.training.max_hours
         if steps is not None and self._step - self._begun_at >= steps:
             return f"--max-steps {steps}"
@@ -184,7 +184,7 @@ class Loop:
         if metrics["finite"]:
             return metrics
         self._progress.say(
-            f"step {self._step} is not finite; taking it again to see where that began"
+            f"step {self._step}: loss or gradient not finite; repeating it to find where that began"
         )
         # A step that is not finite leaves the variables as they were, so it can be taken again.
         before = self.state.step - 1
@@ -201,7 +201,7 @@ class Loop:
         )
 
     def _report(self, metrics: dict[str, Any]) -> None:
-        """Shows the step just taken, and logs it where a line is due."""
+        """Shows the step just taken, and logs it if a log is due."""
         meter = self._meter
         meter.count()
         epoch = (self._step - 1) // self.steps_per_epoch + 1
@@ -225,7 +225,7 @@ class Loop:
             )
 
     def _learning_rate(self) -> float:
-        """The learning rate that the step just taken was taken with."""
+        """The learning rate of the step just taken."""
         return float(self._schedule(self._step - 1)) * self.validation.rate_scale
 
     def _describe_saved(self) -> str:
@@ -240,8 +240,8 @@ class Loop:
         self.saved.save(self._step, self.state, self.position, counters, val_loss)
 
     def _save_after(self, error: Interrupted | DataError) -> str | None:
-        """Saves what `error` must not take with it; its message with where that is, if anywhere."""
-        # Without a step of its own, a call whose data fail has nothing to save.
+        """Saves new steps; returns the message of `error` with their place, or None without any."""
+        # If data fail before the first step of this process, there is nothing new to save.
         worth = isinstance(error, Interrupted) or self._step > self._begun_at
         if worth and self._step != self.saved.step:
             self._save(None)

@@ -98,7 +98,7 @@ def split_segments(
     share_frames = groups is not None
     if by == "time" and share_frames:
         raise DataError(
-            "--split-by time: some sequences share or repeat frames; "
+            "--split-by time: some sequences share frames, or repeat them; "
             "--split-by sequence keeps those together"
         )
     if by == "auto":

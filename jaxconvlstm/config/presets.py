@@ -1,7 +1,7 @@
 """Presets: configurations that work on a first try. Flags override them.
 
 Each says what it is and how it is run, and those that were measured how long that takes on two CPU
-cores and what they reach; the README has them in a table, benchmarks/README.md the circumstances.
+cores and what they reach; docs/presets.md has them in tables.
 """
 
 import inspect

@@ -659,8 +659,8 @@ MUTANTS = [
     ),
     Mutant(
         "data/dataset.py",
-        "if value != field.default:",
-        'if value != field.default and field.name == "data":',
+        "getattr(config, field.name) != field.default:",
+        'field.name == "data" and config.data is not None:',
         ("data/test_dataset.py::test_a_setting_without_effect_is_refused",),
         "a flag without effect on the data is accepted",
     ),

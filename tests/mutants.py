@@ -1285,8 +1285,8 @@ MUTANTS = [
     ),
     Mutant(
         "plots/drawing.py",
-        "with replacing(path) as file:",
-        'with Path(path).open("wb") as file:',
+        "return replacing(path)",
+        'return Path(path).open("wb")',
         ("plots/test_strips.py::test_a_picture_is_whole_or_not_there",),
         "pictures are written in place",
     ),

@@ -190,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "nn/blocking.py",
-        "values = values + self.slice_inputs(inputs, block)",
+        "values = values + self.slice(inputs, block, self.halo)",
         "values = values + 0",
         ("nn/test_winograd.py::test_blocks_make_up_the_whole",),
         "the gradient of rows that two blocks read is that of the last",

@@ -47,83 +47,41 @@ if TYPE_CHECKING:
     from jaxconvlstm.scale import Values
     from jaxconvlstm.training.trainer import fit
 
-__all__ = [
+# Where each public name is. All but the errors are imported when they are first used: the layers
+# bring JAX along, the rest Orbax or Pillow. The layers and models run where only JAX, Flax, Optax
+# and NumPy are installed; tools like `inspect` start without JAX.
+_PLACES = {
     # Layers and models: plain Flax modules.
-    "Conv",
-    "ConvLSTM",
-    "ConvLSTMCell",
-    "ConvTranspose",
-    "Decoder",
-    "Encoder",
-    "CNNLSTMClassifier",
-    "ConvLSTMClassifier",
-    "EncoderForecaster",
-    "FramePredictor",
-    "PyramidForecaster",
-    "Seq2OneLSTM",
-    "StackedConvLSTM",
-    "build",
+    "nn.cell": "ConvLSTMCell",
+    "nn.conv": "Conv ConvTranspose",
+    "nn.conv_lstm": "ConvLSTM",
+    "nn.encoder_decoder": "Decoder Encoder",
+    "models": "CNNLSTMClassifier ConvLSTMClassifier EncoderForecaster FramePredictor "
+    "PyramidForecaster Seq2OneLSTM StackedConvLSTM build",
     # Runs: train, load, predict, look.
-    "Classifier",
-    "Predictor",
-    "fit",
-    "keep_freed_memory",
-    "load",
-    "show",
+    "evaluation.classifier": "Classifier",
+    "evaluation.predictor": "Predictor",
+    "training.trainer": "fit",
+    "memory": "keep_freed_memory",
+    "evaluation.load": "load",
+    "plots.notebook": "show",
     # Configuration.
-    "Config",
-    "DataConfig",
-    "ModelConfig",
-    "Split",
-    "TrainingConfig",
-    "preset",
+    "config.run": "Config",
+    "config.data": "DataConfig Split",
+    "config.model": "ModelConfig",
+    "config.training": "TrainingConfig",
+    "config.presets": "preset",
     # Data.
-    "Batch",
-    "Values",
-    "open_dataset",
+    "batch": "Batch",
+    "scale": "Values",
+    "data.dataset": "open_dataset",
     # Errors.
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "JaxConvLSTMError",
-    "NonFiniteError",
-    "__version__",
-]
-
-# Imported when they are first used: the layers bring JAX along, the rest Orbax or Pillow. The
-# layers and models run where only JAX, Flax, Optax and NumPy are installed; tools like `inspect`
-# start without JAX.
-_LAZY = {
-    "Batch": "jaxconvlstm.batch",
-    "CNNLSTMClassifier": "jaxconvlstm.models",
-    "Classifier": "jaxconvlstm.evaluation.classifier",
-    "Config": "jaxconvlstm.config.run",
-    "Conv": "jaxconvlstm.nn.conv",
-    "ConvLSTM": "jaxconvlstm.nn.conv_lstm",
-    "ConvLSTMCell": "jaxconvlstm.nn.cell",
-    "ConvLSTMClassifier": "jaxconvlstm.models",
-    "ConvTranspose": "jaxconvlstm.nn.conv",
-    "DataConfig": "jaxconvlstm.config.data",
-    "Decoder": "jaxconvlstm.nn.encoder_decoder",
-    "Encoder": "jaxconvlstm.nn.encoder_decoder",
-    "EncoderForecaster": "jaxconvlstm.models",
-    "FramePredictor": "jaxconvlstm.models",
-    "ModelConfig": "jaxconvlstm.config.model",
-    "Predictor": "jaxconvlstm.evaluation.predictor",
-    "PyramidForecaster": "jaxconvlstm.models",
-    "Seq2OneLSTM": "jaxconvlstm.models",
-    "Split": "jaxconvlstm.config.data",
-    "StackedConvLSTM": "jaxconvlstm.models",
-    "TrainingConfig": "jaxconvlstm.config.training",
-    "Values": "jaxconvlstm.scale",
-    "build": "jaxconvlstm.models",
-    "fit": "jaxconvlstm.training.trainer",
-    "keep_freed_memory": "jaxconvlstm.memory",
-    "load": "jaxconvlstm.evaluation.load",
-    "open_dataset": "jaxconvlstm.data.dataset",
-    "preset": "jaxconvlstm.config.presets",
-    "show": "jaxconvlstm.plots.notebook",
+    "errors": "CheckpointError ConfigError DataError JaxConvLSTMError NonFiniteError",
 }
+_LAZY = {
+    name: f"{__name__}.{module}" for module, names in _PLACES.items() for name in names.split()
+}
+__all__ = [*_LAZY, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

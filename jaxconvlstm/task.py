@@ -5,7 +5,7 @@ the same for both.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,61 +22,6 @@ from jaxconvlstm.metrics.persistence import last_valid
 from jaxconvlstm.models.scheduled_sampling import teacher_mask
 from jaxconvlstm.models.tiled import predict_tiled
 from jaxconvlstm.scale import Values
-
-
-class Task(Protocol):
-    """A loss to minimise in training, and scores for evaluation."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The network; see `models`."""
-
-    @property
-    def values(self) -> Values:
-        """Scale between a batch's raw values and the network's."""
-
-    def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
-        """The loss of a batch in training.
-
-        Args:
-          variables: the module's variables.
-          batch: windows in raw values.
-          step: number of steps taken, int32 `[]`; scheduled sampling depends on it.
-          key: PRNG key of this step, for dropout and sampling.
-
-        Returns:
-          The loss, float32 `[]`; and the collections that the forward pass has changed, such as
-          batch statistics.
-        """
-
-    def evaluate(self, variables: Any, batch: Batch) -> dict[str, Any]:
-        """Predictions of a batch, their loss and scores, as `evaluate.Sums.add` takes them."""
-
-
-def make_task(
-    module: nn.Module, values: Values, config: Config, total_steps: int | None = None
-) -> Task:
-    """Makes the task that a configuration describes.
-
-    Args:
-      module: the network.
-      values: scale of the data.
-      config: tells classification from forecasting, whose loss, horizon and tile it gives.
-      total_steps: steps of the run; scheduled sampling lasts for half of them by default. Not
-        needed for evaluation.
-    """
-    if config.model.classifies:
-        return Classification(module, values)
-    data, training = config.data, config.training
-    return Forecasting(
-        module,
-        values,
-        training,
-        dense_targets=training.supervise == "all",
-        horizon=data.horizon,
-        tile=data.tile,
-        sampling_steps=training.sampling_steps or max((total_steps or 1) // 2, 1),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,26 +48,31 @@ class Forecasting:
     sampling_steps: int = 1
 
     def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
-        """See `Task.loss`."""
+        """The loss of a batch in training.
+
+        Args:
+          variables: the module's variables.
+          batch: windows in raw values.
+          step: number of steps taken, int32 `[]`; scheduled sampling depends on it.
+          key: PRNG key of this step, for dropout and sampling.
+
+        Returns:
+          The loss, float32 `[]`; and the collections that the forward pass has changed, such as
+          batch statistics.
+        """
         # [batch, time, height, width, channels]
         inputs, targets, weight = scale_batch(batch, self.values)
         dropout_key, sampling_key = jax.random.split(key)
         # Frames given, and target frames after the last of them.
         given, ahead = inputs.shape[1], targets.shape[1] - self._overlap(batch)
         settings: dict[str, Any] = {"steps": self.horizon - 1 + ahead}
-        if self.training.sampling != "free":
+        sampling, curve = self.training.sampling, self.training.sampling_curve
+        if sampling != "free":
             mask = teacher_mask(
-                self.training.sampling,
-                self.training.sampling_curve,
-                sampling_key,
-                step,
-                self.sampling_steps,
-                len(inputs),
-                given,
-                ahead,
+                sampling, curve, sampling_key, step, self.sampling_steps, len(inputs), given, ahead
             )
             settings |= {"teacher": targets[:, -ahead:], "teacher_mask": mask}
-        if self.training.sampling == "reverse":
+        if sampling == "reverse":
             # Reverse sampling chooses among the input frames, too: the model is given the first
             # alone, and all others are teacher frames.
             settings["teacher"] = jnp.concatenate([inputs[:, 1:], settings["teacher"]], axis=1)
@@ -204,7 +154,7 @@ class Classification:
     values: Values
 
     def loss(self, variables: Any, batch: Batch, step: Array, key: Array) -> tuple[Array, Any]:
-        """See `Task.loss`."""
+        """See `Forecasting.loss`."""
         del step
         logits, changed = self.module.apply(
             variables,
@@ -223,6 +173,36 @@ class Classification:
             "predictions": jax.nn.softmax(logits),
             "scores": class_scores(logits, batch.targets, batch.weight),
         }
+
+
+Task = Forecasting | Classification
+"""A loss to minimise in training, and scores for evaluation, as `evaluate.Sums` adds them up."""
+
+
+def make_task(
+    module: nn.Module, values: Values, config: Config, total_steps: int | None = None
+) -> Task:
+    """Makes the task that a configuration describes.
+
+    Args:
+      module: the network.
+      values: scale of the data.
+      config: tells classification from forecasting, whose loss, horizon and tile it gives.
+      total_steps: steps of the run; scheduled sampling lasts for half of them by default. Not
+        needed for evaluation.
+    """
+    if config.model.classifies:
+        return Classification(module, values)
+    data, training = config.data, config.training
+    return Forecasting(
+        module,
+        values,
+        training,
+        dense_targets=training.supervise == "all",
+        horizon=data.horizon,
+        tile=data.tile,
+        sampling_steps=training.sampling_steps or max((total_steps or 1) // 2, 1),
+    )
 
 
 def scale_batch(batch: Batch, values: Values) -> tuple[Any, Any, Any]:

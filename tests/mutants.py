@@ -190,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "nn/blocking.py",
-        "values = values + self.slice_inputs(inputs, block)",
+        "values = values + self.slice(inputs, block, self.halo)",
         "values = values + 0",
         ("nn/test_winograd.py::test_blocks_make_up_the_whole",),
         "the gradient of rows that two blocks read is that of the last",
@@ -659,8 +659,8 @@ MUTANTS = [
     ),
     Mutant(
         "data/dataset.py",
-        "if value != field.default:",
-        'if value != field.default and field.name == "data":',
+        "getattr(config, field.name) != field.default:",
+        'field.name == "data" and config.data is not None:',
         ("data/test_dataset.py::test_a_setting_without_effect_is_refused",),
         "a flag without effect on the data is accepted",
     ),
@@ -1285,8 +1285,8 @@ MUTANTS = [
     ),
     Mutant(
         "plots/drawing.py",
-        "with replacing(path) as file:",
-        'with Path(path).open("wb") as file:',
+        "return replacing(path)",
+        'return Path(path).open("wb")',
         ("plots/test_strips.py::test_a_picture_is_whole_or_not_there",),
         "pictures are written in place",
     ),

@@ -76,9 +76,6 @@ class SourceOptions(Options):
                 raise ConfigError(f"{flag(name)}: expected finite numbers")
         if self.fit == "crop" and self.size is None:
             raise ConfigError("--fit crop: needs --size H W, whose proportions it cuts out")
-        if self.threshold is not None:
-            # Values are 0 and 1 afterwards.
-            self._exclude("threshold", missing_value=None, nan="error")
         if self.sequences is not None and not 0 <= self.sequences[0] < self.sequences[1]:
             first, last = self.sequences
             raise ConfigError(f"--sequences: expected 0 <= FIRST < STOP, got {first} {last}")
@@ -91,14 +88,6 @@ class SourceOptions(Options):
                 f"--axes {self.axes}: expected each letter once, of N (sequences), T (time), "
                 "H (height), W (width) and C (channels), with H and W among them"
             )
-
-    def _exclude(self, chosen: str, **defaults: Any) -> None:
-        """Refuses other values than the defaults beside a threshold."""
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                raise ConfigError(
-                    f"{flag(chosen)}: makes values 0 and 1, so it excludes {flag(name)}"
-                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,5 +235,6 @@ class DataConfig(AugmentOptions, ScaleOptions, SplitOptions, WindowOptions, Sour
         super().__post_init__()
         if self.reverse and self.horizon > 1:
             raise ConfigError("--reverse: backwards, the frames before --horizon would be given")
-        if self.threshold is not None:
-            self._exclude("threshold", value_range=None)
+        for name in ("missing_value", "nan", "value_range"):
+            if self.threshold is not None and getattr(self, name) != getattr(DataConfig, name):
+                raise ConfigError(f"--threshold: makes values 0 and 1, so it excludes {flag(name)}")

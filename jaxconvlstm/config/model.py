@@ -32,7 +32,10 @@ class _ByName(type):
         if len(values) > len(_POSITIONAL):
             raise ConfigError(f"expected at most {', '.join(_POSITIONAL)} without a name")
         settings = {**dict(zip(_POSITIONAL, values)), **settings}
-        return _make(settings.pop("model", FramePredictorConfig.model), settings)
+        kind = _kind(model := settings.pop("model", FramePredictorConfig.model))
+        if unknown := settings.keys() - _DEFAULTS.keys():
+            raise ConfigError(f"--model {model}: unknown setting {', '.join(sorted(unknown))}")
+        return kind(**_own(kind, settings))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ class ModelConfig(Options, metaclass=_ByName):
 
     def _label(self, name: str) -> str:
         """See `Options._label`: choices depend on the architecture."""
-        return f"{flag(name)} of --model {_name(type(self))}"
+        return f"{flag(name)} of --model {vars(type(self))['model']}"
 
     def settings(self) -> dict[str, Any]:
         """The fields of the module, with one value per layer where there may be several."""
@@ -261,21 +264,13 @@ class Seq2OneLSTMConfig(ModelConfig):
     """An LSTM at a 1x1 bottleneck between strided and transposed convolutions."""
 
     architecture = "Seq2OneLSTM"
+    fixes_frame_size = True
+    predicts_unit_interval = True
 
     model: Literal["seq2one-lstm"] = "seq2one-lstm"
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
-
-    @property
-    def fixes_frame_size(self) -> bool:
-        """See `ModelConfig`."""
-        return True
-
-    @property
-    def predicts_unit_interval(self) -> bool:
-        """See `ModelConfig`."""
-        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,15 +290,11 @@ class CNNLSTMConfig(ModelConfig):
     """Names the class of a clip: a small convolution of every frame, and an LSTM."""
 
     architecture = "CNNLSTMClassifier"
+    fixes_frame_size = True
     classifies = True
     reads_predictions = False
 
     model: Literal["cnn-lstm"] = "cnn-lstm"
-
-    @property
-    def fixes_frame_size(self) -> bool:
-        """See `ModelConfig`."""
-        return True
 
 
 MODELS: dict[str, type[ModelConfig]] = {
@@ -330,20 +321,9 @@ _DEFAULTS = {
 """Of every setting of any architecture, its defaults."""
 
 
-def _name(kind: type[ModelConfig]) -> str:
-    return next(name for name, other in MODELS.items() if other is kind)
-
-
 def _kind(model: Any) -> type[ModelConfig]:
     check_choice("--model", model, tuple(MODELS))
     return MODELS[model]
-
-
-def _make(model: Any, settings: dict[str, Any]) -> ModelConfig:
-    kind = _kind(model)
-    if unknown := settings.keys() - _DEFAULTS.keys():
-        raise ConfigError(f"--model {model}: unknown setting {', '.join(sorted(unknown))}")
-    return kind(**_own(kind, settings))
 
 
 def _own(kind: type[ModelConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,7 +333,7 @@ def _own(kind: type[ModelConfig], settings: Mapping[str, Any]) -> dict[str, Any]
         value = settings[name]
         value = tuple(value) if isinstance(value, list) else value
         if value not in _DEFAULTS[name]:
-            raise ConfigError(f"{flag(name)}: has no effect on --model {_name(kind)}")
+            raise ConfigError(f"{flag(name)}: has no effect on --model {vars(kind)['model']}")
     return own
 
 

@@ -53,11 +53,6 @@ class Options:
         return _convert(value, _hints(cls)[name]) is not _REFUSED
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """From a JSON object; what it does not name is as by default."""
-        return cls().updated(values, cls.__name__.lower())
-
-    @classmethod
     def known_names(cls) -> set[str]:
         """The names that a file may give."""
         return set(cls.names())
@@ -128,7 +123,7 @@ def _convert(value: Any, hint: Any) -> Any:
         return value if type(value) in (int, float) else hint(value)
     if hint is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if isinstance(value, Mapping) and issubclass(hint, Options):
+    if isinstance(value, Mapping) and hasattr(hint, "from_json"):
         return hint.from_json(value)
     return value if isinstance(value, hint) else _REFUSED
 

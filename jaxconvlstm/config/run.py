@@ -10,7 +10,7 @@ from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.model import FramePredictorConfig, ModelConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.training import TrainingConfig
-from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
 
 FORMAT_VERSION = 4
 
@@ -28,11 +28,8 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("data", DataConfig),
-            ("model", ModelConfig),
-            ("training", TrainingConfig),
-        ):
+        kinds = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise ConfigError(f"{name}: expected a {kind.__name__}")
         data, model, training = self.data, self.model, self.training
@@ -133,19 +130,20 @@ class Config:
     @classmethod
     def load(cls, path: Path, base: Any = None) -> "Config":
         """Reads a JSON file; see `from_json`."""
-        return cls.from_json(read_settings(path), str(path), base)
+        return cls.from_json(read_object(path), str(path), base)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The JSON object of a configuration file.
+def read_object(path: Path, kind: type[JaxConvLSTMError] = ConfigError) -> dict[str, Any]:
+    """The JSON object in a file.
 
-    Raises:
-      ConfigError: it cannot be read, or is no JSON object.
+    Args:
+      path: the file.
+      kind: the error to raise if it cannot be read, or is no JSON object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise kind(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
+        raise kind(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxconvlstm.config.data import DataConfig
-from jaxconvlstm.data.sources.base import Region
+from jaxconvlstm.data.sources.base import Region, Window
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence, so that changes, orders and generated clips (which count
@@ -111,9 +111,7 @@ class Change(NamedTuple):
             return clip
         return clip[:, self.region[0], self.region[1]]
 
-    def apply(
-        self, inputs: np.ndarray, targets: np.ndarray, dense_targets: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, inputs: np.ndarray, targets: np.ndarray, dense_targets: bool = False) -> Window:
         """Mirrors, turns and reverses a window `[time, height, width, channels]` of the region.
 
         Args:

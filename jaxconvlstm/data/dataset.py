@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
-
 from jaxconvlstm.config.data import DataConfig, SourceOptions
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import download
 from jaxconvlstm.data.frames_dataset import FramesDataset
-from jaxconvlstm.data.sources.base import Frames, Region
+from jaxconvlstm.data.sources.base import Frames, Region, Window
+from jaxconvlstm.data.synthetic.generated import GeneratedDataset
 from jaxconvlstm.data.synthetic.moving_lines import MovingLinesDataset
 from jaxconvlstm.data.synthetic.moving_mnist import MovingMNISTDataset
 from jaxconvlstm.data.synthetic.moving_squares import MovingSquaresDataset
-from jaxconvlstm.data.windows import AnySplit
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.scale import Values
 
@@ -55,9 +53,7 @@ class Windows(Protocol):
     def __len__(self) -> int:
         """Number of windows, in each epoch."""
 
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, epoch: int, index: int, region: Region | None = None) -> Window:
         """Inputs `[time, height, width, channels]`, and the targets to be predicted from them.
 
         Targets are frames `[steps, ...]`: those that follow the inputs or, with
@@ -75,45 +71,8 @@ class Windows(Protocol):
         """Name of a window for captions and errors, e.g. "shot1 frames 20-31"."""
 
 
-class Dataset(Protocol):
-    """Data divided into splits.
-
-    Attributes:
-      values: the scale between the data's raw values and the network's.
-      frame_shape: `(height, width, channels)`.
-      dtype: of the frames.
-      classes: names of the classes to be told apart; empty where frames are to be predicted.
-      notes: one line each: what was left out or converted, with counts, and a summary.
-    """
-
-    values: Values
-    frame_shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    classes: tuple[str, ...]
-    notes: list[str]
-
-    def windows(
-        self,
-        split: AnySplit,
-        input_frames: int | None = None,
-        target_frames: int | None = None,
-        dense_targets: bool = False,
-    ) -> Windows:
-        """The windows of a split, or of all the data.
-
-        Args:
-          split: "train", "val" or "test", divided as for the configured lengths; or "all".
-          input_frames, target_frames: other lengths than the configured ones. Where there are
-            classes, windows have no target frames.
-          dense_targets: make targets of all frames after the first; no effect where there are
-            classes.
-
-        Raises:
-          DataError: the split has a fraction of 0, or not a single window.
-        """
-
-    def split_record(self) -> dict[str, Any] | None:
-        """The frames of each split, for the run folder; None for generated clips."""
+Dataset = FramesDataset | GeneratedDataset
+"""Data divided into splits."""
 
 
 def open_dataset(
@@ -131,7 +90,8 @@ def open_dataset(
       config: kind and place of the data, and how windows are cut from them.
       seed: of generated clips.
       data: sequences in memory instead of files: see `array_frames.ArrayFrames`.
-      split: the splits as a run recorded them (`Dataset.split_record`), instead of dividing anew.
+      split: the splits as a run recorded them (`FramesDataset.split_record`), instead of dividing
+        anew.
       values: the scale to use, instead of one that follows from the configuration.
       classes: those that a model was trained to tell apart, instead of those found; empty for none.
 
@@ -200,16 +160,14 @@ def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnis
 def check_applies(config: DataConfig) -> None:
     """Raises `ConfigError` for a setting that would have no effect on this kind of data."""
     for field in dataclasses.fields(config):
-        kinds = _APPLIES_TO.get(field.name)
-        if kinds and config.dataset not in kinds:
-            value = getattr(config, field.name)
-            if value != field.default:
-                hint = ""
-                if field.name == "data":
-                    hint = "; they are generated: for data of your own add --dataset folder"
-                raise ConfigError(
-                    f"{flag(field.name)}: has no effect on --dataset {config.dataset}{hint}"
-                )
+        kinds = _APPLIES_TO.get(field.name, (config.dataset,))
+        if config.dataset not in kinds and getattr(config, field.name) != field.default:
+            hint = ""
+            if field.name == "data":
+                hint = "; they are generated: for data of your own add --dataset folder"
+            raise ConfigError(
+                f"{flag(field.name)}: has no effect on --dataset {config.dataset}{hint}"
+            )
 
 
 def for_other_data(config: DataConfig, dataset: str) -> DataConfig:

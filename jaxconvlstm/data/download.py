@@ -31,11 +31,6 @@ class PublicFile(NamedTuple):
     md5: str
     dataset: Literal["array", "moving-mnist"]
 
-    @property
-    def file_name(self) -> str:
-        """Its name, there and here."""
-        return self.url.rpartition("/")[2]
-
 
 # Places and checksums as torchvision has them (datasets/mnist.py, datasets/moving_mnist.py).
 FILES = {
@@ -53,7 +48,6 @@ FILES = {
         "array",
     ),
 }
-NAMES = tuple(FILES)
 
 
 def is_name(path: str) -> bool:
@@ -80,7 +74,7 @@ def resolve(name_or_path: str) -> str:
         raise DataError(f"--data {name}: fetching it needs pooch: pip install pooch") from None
     file = FILES[name]
     folder = Path(os.environ.get(FOLDER_VARIABLE) or pooch.os_cache("jaxconvlstm")).absolute()
-    path = folder / file.file_name
+    path = folder / file.url.rpartition("/")[2]
     # Its own messages name a checksum that nobody asked for, and go to stderr.
     pooch.get_logger().setLevel("WARNING")
     try:

@@ -6,7 +6,6 @@ import numpy as np
 
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.loader import Check, evaluation_batches
-from jaxconvlstm.data.sources.base import Region
 from jaxconvlstm.spread import spread
 
 WINDOWS = 4
@@ -27,29 +26,12 @@ def fingerprint(windows: Windows, timeout: float, check: Check | None = None) ->
     """
     digest = hashlib.sha256(f"{len(windows)} {windows.frame_shape}".encode())
     # Through a loader, whose time limit ends a read that would never end.
-    few = _Few(windows, spread(len(windows), WINDOWS))
-    for batch in evaluation_batches(few, 1, threads=1, timeout=timeout, check=check):
+    chosen = spread(len(windows), WINDOWS).tolist()
+    for batch in evaluation_batches(
+        windows, 1, threads=1, timeout=timeout, check=check, chosen=chosen
+    ):
         for array in (batch.inputs[0], batch.targets[0]):
             # The same bytes are other values in another dtype or shape.
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-class _Few:
-    """A few windows of others; see `dataset.Windows`."""
-
-    def __init__(self, windows: Windows, chosen: np.ndarray):
-        self.frame_shape, self.dense_targets = windows.frame_shape, windows.dense_targets
-        self._windows, self._chosen = windows, chosen.tolist()
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def name(self, index: int) -> str:
-        return self._windows.name(self._chosen[index])
-
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return self._windows.read(epoch, self._chosen[index], region)

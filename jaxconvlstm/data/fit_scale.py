@@ -102,8 +102,7 @@ def measure(frames: Frames, segments: Sequence[Segment], values: Values) -> Stat
     """
     channels = frames.frame_shape[-1]
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
-    count, total, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
-    measured = 0
+    sums = np.zeros((3, channels))
     jobs = list(_portions(segments))
     measurements = map_in_threads(
         lambda job: _measure_some(frames, values, *job),
@@ -111,16 +110,16 @@ def measure(frames: Frames, segments: Sequence[Segment], values: Values) -> Stat
         lambda job: f"{frames.names[job[0]]}, frame {frames.frame_name(job[0], job[1][0])}",
     )
     # Sums, so that no more than a few frames are in memory at a time.
-    for found in measurements:
-        low, high = np.minimum(low, found.low), np.maximum(high, found.high)
-        count, total, squares = count + found.valid, total + found.total, squares + found.squares
-        measured += found.frames
+    for lowest, highest, *added in measurements:
+        low, high = np.minimum(low, lowest), np.maximum(high, highest)
+        sums += added
+    count, total, squares = sums
     if not count.all():
         raise DataError("the training frames hold no valid value in at least one channel")
     mean = total / count
     # Rounding may leave a constant a variance below 0.
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Statistics(low, high, mean, deviation, measured)
+    return Statistics(low, high, mean, deviation, sum(len(numbers) for _, numbers in jobs))
 
 
 def _portions(segments: Sequence[Segment]) -> Iterator[tuple[int, list[int]]]:
@@ -135,29 +134,24 @@ def _portions(segments: Sequence[Segment]) -> Iterator[tuple[int, list[int]]]:
             yield sequence, here[first : first + _AT_ONCE].tolist()
 
 
-class _Sums(NamedTuple):
-    """Sums over some frames, from which those of all are made; float64 `[channels]`."""
+def _measure_some(
+    frames: Frames, values: Values, sequence: int, numbers: list[int]
+) -> tuple[np.ndarray, ...]:
+    """Measures a few frames of a sequence.
 
-    low: np.ndarray
-    high: np.ndarray
-    valid: np.ndarray
-    total: np.ndarray
-    squares: np.ndarray
-    frames: int
-
-
-def _measure_some(frames: Frames, values: Values, sequence: int, numbers: list[int]) -> _Sums:
-    """Measures a few frames of a sequence."""
+    Returns:
+      The smallest and largest valid raw value; the number of valid values, and the sums of them
+      and of their squares on the scale of `values`. All are float64 `[channels]`.
+    """
     pixels = frames.read(sequence, numbers)
     axes = (0, 1, 2)  # [time, height, width, channels] -> [channels]
     valid = values.valid(pixels) > 0
     scaled = np.where(valid, values.scale(pixels).astype(np.float64), 0)
     raw = pixels.astype(np.float64)
-    return _Sums(
+    return (
         np.where(valid, raw, np.inf).min(axes),
         np.where(valid, raw, -np.inf).max(axes),
         valid.sum(axes).astype(np.float64),
         scaled.sum(axes),
         (scaled**2).sum(axes),
-        len(numbers),
     )

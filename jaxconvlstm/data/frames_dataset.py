@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxconvlstm.checks import plural
 from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.data import split_file
 from jaxconvlstm.data.fit_scale import scale_for
 from jaxconvlstm.data.labels import label_sequences, split_by_class
-from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName
+from jaxconvlstm.data.sources.base import Frames, Region, Segment, SplitName, Window
 from jaxconvlstm.data.windows import (
     SPLIT_NAMES,
     AnySplit,
@@ -32,9 +33,14 @@ FREE_RUNNING_STEPS = 5
 
 
 class FramesDataset:
-    """Windows of the frames of a source; see `Dataset`.
+    """Windows of the frames of a source, divided into splits.
 
     Attributes:
+      values: the scale between the data's raw values and the network's.
+      frame_shape: `(height, width, channels)`.
+      dtype: of the frames.
+      classes: names of the classes to be told apart; empty where frames are to be predicted.
+      notes: one line each: what was left out or converted, with counts, and a summary.
       frames: the source.
       splits: the segments of each.
       labels: int32, the number of each sequence's class; None where frames are predicted.
@@ -73,7 +79,18 @@ class FramesDataset:
         target_frames: int | None = None,
         dense_targets: bool = False,
     ) -> "FrameWindows":
-        """See `Dataset.windows`."""
+        """The windows of a split, or of all the data.
+
+        Args:
+          split: "train", "val" or "test", divided as for the configured lengths; or "all".
+          input_frames, target_frames: other lengths than the configured ones. Where there are
+            classes, windows have no target frames.
+          dense_targets: make targets of all frames after the first; no effect where there are
+            classes.
+
+        Raises:
+          DataError: the split has a fraction of 0, or not a single window.
+        """
         config = self._config
         inputs, targets = input_frames or config.input_frames, target_frames or config.target_frames
         # Not `self._span`: other lengths than the configured ones may be asked for.
@@ -90,7 +107,7 @@ class FramesDataset:
         return FrameWindows(self.frames, positions, config, inputs, targets, dense_targets)
 
     def split_record(self) -> dict[str, Any]:
-        """See `Dataset.split_record`."""
+        """The frames of each split, for the run folder."""
         return split_file.to_json(self.splits, self.frames)
 
     @cached_property
@@ -210,8 +227,7 @@ class FramesDataset:
                 "windows left out, across a gap or with a bad frame: "
                 f"{possible - left} of {possible}"
             )
-        shape = "x".join(map(str, self.frame_shape))
-        sequences = "1 sequence" if len(lengths) == 1 else f"{len(lengths)} sequences"
+        shape, sequences = "x".join(map(str, self.frame_shape)), plural(len(lengths), "sequence")
         summary = f"{sequences}, {sum(lengths)} frames of {shape} {self.frames.dtype}"
         try:
             counts = [
@@ -283,9 +299,7 @@ class FrameWindows:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, epoch: int, index: int, region: Region | None = None) -> Window:
         """See `dataset.Windows.read`; the same in every epoch."""
         sequence, start = self._positions[index]
         offsets = self._offsets

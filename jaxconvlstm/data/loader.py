@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -11,22 +10,25 @@ from jaxconvlstm.batch import Batch
 from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.prefetch import TIMEOUT, ReadAhead, Reading
+from jaxconvlstm.data.sources.base import Window
 from jaxconvlstm.errors import DataError
 
 # The second number of each seed sequence; see augment.CHANGE_STREAM.
 ORDER_STREAM = 100
 
 Check = Callable[[], None]
-Window = tuple[np.ndarray, np.ndarray]
 
 
-class TrainLoader:
+class TrainLoader(ReadAhead[Batch]):
     """An iterator over batches of training windows that never ends.
 
     Every epoch has all windows in an order of its own, less those that do not fill a batch. Element
     `i` of epoch `e`, its augmentation included, follows from `(seed, e, i)` alone: not from the
     number of threads, nor from where the loader was started. Use it in a `with` statement, or close
     it.
+
+    A window that cannot be read is a `DataError` that names it, or a `StuckReaderError` if reading
+    it did not end in time; its thread may still be running.
 
     Attributes:
       batches_per_epoch: full batches in an epoch.
@@ -73,33 +75,10 @@ class TrainLoader:
             self._augmentation = augmentation
         # The windows left over are others in each epoch: none is left out for good.
         self.batches_per_epoch = len(windows) // batch_size
-        self._batches = ReadAhead(
-            self._read, range(start, sys.maxsize), threads=threads, timeout=timeout, check=check
-        )
+        numbers = range(start, sys.maxsize)
+        super().__init__(self._batch, numbers, threads=threads, timeout=timeout, check=check)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        """The next batch.
-
-        Raises:
-          DataError: a window cannot be read; the message names it.
-          StuckReaderError: reading a window did not end in time; its thread may still be running.
-        """
-        return next(self._batches)
-
-    def __enter__(self) -> "TrainLoader":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stops the threads, without waiting for them; twice is fine."""
-        self._batches.close()
-
-    def _read(self, reader: ReadAhead[Batch], number: int) -> Batch:
+    def _batch(self, reader: ReadAhead[Batch], number: int) -> Batch:
         """The batch of this number, in a thread."""
         # Batches are numbered through all epochs, so a resumed run starts at any of them.
         epoch, batch = divmod(number, self.batches_per_epoch)
@@ -138,6 +117,7 @@ def evaluation_batches(
     threads: int,
     timeout: float = TIMEOUT,
     check: Check | None = None,
+    chosen: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """All windows once and in order.
 
@@ -149,25 +129,23 @@ def evaluation_batches(
       batch_size: windows per batch.
       threads: threads that read.
       timeout, check: as for `TrainLoader`.
+      chosen: numbers of the windows to read instead of all.
 
     Raises:
-      DataError, StuckReaderError: as `TrainLoader.__next__`.
+      DataError, StuckReaderError: see `TrainLoader`.
     """
-    batch_size = min(batch_size, len(windows))
+    indices = range(len(windows)) if chosen is None else chosen
+    batch_size = min(batch_size, len(indices))
     if batch_size == 0:
         return
 
     def read(reader: ReadAhead[Batch], first: int) -> Batch:
-        stop = min(first + batch_size, len(windows))
-        rows = _read_all(reader, windows, 0, range(first, stop), windows.read)
+        rows = _read_all(reader, windows, 0, indices[first : first + batch_size], windows.read)
         return stack(rows, batch_size)
 
-    numbers = range(0, len(windows), batch_size)
-    batches = ReadAhead(read, numbers, threads=threads, timeout=timeout, check=check)
-    try:
+    numbers = range(0, len(indices), batch_size)
+    with ReadAhead(read, numbers, threads=threads, timeout=timeout, check=check) as batches:
         yield from batches
-    finally:
-        batches.close()
 
 
 def _read_all(

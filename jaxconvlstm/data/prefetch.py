@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from jaxconvlstm.errors import StuckReaderError
 
@@ -120,7 +120,7 @@ class ReadAhead(Generic[T]):
         self._running: list[threading.Thread] = []
         self.closed = False
 
-    def __iter__(self) -> "ReadAhead[T]":
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
@@ -137,6 +137,12 @@ class ReadAhead(Generic[T]):
             self.close()
             raise error
         return item  # type: ignore[return-value]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self, patience: float = END_WITHIN) -> None:
         """Stops the threads, and waits `patience` seconds at most until they end; twice is fine.
@@ -220,8 +226,5 @@ def map_in_threads(
             return function(items[number])
 
     threads = min(8, os.cpu_count() or 1)
-    results = ReadAhead(read, range(len(items)), threads=threads, timeout=timeout)
-    try:
+    with ReadAhead(read, range(len(items)), threads=threads, timeout=timeout) as results:
         yield from results
-    finally:
-        results.close()

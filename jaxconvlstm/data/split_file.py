@@ -2,11 +2,11 @@
 
 import bisect
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxconvlstm.config.run import read_object
 from jaxconvlstm.data.sources.base import Frames, Segment, SplitName
 from jaxconvlstm.data.windows import SPLIT_NAMES, Splits
 from jaxconvlstm.errors import DataError
@@ -43,13 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     # Neither a missing file nor a pipe, which might never end.
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(values).__name__}")
-    return values
+    return read_object(path, DataError)
 
 
 def from_json(values: Mapping[str, Any], frames: Frames, source: str) -> Splits:

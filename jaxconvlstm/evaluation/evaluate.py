@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import jax
 
@@ -28,33 +28,9 @@ def fitting_batch(most: int, frame_shape: tuple[int, ...]) -> int:
     return max(1, min(most, MOST_PIXELS // (height * width)))
 
 
-class Sums(Protocol):
-    """Scores of the windows seen so far."""
-
-    @property
-    def count(self) -> int:
-        """Number of windows."""
-
-    @property
-    def loss(self) -> float:
-        """The training loss over all of them; NaN if nothing counted."""
-
-    def add(self, result: dict[str, Any], rows: int) -> None:
-        """Adds a batch of `rows` windows, scored by `Task.evaluate`."""
-
-    def check_valid(self, name: str) -> None:
-        """Raises `DataError`, with the name of the windows, if there was nothing to score."""
-
-    def record(self) -> dict[str, float]:
-        """Scores for a line of metrics.jsonl, beside the loss."""
-
-    def describe(self) -> str:
-        """The same as text, for a line of the terminal."""
-
-
 @dataclasses.dataclass
 class Forecasts:
-    """Scores of predicted frames, with those of persistence; see `Sums`.
+    """Scores of the predicted frames of the windows seen so far, with those of persistence.
 
     Attributes:
       count: number of windows.
@@ -79,7 +55,7 @@ class Forecasts:
         return self._persistence_loss / self._weight if self._weight else float("nan")
 
     def add(self, result: dict[str, Any], rows: int) -> None:
-        """See `Sums.add`."""
+        """Adds a batch of `rows` windows, scored by `Forecasting.evaluate`."""
         # Batches have different numbers of valid pixels: a mean of their means would be biased.
         weight = float(result["weight"])
         self.count += rows
@@ -90,22 +66,22 @@ class Forecasts:
         self.persistence.add(result["persistence"])
 
     def check_valid(self, name: str) -> None:
-        """See `Sums.check_valid`."""
+        """Raises `DataError`, with the name of the windows, if there was nothing to score."""
         if not self._weight:
             raise DataError(f"{name}: every pixel is missing, so there is nothing to score")
 
     def record(self) -> dict[str, float]:
-        """See `Sums.record`."""
+        """Scores for a line of metrics.jsonl, beside the loss."""
         return {"persistence_loss": self.persistence_loss, **self.model.means()}
 
     def describe(self) -> str:
-        """See `Sums.describe`."""
+        """The same as text, for a line of the terminal."""
         ssim = self.model.means().get("ssim")
         return f"persistence {self.persistence_loss:.5f}" + (f", SSIM {ssim:.3f}" if ssim else "")
 
 
 class Classes:
-    """Scores of classes, with those of always naming the most frequent one; see `Sums`.
+    """Scores of classes, with those of always naming the most frequent one; see `Forecasts`.
 
     Attributes:
       sums: accuracy, cross-entropy, confusion.
@@ -122,26 +98,30 @@ class Classes:
 
     @property
     def loss(self) -> float:
-        """See `Sums.loss`."""
+        """The training loss over all windows; NaN if there was none."""
         return self.sums.means()["cross_entropy"]
 
     def add(self, result: dict[str, Any], rows: int) -> None:
-        """See `Sums.add`."""
+        """Adds a batch, scored by `Classification.evaluate`."""
         del rows
         self.sums.add(result["scores"])
 
     def check_valid(self, name: str) -> None:
-        """See `Sums.check_valid`."""
+        """See `Forecasts.check_valid`."""
         if not self.count:
             raise DataError(f"{name}: no windows, so there is nothing to score")
 
     def record(self) -> dict[str, float]:
-        """See `Sums.record`."""
+        """See `Forecasts.record`."""
         return {"accuracy": self.sums.means()["accuracy"]}
 
     def describe(self) -> str:
-        """See `Sums.describe`."""
+        """See `Forecasts.describe`."""
         return f"accuracy {self.sums.means()['accuracy']:.4f}"
+
+
+Sums = Forecasts | Classes
+"""Scores of the windows seen so far."""
 
 
 def make_sums(classes: int) -> Sums:
@@ -149,24 +129,21 @@ def make_sums(classes: int) -> Sums:
     return Classes(classes) if classes else Forecasts()
 
 
-S = TypeVar("S", bound=Sums)
-
-
 def evaluate(
     eval_step: Callable[[Any, Any], dict[str, Any]],
     variables: Any,
     windows: Windows,
-    sums: S,
+    sums: Sums,
     *,
     batch_size: int,
     threads: int = 2,
     timeout: float = TIMEOUT,
     check: Callable[[], None] | None = None,
-) -> S:
+) -> Sums:
     """Scores every window once.
 
     Args:
-      eval_step: a compiled `Task.evaluate`.
+      eval_step: a compiled `evaluate` of a `Task`.
       variables: the model's variables.
       windows: the windows of one split.
       sums: their scores are added to it, and it is returned.

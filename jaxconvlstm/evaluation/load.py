@@ -58,8 +58,6 @@ def load(run: str | Path, which: str = "best") -> Any:
                 f"{folder}: step {step} is not of this package: {str(error).splitlines()[0]}"
             ) from error
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
-    parts = module, jax.device_put(variables), config, values, channels
     size = (height, width) if config.model.fixes_frame_size else None
-    if classes:
-        return Classifier(*parts, classes, step, size)
-    return Predictor(*parts, step, size)
+    parts = module, jax.device_put(variables), config, values, channels, step, size
+    return Classifier(*parts, classes) if classes else Predictor(*parts)

@@ -1,5 +1,6 @@
 """Predicting from a checkpoint: any number of future frames, for research code and the scripts."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxconvlstm.evaluation.trained_model import TrainedModel
 from jaxconvlstm.models.tiled import predict_tiled
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Predictor(TrainedModel):
     """A trained model that predicts frames: raw values in and out.
 
@@ -21,7 +23,7 @@ class Predictor(TrainedModel):
       `future = jcl.load("RUN").predict(frames, steps=12)`
     """
 
-    def _compile(self) -> None:
+    def __post_init__(self) -> None:
         module = self.module
 
         def predict(variables: Any, inputs: Any, steps: int, tile: tuple[int, int] | None) -> Any:

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -31,21 +31,8 @@ _OTHER_DIALECTS = {
 _GRID_WINDOWS = 8
 
 
-class Report(Protocol):
-    """A report of an evaluation: `metrics.json`, text and pictures."""
-
-    def scores(self, batch_size: int) -> dict[str, Any]:
-        """The scores of `metrics.json`, with a definition of each key."""
-
-    def print(self, result: Mapping[str, Any]) -> None:
-        """Print the scores as text."""
-
-    def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
-        """Draw the scores and at most `samples` windows; return the files."""
-
-
 class FrameReport:
-    """Scores of predicted frames by lead time, with persistence's beside them; see `Report`."""
+    """Scores of predicted frames by lead time, with persistence's beside them."""
 
     def __init__(
         self,
@@ -72,7 +59,7 @@ class FrameReport:
         self._first_lead = first_lead
 
     def scores(self, batch_size: int) -> dict[str, Any]:
-        """See `Report.scores`."""
+        """The scores of `metrics.json`, with a definition of each key."""
         model, persistence = self._scored.model, self._scored.persistence
         return {
             "model": model.means(),
@@ -86,7 +73,7 @@ class FrameReport:
         }
 
     def print(self, result: Mapping[str, Any]) -> None:
-        """See `Report.print`."""
+        """Print the scores as text."""
         print_table(result, self._first_lead)
         if line := describe_error(result, self._values):
             print(line)
@@ -103,7 +90,7 @@ class FrameReport:
             )
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
-        """See `Report.draw`."""
+        """Draw the scores and at most `samples` windows; return the files."""
         written = [folder / "curves.png"]
         plots.curves(result["per_lead"], written[0], first_lead=self._first_lead)
         if not samples:
@@ -140,14 +127,14 @@ class FrameReport:
 
 
 class ClassReport:
-    """Accuracy and confusion of classes, beside always naming the most frequent; see `Report`."""
+    """Accuracy and confusion of classes, beside always naming the most frequent one."""
 
     def __init__(self, model: Classifier, values: Values, windows: Windows, scored: Classes):
         """Store the model, the scale of the data, all windows and their scores."""
         self._model, self._values, self._windows, self._scored = model, values, windows, scored
 
     def scores(self, batch_size: int) -> dict[str, Any]:
-        """See `Report.scores`."""
+        """See `FrameReport.scores`."""
         sums = self._scored.sums
         return {
             "model": sums.means(),
@@ -170,7 +157,7 @@ class ClassReport:
         }
 
     def print(self, result: Mapping[str, Any]) -> None:
-        """See `Report.print`."""
+        """See `FrameReport.print`."""
         for key, value in result["model"].items():
             name = key.replace("_", " ")
             print(f"{name} {value:.4f} (the most frequent class: {result['persistence'][key]:.4f})")
@@ -184,7 +171,7 @@ class ClassReport:
             print(f"{truth}: {right} of {sum(row)} right" + (f"; {mistaken}" if mistaken else ""))
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
-        """See `Report.draw`."""
+        """See `FrameReport.draw`."""
         written, classes = [], result["classes"]
         chosen = spread(len(self._windows), samples).tolist()
         for number, index in enumerate(chosen):

@@ -17,6 +17,8 @@ from jaxconvlstm.scale import Values
 class TrainedModel:
     """A trained model, which takes frames in the data's raw values; `load` makes one from a run.
 
+    Each subclass makes its jitted functions once: later calls of the same shapes compile nothing.
+
     Attributes:
       module: the Flax module.
       variables: its variables, `{"params": ...}`.
@@ -34,13 +36,6 @@ class TrainedModel:
     channels: int
     step: int = 0
     frame_size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        self._compile()
-
-    def _compile(self) -> None:
-        """Makes the jitted functions, once: later calls of the same shapes compile nothing."""
-        raise NotImplementedError
 
     def with_values(self, values: Values) -> Self:
         """The same model for data of another scale, with the same compiled functions.

@@ -14,17 +14,6 @@ from jaxconvlstm.models.pyramid_forecaster import PyramidForecaster
 from jaxconvlstm.models.seq2one_lstm import Seq2OneLSTM
 from jaxconvlstm.models.stacked import StackedConvLSTM
 
-__all__ = [
-    "CNNLSTMClassifier",
-    "ConvLSTMClassifier",
-    "EncoderForecaster",
-    "FramePredictor",
-    "PyramidForecaster",
-    "Seq2OneLSTM",
-    "StackedConvLSTM",
-    "build",
-]
-
 
 def build(config: ModelConfig, channels: int, classes: int = 0) -> nn.Module:
     """The module that `config` describes, from the file of that name.

@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
 
+State = tuple[tuple[Any, ...], Array]
+"""What a model carries from frame to frame, and the frame that it predicts next."""
+
 
 class AutoregressiveModel(nn.Module):
     """A model with `observe` and `step`, unrolled into the future by `__call__`.
@@ -107,9 +110,7 @@ class AutoregressiveModel(nn.Module):
         _, rest = scan(self, (carry, frame), (truth, mask))
         return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)
 
-    def observe(
-        self, inputs: Array, train: bool = False, dense_targets: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> State:
         """Read all frames given, and predict the next one.
 
         Args:
@@ -123,8 +124,6 @@ class AutoregressiveModel(nn.Module):
         """
         raise NotImplementedError
 
-    def step(
-        self, carry: tuple[Any, ...], frame: Array, train: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def step(self, carry: tuple[Any, ...], frame: Array, train: bool = False) -> State:
         """Read one more frame `[batch, height, width, channels]`: new state and the next frame."""
         raise NotImplementedError

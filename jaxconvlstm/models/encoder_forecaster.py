@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxconvlstm.checks import check_positive
-from jaxconvlstm.models.forecaster import Forecaster, States
+from jaxconvlstm.models.forecaster import Forecast, Forecaster, States
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
 from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
@@ -54,7 +54,7 @@ class EncoderForecaster(Forecaster):
             states.append(last)  # handed to the forecaster layer of the same level
         return tuple(states)
 
-    def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
+    def forecast(self, states: States, steps: int, train: bool) -> Forecast:
         """See `Forecaster.forecast`."""
         last, hidden = self.forecaster[0].unroll(states[0], steps, train)
         after, outputs = [last], [hidden]

@@ -15,6 +15,8 @@ from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 OUTPUTS = ("frame", "sigmoid")
 States = tuple[Carry, ...]
+Forecast = tuple[States, Array]
+"""The states after some steps, and the frames of those steps."""
 
 
 class Forecaster(nn.Module):
@@ -81,9 +83,7 @@ class Forecaster(nn.Module):
         states = self._read(inputs, train, dense_targets)
         return self._predict(states, steps, inputs.shape[2:4], train)[1]
 
-    def observe(
-        self, inputs: Array, train: bool = False, dense_targets: bool = False
-    ) -> tuple[States, Array]:
+    def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> Forecast:
         """Read `[batch, time, height, width, channels]`, and predict the next frame.
 
         Returns:
@@ -94,7 +94,7 @@ class Forecaster(nn.Module):
         states, frames = self._predict(states, 1, inputs.shape[2:4], train)
         return states, frames[:, 0]
 
-    def step(self, carry: States, frame: Array, train: bool = False) -> tuple[States, Array]:
+    def step(self, carry: States, frame: Array, train: bool = False) -> Forecast:
         """Predict the next state and frame; of `frame`, only the height and width matter."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         # The interface of a model that is fed back, so that a stream can be forecast by either.
@@ -110,9 +110,7 @@ class Forecaster(nn.Module):
         check_clips(inputs, self.channels)
         return self.encode(inputs, train)
 
-    def _predict(
-        self, states: States, steps: int, size: Sequence[int], train: bool
-    ) -> tuple[States, Array]:
+    def _predict(self, states: States, steps: int, size: Sequence[int], train: bool) -> Forecast:
         states, frames = self.forecast(states, steps, train)
         frames = frames[:, :, : size[0], : size[1]]  # without what patches or levels padded
         # A picture has more levels than bfloat16.
@@ -123,7 +121,7 @@ class Forecaster(nn.Module):
         """Encode `[batch, time, height, width, channels]`: the last `(c, h)` of each level."""
         raise NotImplementedError
 
-    def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
+    def forecast(self, states: States, steps: int, train: bool) -> Forecast:
         """Unroll the forecaster for `steps` steps.
 
         Returns:

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
 from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
@@ -78,9 +78,7 @@ class FramePredictor(AutoregressiveModel):
             name="decoder",
         )
 
-    def observe(
-        self, inputs: Array, train: bool = False, dense_targets: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> State:
         """See `AutoregressiveModel.observe`."""
         check_clips(inputs, self.channels)
         # The frame before each; the first has none, and stands still.
@@ -105,9 +103,7 @@ class FramePredictor(AutoregressiveModel):
         skips = [stage[:, -1] for stage in maps]
         return tuple(carry), self._decode(hidden[:, -1], skips, base[:, -1])
 
-    def step(
-        self, carry: tuple[Any, ...], frame: Array, train: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def step(self, carry: tuple[Any, ...], frame: Array, train: bool = False) -> State:
         """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         check_channels("frame", frame, self.channels)

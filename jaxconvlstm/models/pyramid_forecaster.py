@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.models.forecaster import Forecaster, States
+from jaxconvlstm.models.forecaster import Forecast, Forecaster, States
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
 from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
@@ -62,7 +62,7 @@ class PyramidForecaster(Forecaster):
             states.append(last)
         return tuple(states)
 
-    def forecast(self, states: States, steps: int, train: bool) -> tuple[States, Array]:
+    def forecast(self, states: States, steps: int, train: bool) -> Forecast:
         """See `Forecaster.forecast`."""
         # From the smallest maps, of the largest structures, down to the largest.
         last, maps = self.forecaster[-1].unroll(states[-1], steps, train)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxconvlstm.checks import check_channels, check_clips, check_rank
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.models.autoregressive import AutoregressiveModel
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
 from jaxconvlstm.nn.conv_lstm import ConvLSTM
@@ -87,9 +87,7 @@ class Seq2OneLSTM(AutoregressiveModel):
             norm(name=f"up_norm_{index}") for index in range(len(self.decoder_features))
         ]
 
-    def observe(
-        self, inputs: Array, train: bool = False, dense_targets: bool = False
-    ) -> tuple[Carry, Array]:
+    def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> State:
         """See `AutoregressiveModel.observe`; frames of 128x128."""
         check_clips(inputs)
         batch, time = inputs.shape[:2]
@@ -102,7 +100,7 @@ class Seq2OneLSTM(AutoregressiveModel):
         frames = self._decode(hidden.reshape((-1, *hidden.shape[2:])), train)
         return carry, frames.reshape((batch, time, *frames.shape[1:]))
 
-    def step(self, carry: Carry, frame: Array, train: bool = False) -> tuple[Carry, Array]:
+    def step(self, carry: Carry, frame: Array, train: bool = False) -> State:
         """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         carry, hidden = self.lstm.step(carry, self._encode(frame, train), train)

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_positive, check_rank
-from jaxconvlstm.models.autoregressive import AutoregressiveModel
+from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
@@ -104,9 +104,7 @@ class StackedConvLSTM(AutoregressiveModel):
             name="head",
         )
 
-    def observe(
-        self, inputs: Array, train: bool = False, dense_targets: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> State:
         """See `AutoregressiveModel.observe`."""
         check_clips(inputs, self.channels)
         hidden, carry = self._patches(inputs), []
@@ -121,9 +119,7 @@ class StackedConvLSTM(AutoregressiveModel):
         frames = self._picture(decoded[:, -inputs.shape[1] :], inputs)
         return (*carry, terms), frames if dense_targets else frames[:, 0]
 
-    def step(
-        self, carry: tuple[Any, ...], frame: Array, train: bool = False
-    ) -> tuple[tuple[Any, ...], Array]:
+    def step(self, carry: tuple[Any, ...], frame: Array, train: bool = False) -> State:
         """See `AutoregressiveModel.step`."""
         check_rank("frame", frame, 4, "batch, height, width, channels")
         check_channels("frame", frame, self.channels)

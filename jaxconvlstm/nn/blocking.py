@@ -42,28 +42,27 @@ class Blocks:
         rows, row_blocks = _evenly(height, max(1, PIXELS // width))
         return cls(images, rows, image_blocks, row_blocks, kernel_height - 1)
 
-    def pad_inputs(self, inputs: Array, top: int) -> Array:
-        """Add `top` rows of zeros above, and below as many as the last block reads."""
-        return self._pad(inputs, top, self.halo)
+    def pad(self, maps: Array, halo: int = 0, top: int = 0) -> Array:
+        """Add `top` rows of zeros above, and below as many as the last block has or reads.
 
-    def pad_outputs(self, outputs: Array) -> Array:
-        """Add as many rows of zeros below as the last block has."""
-        return self._pad(outputs, 0, 0)
+        Args:
+          maps: outputs, or inputs, of which a block has a `halo` of more rows.
+          halo: 0 of outputs, `self.halo` of inputs.
+          top: rows above.
+        """
+        more = self.image_blocks * self.images - len(maps)
+        below = self.row_blocks * self.rows + halo - top - maps.shape[1]
+        return jnp.pad(maps, ((0, more), (top, below), (0, 0), (0, 0)))
 
-    def slice_inputs(self, inputs: Array, block: Array) -> Array:
-        """Take `[images, rows + halo, width, channels]` of padded inputs."""
-        shape = self.images, self.rows + self.halo, *inputs.shape[2:]
-        return lax.dynamic_slice(inputs, self._corner(block), shape)
-
-    def slice_outputs(self, outputs: Array, block: Array) -> Array:
-        """Take `[images, rows, width, features]` of padded outputs."""
-        shape = self.images, self.rows, *outputs.shape[2:]
-        return lax.dynamic_slice(outputs, self._corner(block), shape)
+    def slice(self, maps: Array, block: Array, halo: int = 0) -> Array:
+        """Take `[images, rows + halo, width, channels]` of what `pad` gave."""
+        shape = self.images, self.rows + halo, *maps.shape[2:]
+        return lax.dynamic_slice(maps, self._corner(block), shape)
 
     def add_to_inputs(self, inputs: Array, block: Array, values: Array) -> Array:
-        """Add `values` to the block: the adjoint of `slice_inputs`."""
+        """Add `values` to the block: the adjoint of `slice` with the halo."""
         # Halos overlap, so that a block adds to what its neighbours have left in its rows.
-        values = values + self.slice_inputs(inputs, block)
+        values = values + self.slice(inputs, block, self.halo)
         return lax.dynamic_update_slice(inputs, values, self._corner(block))
 
     def map(self, function: Callable[[Array], Array]) -> Array:
@@ -89,11 +88,6 @@ class Blocks:
         # Blocks are numbered down a map first.
         first = block // self.row_blocks * self.images, block % self.row_blocks * self.rows
         return *first, *(jnp.zeros_like(block),) * 2
-
-    def _pad(self, maps: Array, top: int, halo: int) -> Array:
-        more = self.image_blocks * self.images - len(maps)
-        below = self.row_blocks * self.rows + halo - top - maps.shape[1]
-        return jnp.pad(maps, ((0, more), (top, below), (0, 0), (0, 0)))
 
 
 def _evenly(count: int, most: int) -> tuple[int, int]:

@@ -32,16 +32,10 @@ class LoopCell(ConvLSTMCell):
       carry and as an output; here it is recomputed from a carry that has to be stored anyway.
     """
 
-    def __call__(
-        self,
-        carry: Carry,
-        inputs: Float[Array, "batch height width channels"] | None,
-        hidden_mask: Array | None = None,
-        projected: bool = False,
-    ) -> tuple[Carry, Float[Array, "batch height width features"]]:
-        """See `ConvLSTMCell.__call__`."""
-        terms = self.terms(carry[0], inputs, hidden_mask, projected)
-        return _store_pre_activations(self.step)(carry, terms)
+    @nn.nowrap
+    def step(self, carry: Carry, terms: Terms) -> tuple[Carry, Array]:
+        """See `ConvLSTMCell.step`."""
+        return _store_pre_activations(super().step)(carry, terms)
 
     def step_from_halfway(
         self,
@@ -105,6 +99,11 @@ def _store_pre_activations(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+_OF_THE_CELL = "features kernel_size peephole activation gate_activation forget_bias".split()
+_OF_THE_CELL += "use_bias reads_input dtype param_dtype".split()
+"""What a layer hands on to its cell."""
+
+
 class ConvLSTM(nn.Module):
     """ConvLSTM layer (Shi et al. 2015, section 3.1): the cell unrolled over time with `nn.scan`.
 
@@ -163,19 +162,7 @@ class ConvLSTM(nn.Module):
                 raise ConfigError(
                     f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
                 )
-        self.cell = LoopCell(
-            features=self.features,
-            kernel_size=self.kernel_size,
-            peephole=self.peephole,
-            activation=self.activation,
-            gate_activation=self.gate_activation,
-            forget_bias=self.forget_bias,
-            use_bias=self.use_bias,
-            reads_input=self.reads_input,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="cell",
-        )
+        self.cell = LoopCell(**{name: getattr(self, name) for name in _OF_THE_CELL}, name="cell")
 
     def __call__(
         self,
@@ -304,18 +291,15 @@ def recurrent_layers(
       without_input: index of the layer that reads no input, if one does not.
     """
     kernel_size = per_layer("kernel_size", model.kernel_size, len(model.features))
+    shared = "peephole activation dropout recurrent_dropout remat dtype".split()
+    settings = {field: getattr(model, field) for field in shared}
     return [
         ConvLSTM(
             features,
             (size, size),
-            peephole=model.peephole,
-            activation=model.activation,
-            dropout=model.dropout,
-            recurrent_dropout=model.recurrent_dropout,
             reads_input=index != without_input,
-            remat=model.remat,
-            dtype=model.dtype,
             name=f"{name}_{index}",
+            **settings,
         )
         for index, (features, size) in enumerate(zip(model.features, kernel_size))
     ]

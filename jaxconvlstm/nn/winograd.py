@@ -92,12 +92,12 @@ def convolve(inputs: Array, kernel: Array, padding: Padding) -> Array:
         return _im2col_convolve(inputs, kernel, padding)
     (top, _), across = padding
     blocks = Blocks.of(outputs, size[0])
-    inputs = blocks.pad_inputs(inputs, top)
+    inputs = blocks.pad(inputs, blocks.halo, top)
     a, _, _ = matrices(tile, size[1])
     taps = _transform_kernel(kernel, tile)
 
     def convolve_block(block: Array) -> Array:
-        seen = _transform_inputs(blocks.slice_inputs(inputs, block), size, across, tile)
+        seen = _transform_inputs(blocks.slice(inputs, block, blocks.halo), size, across, tile)
         products = jnp.einsum("pbhts,psf->pbhtf", seen, taps)
         pixels = jnp.stack(_apply(a.T, products), axis=3)  # [b, h, t, tile, f]
         # The last tile may reach past the row's end.
@@ -129,11 +129,11 @@ def inputs_gradient(
     (top, _), across = padding
     batch = len(cotangent)
     blocks = Blocks.of(cotangent.shape[:3], size[0])
-    cotangent = blocks.pad_outputs(cotangent)
+    cotangent = blocks.pad(cotangent)
     taps = _transform_kernel(kernel, tile)
 
     def add_block(total: Array, block: Array) -> Array:
-        pixels = _transform_cotangent(blocks.slice_outputs(cotangent, block), tile, size[1])
+        pixels = _transform_cotangent(blocks.slice(cotangent, block), tile, size[1])
         seen = jnp.einsum("pbhtf,psf->pbhts", pixels, taps)
         gradient = _transform_inputs_adjoint(seen, size, across, tile, frame[1])
         return blocks.add_to_inputs(total, block, gradient)
@@ -167,11 +167,11 @@ def kernel_gradient(
         return _im2col_kernel_gradient(inputs, cotangent, size, padding)
     (top, _), across = padding
     blocks = Blocks.of(cotangent.shape[:3], size[0])
-    inputs, cotangent = blocks.pad_inputs(inputs, top), blocks.pad_outputs(cotangent)
+    inputs, cotangent = blocks.pad(inputs, blocks.halo, top), blocks.pad(cotangent)
 
     def add_block(total: Array, block: Array) -> Array:
-        seen = _transform_inputs(blocks.slice_inputs(inputs, block), size, across, tile)
-        pixels = _transform_cotangent(blocks.slice_outputs(cotangent, block), tile, size[1])
+        seen = _transform_inputs(blocks.slice(inputs, block, blocks.halo), size, across, tile)
+        pixels = _transform_cotangent(blocks.slice(cotangent, block), tile, size[1])
         return total + jnp.einsum("pbhts,pbhtf->psf", seen, pixels)
 
     # Summed up in the transformed domain, so that the adjoint of `G` is applied only once.

@@ -11,28 +11,8 @@ from jaxconvlstm.plots.animations import animation, step_pictures
 from jaxconvlstm.plots.class_strips import classified
 from jaxconvlstm.plots.confusion_matrix import confusion
 from jaxconvlstm.plots.contact_sheets import LabelledClip, contact_sheet, labelled_animation
+from jaxconvlstm.plots.drawing import decoded_and_raw, save_frame
 from jaxconvlstm.plots.mp4 import MissingLibraryError
 from jaxconvlstm.plots.notebook import show
 from jaxconvlstm.plots.score_curves import CURVE_TITLES, curves, history
-from jaxconvlstm.plots.single_frames import decoded_and_raw, save_frame
 from jaxconvlstm.plots.strips import Clip, grid, strip
-
-__all__ = [
-    "CURVE_TITLES",
-    "Clip",
-    "LabelledClip",
-    "MissingLibraryError",
-    "animation",
-    "classified",
-    "confusion",
-    "contact_sheet",
-    "curves",
-    "decoded_and_raw",
-    "grid",
-    "history",
-    "labelled_animation",
-    "save_frame",
-    "show",
-    "step_pictures",
-    "strip",
-]

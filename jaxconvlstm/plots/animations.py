@@ -18,12 +18,13 @@ from jaxconvlstm.plots.drawing import (
     difference_to_rgb,
     has_missing,
     input_labels,
+    new_file,
     save_png,
     shown_size,
     signed_difference,
     to_rgb,
 )
-from jaxconvlstm.plots.gif import save_gif
+from jaxconvlstm.plots.gif import write_gif
 from jaxconvlstm.plots.mp4 import save_mp4
 from jaxconvlstm.plots.panels import Panels
 
@@ -173,7 +174,8 @@ def save_clip(
     if kind == ".mp4":
         save_mp4(pages, path, frames_per_second)
     else:
-        save_gif(pages, path, frames_per_second, in_colour)
+        with new_file(path) as file:
+            write_gif(pages, file, frames_per_second, in_colour)
 
 
 def _check_truth(targets: Any, inputs: np.ndarray, predictions: np.ndarray) -> np.ndarray:

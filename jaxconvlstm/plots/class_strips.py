@@ -133,7 +133,7 @@ def classified(
             left = MARGIN + column * (cell + GAP)
             label = f"{number + 1}" if column else f"frame {number + 1}"
             draw_label(draw, (left, top), label, font, cell)
-            paste_frame(canvas, draw, frame, (left + (cell - size[1]) // 2, top + LINE), size)
+            paste_frame(canvas, frame, (left + (cell - size[1]) // 2, top + LINE), size)
         y = top
         for number, line in enumerate(verdict.lines):
             colour = verdict.colour if number == 0 else INK

@@ -62,19 +62,12 @@ def contact_sheet(
     save_png(sheet, path)
 
 
-def labelled_animation(
-    clip: LabelledClip,
-    path: str | Path,
-    legend: Sequence[str] = (),
-    *,
-    frames_per_second: float = 8,
-) -> None:
+def labelled_animation(clip: LabelledClip, path: str | Path, legend: Sequence[str] = ()) -> None:
     """Write a GIF that plays a clip, at most 320 pixels wide and high, with its labels.
 
     Args:
       clip: all its frames are played.
       path, legend: see `contact_sheet`.
-      frames_per_second: above 0.
     """
     size = shown_size(clip.frames.shape[1:3], USUAL_PANEL, USUAL_PANEL, USUAL_PANEL)
     panels = Panels(
@@ -85,7 +78,7 @@ def labelled_animation(
         missing=has_missing(clip.frames),
     )
     pages = (panels.page([content]) for content in zip(clip.labels, to_rgb(clip.frames)))
-    save_clip(pages, path, frames_per_second, clip.frames.shape[-1] == 3)
+    save_clip(pages, path, frames_per_second=8, in_colour=clip.frames.shape[-1] == 3)
 
 
 def _title(clip: LabelledClip) -> str:

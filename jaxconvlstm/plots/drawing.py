@@ -1,10 +1,10 @@
-"""Tools for drawing: checked frames, colours, sizes, text and whole files."""
+"""Tools for drawing: checked frames, colours, sizes, text, whole files; and frames as they are."""
 
 import functools
 import importlib.util
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,16 +131,12 @@ def shown_size(
 
 
 def paste_frame(
-    canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    frame: np.ndarray | None,
-    place: tuple[int, int],
-    size: tuple[int, int],
+    canvas: Image.Image, frame: np.ndarray | None, place: tuple[int, int], size: tuple[int, int]
 ) -> None:
     """Draw a frame, or an empty panel, in a thin outline that covers none of its pixels."""
     height, width = size
     x, y = place
-    draw.rectangle((x - 1, y - 1, x + width, y + height), fill=EMPTY, outline=OUTLINE)
+    ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + width, y + height), EMPTY, OUTLINE)
     if frame is not None:
         canvas.paste(_resized(frame, size), place)
 
@@ -241,9 +237,56 @@ def save_png(picture: Image.Image, path: str | Path) -> None:
         picture.save(file, format="PNG")
 
 
-@contextmanager
-def new_file(path: str | Path) -> Iterator[IO[bytes]]:
+def new_file(path: str | Path) -> AbstractContextManager[IO[bytes]]:
     """A file that takes its place at `path` once it is whole; its folder is made if need be."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        yield file
+    return replacing(path)
+
+
+def decoded_and_raw(prediction: Any, target: Any, stem: str | Path) -> tuple[Path, Path]:
+    """Write a predicted frame and its truth as two PNGs, pixel for pixel and without any label.
+
+    Args:
+      prediction: `[height, width, channels]`, float, [0, 1]; values beyond are clipped, and NaN
+        is drawn as 0.
+      target: likewise.
+      stem: the files are `STEM-decoded.png` (the prediction) and `STEM-raw.png` (the truth).
+
+    Returns:
+      Both files.
+
+    Raises:
+      ConfigError: another shape, or integers.
+    """
+    paths = Path(f"{stem}-decoded.png"), Path(f"{stem}-raw.png")
+    for name, frame, path in zip(("prediction", "target"), (prediction, target), paths):
+        frame = np.asarray(frame)
+        check_rank(name, frame, 3, "height, width, channels")
+        check_floats(name, frame)
+        save_frame(to_bytes(frame.astype(np.float32)), path)
+    return paths
+
+
+def save_frame(frame: np.ndarray, path: str | Path) -> None:
+    """Write one frame as a PNG that holds exactly its values.
+
+    Pillow writes 8 bits in 1 or 3 channels, or 16 bits in 1: of a frame with any other number of
+    channels the first is written.
+
+    Args:
+      frame: `[height, width, channels]`, uint8 or uint16, of either byte order.
+      path: the file; its folder is made.
+
+    Raises:
+      ConfigError: any other dtype; floats have to be scaled to uint8 first.
+    """
+    frame = np.asarray(frame)
+    check_rank("frame", frame, 3, "height, width, channels")
+    name = frame.dtype.newbyteorder("=").name
+    if name not in ("uint8", "uint16"):
+        raise ConfigError(f"frame: expected uint8 or uint16, got {frame.dtype}")
+    if frame.size == 0:
+        raise ConfigError(f"frame: expected pixels to write, got shape {frame.shape}")
+    pixels = frame.astype(name)
+    in_colour = frame.shape[-1] == 3 and name == "uint8"
+    save_png(Image.fromarray(pixels if in_colour else pixels[..., 0]), path)

@@ -1,35 +1,20 @@
 """GIF files of pages, and the palettes that they hold pages in."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from jaxconvlstm.plots.drawing import (
-    DIFFERENCE_STEPS,
-    MISSING,
-    WHITE,
-    difference_to_rgb,
-    new_file,
-)
+from jaxconvlstm.plots.drawing import DIFFERENCE_STEPS, MISSING, WHITE, difference_to_rgb
 
 _GREYS = 256 - DIFFERENCE_STEPS - 1  # One colour is that of missing pixels.
-
-
-def save_gif(
-    pages: Iterable[Image.Image], path: str | Path, frames_per_second: float, in_colour: bool
-) -> None:
-    """Write pages as a GIF that starts again when it is over; for the arguments see `save_clip`."""
-    with new_file(path) as file:
-        write_gif(pages, file, frames_per_second, in_colour)
 
 
 def write_gif(
     pages: Iterable[Image.Image], file: IO[bytes], frames_per_second: float, in_colour: bool
 ) -> None:
-    """Write pages into an open file; see `save_gif`."""
+    """Write pages as a GIF that starts again when it is over; see `animations.save_clip`."""
     first, *others = map(_adaptive_palette if in_colour else _grey_palette, pages)
     first.save(
         file,

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jaxconvlstm.errors import JaxConvLSTMError
 from jaxconvlstm.plots.drawing import WHITE, new_file
@@ -42,7 +42,12 @@ def save_mp4(pages: Iterable[Image.Image], path: str | Path, frames_per_second: 
     Raises:
       MissingLibraryError: PyAV is not installed.
     """
-    av = _import_av()
+    try:
+        import av
+    except ImportError:
+        raise MissingLibraryError(
+            "MP4 needs PyAV, which is not installed: pip install 'jaxconvlstm[video]'"
+        ) from None
     with new_file(path) as file:
         _encode(av, pages, file, page_hundredths(frames_per_second))
 
@@ -57,24 +62,15 @@ def _encode(av: Any, pages: Iterable[Image.Image], file: IO[bytes], hundredths: 
         context = stream.codec_context
         context.colorspace, context.color_range = _REC_601, _LIMITED_RANGE
         for number, page in enumerate(pages):
+            # In 4:2:0 a colour belongs to two by two pixels.
+            evened = ImageOps.expand(page, (0, 0, page.width % 2, page.height % 2), WHITE)
+            frame = av.VideoFrame.from_image(evened)
             # `pages` may be a generator: the size is known only from its first page.
-            frame = av.VideoFrame.from_image(_evened(page))
             if number == 0:
                 stream.width, stream.height = frame.width, frame.height
             frame.pts, frame.time_base = number, Fraction(hundredths, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())  # Flush the encoder.
-
-
-def _evened(page: Image.Image) -> Image.Image:
-    """Pad a page to even width and height."""
-    # In 4:2:0 a colour belongs to two by two pixels.
-    size = page.width + page.width % 2, page.height + page.height % 2
-    if size == page.size:
-        return page
-    evened = Image.new("RGB", size, WHITE)
-    evened.paste(page)
-    return evened
 
 
 def _can_write(av: Any, codec: str) -> bool:
@@ -83,13 +79,3 @@ def _can_write(av: Any, codec: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _import_av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise MissingLibraryError(
-            "MP4 needs PyAV, which is not installed: pip install 'jaxconvlstm[video]'"
-        ) from None
-    return av

@@ -14,13 +14,7 @@ from PIL import Image
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.plots.animations import save_clip
-from jaxconvlstm.plots.drawing import (
-    USUAL_PANEL,
-    has_missing,
-    save_png,
-    shown_size,
-    to_rgb,
-)
+from jaxconvlstm.plots.drawing import USUAL_PANEL, has_missing, save_png, shown_size, to_rgb
 from jaxconvlstm.plots.gif import write_gif
 from jaxconvlstm.plots.panels import Panels
 from jaxconvlstm.plots.sheets import MOST_COLUMNS, Block, Row, cell_size, draw_sheet

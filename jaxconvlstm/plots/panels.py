@@ -103,7 +103,7 @@ class Panels:
                 place = (left + cell // 2, self._frames_top - GAP - LINE * number)
                 draw.text(place, line, INK, self._font, anchor="md")
             place = (left + (cell - width) // 2, self._frames_top)
-            paste_frame(canvas, draw, frame, place, (height, width))
+            paste_frame(canvas, frame, place, (height, width))
             left += cell + 2 * GAP
         top = draw_lines(draw, (MARGIN, self._foot_top), self._foot, self._font)
         if self._missing:

@@ -146,7 +146,7 @@ def draw_sheet(
             for left, frame in zip(lefts, row.frames):
                 if frame is not None:
                     place = (left + (cell - row.size[1]) // 2, top)
-                    paste_frame(canvas, draw, frame, place, row.size)
+                    paste_frame(canvas, frame, place, row.size)
             top += row_height + GAP
         top += GAP - GAP // 2
     top = draw_lines(draw, (MARGIN, top), foot_lines, font)

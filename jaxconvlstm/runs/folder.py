@@ -12,9 +12,8 @@ from typing import Any
 
 from jaxconvlstm import plots
 from jaxconvlstm.atomic import naming, replace_text
-from jaxconvlstm.config.run import Config
-from jaxconvlstm.data import split_file
-from jaxconvlstm.errors import CheckpointError, ConfigError, DataError, ResourceError
+from jaxconvlstm.config.run import Config, read_object
+from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
 from jaxconvlstm.runs.step_folders import finished_steps
 from jaxconvlstm.runs.tensorboard import Events
 
@@ -63,12 +62,7 @@ def read_split(folder: Path) -> dict[str, Any] | None:
       CheckpointError: the record cannot be read.
     """
     path = folder / SPLIT_NAME
-    if not path.is_file():
-        return None
-    try:
-        return split_file.read(path)
-    except DataError as error:
-        raise CheckpointError(str(error)) from error
+    return read_object(path, CheckpointError) if path.is_file() else None
 
 
 class RunFolder:

@@ -106,7 +106,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     from jaxconvlstm.device import describe_device, memory_advice
     from jaxconvlstm.evaluation.evaluate import Classes, Forecasts, evaluate, fitting_batch
     from jaxconvlstm.evaluation.load import load
-    from jaxconvlstm.evaluation.report import ClassReport, FrameReport, Report
+    from jaxconvlstm.evaluation.report import ClassReport, FrameReport
     from jaxconvlstm.task import Forecasting, make_task
 
     model = load(parsed.run, parsed.which)
@@ -153,7 +153,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         f"weights of step {model.step}"
     )
     if isinstance(scored, Classes):
-        report: Report = ClassReport(model, values, windows, scored)
+        report: ClassReport | FrameReport = ClassReport(model, values, windows, scored)
     else:
         first = 2 - data.input_frames if parsed.every else data.horizon
         known |= {"steps": steps, "horizon": first}

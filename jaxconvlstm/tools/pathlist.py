@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxconvlstm.checks import check_positive
+from jaxconvlstm.checks import check_positive, plural
 from jaxconvlstm.errors import ConfigError, printable
 from jaxconvlstm.tools import cli
 
@@ -56,13 +56,9 @@ def main(arguments: Sequence[str]) -> None:
     for note in notes:
         print(note)
     print(
-        f"wrote {printable(parsed.out)}: {_counted(lines, 'line')} of {parsed.length} frames from "
-        f"{_counted(sequences, 'sequence')}"
+        f"wrote {printable(parsed.out)}: {plural(lines, 'line')} of {parsed.length} frames from "
+        f"{plural(sequences, 'sequence')}"
     )
     place = shlex.quote(printable(parsed.out))
     frames = f"--input-frames {parsed.length - 1} --target-frames 1"
     print(cli.as_started(f"next: python train.py --data {place} {frames}"))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

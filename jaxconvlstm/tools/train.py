@@ -15,7 +15,7 @@ from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.presets import PRESETS, describe, preset
-from jaxconvlstm.config.run import Config, read_settings
+from jaxconvlstm.config.run import Config, read_object
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.data.dataset import for_other_data, guess_dataset
 from jaxconvlstm.errors import ConfigError
@@ -56,16 +56,6 @@ class Arguments:
     debug: bool = False
     """Show the traceback of an error."""
 
-    @classmethod
-    def of(cls, default: Sections, preset: str | None = None) -> "Arguments":
-        """The flags that make a configuration."""
-        return cls(default.data, cli.to_flags(default.model), default.training, preset=preset)
-
-    @property
-    def run(self) -> Config:
-        """The configuration as a whole."""
-        return Config(self.data, cli.to_model(self.model), self.training)
-
 
 def parse(arguments: Sequence[str]) -> Arguments:
     """Reads the flags, over the defaults that some of them choose."""
@@ -73,7 +63,9 @@ def parse(arguments: Sequence[str]) -> Arguments:
     default, name = _defaults(cli.peek(arguments, *names.split()))
     listed = "\n".join(f"  {name}: {describe(name)}" for name in PRESETS)
     description = f"{__doc__}\nPresets:\n\n{listed}\n"
-    return cli.parse(Arguments, arguments, Arguments.of(default, name), description)
+    data, model, training = default
+    flags = Arguments(data, cli.to_flags(model), training, preset=name)
+    return cli.parse(Arguments, arguments, flags, description)
 
 
 def _defaults(flags: Flags) -> tuple[Sections, str | None]:
@@ -115,7 +107,7 @@ def _defaults(flags: Flags) -> tuple[Sections, str | None]:
 
 def _with_file(flags: Flags, path: Path) -> Flags:
     """The flags that choose the preset and the network may stand in the file instead."""
-    given = read_settings(path)
+    given = read_object(path)
     for section in ("data", "model"):
         given |= given[section] if isinstance(given.get(section), dict) else {}
     chosen = {
@@ -164,7 +156,8 @@ def _data_for(data: DataConfig, flags: Flags) -> DataConfig:
 def main(arguments: Sequence[str]) -> None:
     """Trains, and names what was made."""
     parsed = parse(arguments)
-    config = parsed.run  # settings that cannot work together fail here
+    # Settings that cannot work together fail here.
+    config = Config(parsed.data, cli.to_model(parsed.model), parsed.training)
 
     # Imported late, so that --help and a mistyped flag answer sooner.
     from jaxconvlstm.device import describe_device, gpu_warning

@@ -70,39 +70,21 @@ def count_flops(jaxpr: Any) -> int:
         if name == "conv_general_dilated":
             # Each output is a sum over the kernel's height, width and input features.
             kernel = equation.invars[1].aval.shape
-            features = parameters["dimension_numbers"].rhs_spec[0]
-            total += (
-                2
-                * math.prod(equation.outvars[0].aval.shape)
-                * (math.prod(kernel) // kernel[features])
-            )
+            summed = math.prod(kernel) // kernel[parameters["dimension_numbers"].rhs_spec[0]]
         elif name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += (
-                2
-                * math.prod(equation.outvars[0].aval.shape)
-                * math.prod(left[axis] for axis in contracted)
-            )
-        elif name == "cond":
-            # One branch runs: they differ in form (per platform), not in work.
-            total += max(count_flops(branch.jaxpr) for branch in parameters["branches"])
+            summed = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         else:
+            # The programs within, e.g. a loop's body or a function that is called.
+            leaves = jax.tree.leaves([*parameters.values()])
+            parts = [getattr(leaf, "jaxpr", leaf) for leaf in leaves]
+            inner = [count_flops(part) for part in parts if hasattr(part, "eqns")]
             repeats = parameters.get("length", 1) if name == "scan" else 1
-            total += repeats * sum(count_flops(inner) for inner in _inner_jaxprs(parameters))
+            # Of a condition one branch runs: they differ in form (per platform), not in work.
+            total += max(inner) if name == "cond" else repeats * sum(inner)
+            continue
+        total += 2 * math.prod(equation.outvars[0].aval.shape) * summed
     return total
-
-
-def _inner_jaxprs(parameters: dict[str, Any]) -> list[Any]:
-    """The programs within an equation, e.g. a loop's body or a function that is called."""
-    inner = []
-    for value in parameters.values():
-        candidates = value if isinstance(value, (tuple, list)) else (value,)
-        for candidate in candidates:
-            candidate = getattr(candidate, "jaxpr", candidate)
-            if hasattr(candidate, "eqns"):
-                inner.append(candidate)
-    return inner
 
 
 def peak_memory(compiled: Any) -> int | None:

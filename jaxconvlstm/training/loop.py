@@ -116,7 +116,7 @@ class Loop:
 
     def _take_step(self) -> None:
         with self._meter.waiting():
-            batch = self._next or self._read_batch()
+            batch = self._next or jax.device_put(next(self.batches))
         if self._compiled is None:
             if self._step == 0:
                 clips = np.asarray(self.task.values.scale(np.asarray(batch.inputs)))
@@ -133,7 +133,7 @@ class Loop:
                 # The call above returns before the device is done: meanwhile the next batch is
                 # read and sent. Only then are the metrics waited for.
                 with self._meter.waiting():
-                    self._next = self._read_batch()
+                    self._next = jax.device_put(next(self.batches))
         except DataError as error:
             # Raised later: an epoch that has just ended must be validated and saved first.
             self._read_error = error
@@ -142,11 +142,6 @@ class Loop:
         every = self.training.checkpoint_every
         if every and self._step % every == 0 and self._step % self.steps_per_epoch:
             self._save(None)
-
-    def _read_batch(self) -> Batch:
-        """The next batch, on the device."""
-        batch: Batch = jax.device_put(next(self.batches))
-        return batch
 
     def _finish_epoch(self) -> None:
         """Validates, saves and draws sample pictures."""
@@ -245,7 +240,7 @@ class Loop:
         worth = isinstance(error, Interrupted) or self._step > self._begun_at
         if worth and self._step != self.saved.step:
             self._save(None)
-        self.saved.wait()
+        self.saved.checkpoints.wait()
         if self.saved.step is None:
             return None
         return (

@@ -99,7 +99,7 @@ def _without_remat(task: Task) -> Task:
     """The task with a network without rematerialisation, under which values are still traced."""
     if not getattr(task.module, "remat", False):
         return task
-    return dataclasses.replace(task, module=task.module.clone(remat=False))  # type: ignore
+    return dataclasses.replace(task, module=task.module.clone(remat=False))
 
 
 def _arrays(tree: Any) -> list[Array]:

@@ -69,15 +69,12 @@ def make_optimizer(
     itself: it was published with a learning rate of 1 (Zeiler 2012), and Keras's default is 0.001.
     """
     schedule = make_schedule(config, total_steps, steps_per_epoch)
-    optimizer: optax.GradientTransformation
-    if config.optimizer == "adamw":
-        optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
-    elif config.optimizer == "adadelta":
-        optimizer = optax.adadelta(schedule, rho=0.95, eps=1e-7)
-    elif config.optimizer == "rmsprop":
-        optimizer = optax.rmsprop(schedule, decay=0.9, eps=1e-7)
-    else:
-        optimizer = optax.adam(schedule)
+    optimizer = {
+        "adam": optax.adam(schedule),
+        "adamw": optax.adamw(schedule, weight_decay=config.weight_decay),
+        "adadelta": optax.adadelta(schedule, rho=0.95, eps=1e-7),
+        "rmsprop": optax.rmsprop(schedule, decay=0.9, eps=1e-7),
+    }[config.optimizer]
     if config.clip_norm == 0:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)

@@ -17,7 +17,7 @@ import optax
 
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.run import FORMAT_VERSION, Config
-from jaxconvlstm.data.download import NAMES
+from jaxconvlstm.data.download import is_name
 from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.runs.checkpoint import Checkpoints
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
@@ -33,22 +33,19 @@ MAY_CHANGE_ON_RESUME = frozenset(
 )
 # Limits of one call, which each call sets anew.
 OF_A_CALL = ("max_steps", "max_hours")
-_PATHS = {"data": ("data", "split_file"), "training": ("init_from",)}
 
 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths, which hold from any working directory."""
-    for section, names in _PATHS.items():
-        settings = getattr(config, section)
-        paths = {
-            name: os.path.abspath(path)  # noqa: PTH100, as resolving would follow links
-            for name in names
-            if (path := getattr(settings, name)) is not None
-            # The name of public data is no path, unless there is such a file.
-            and (path not in NAMES or Path(path).exists())
-        }
-        config = dataclasses.replace(config, **{section: dataclasses.replace(settings, **paths)})
-    return config
+
+    def absolute(path: str | None) -> str | None:
+        # Not resolved, which would follow links. The name of public data is no path.
+        return path if path is None or is_name(path) else os.path.abspath(path)  # noqa: PTH100
+
+    data, training = config.data, config.training
+    data = dataclasses.replace(data, data=absolute(data.data), split_file=absolute(data.split_file))
+    training = dataclasses.replace(training, init_from=absolute(training.init_from))
+    return dataclasses.replace(config, data=data, training=training)
 
 
 def check_same_run(saved: Config, config: Config, out: Path) -> None:
@@ -123,10 +120,6 @@ class SavedRun:
             items["trained"] = state.variables["params"]
         self.checkpoints.save(step, items, val_loss)
         self.step = step
-
-    def wait(self) -> None:
-        """Waits until the last save is on disk."""
-        self.checkpoints.wait()
 
     def restore(
         self, fresh: TrainState, data_in_memory: bool

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxconvlstm import plots
 from jaxconvlstm.config.data import DataConfig
-from jaxconvlstm.data.dataset import Dataset, Windows
+from jaxconvlstm.data.dataset import Dataset
 from jaxconvlstm.data.loader import stack
 from jaxconvlstm.data.windows import SplitName
 from jaxconvlstm.errors import DataError
@@ -48,10 +48,14 @@ class Samples:
         self._folder, self._dataset = folder, dataset
         self._windows, self._step = dataset.windows(split), eval_step
         if isinstance(task, Forecasting):
-            lengths = sample_lengths(data)
-            if task.dense_targets or lengths != (data.input_frames, data.target_frames):
+            given = data.eval_input_frames or data.input_frames
+            steps = data.eval_steps or data.target_frames
+            if task.dense_targets or (given, steps) != (data.input_frames, data.target_frames):
                 # The loss may have other targets; pictures show the frames that eval.py scores.
-                self._windows = _windows_of(dataset, split, lengths, self._windows)
+                try:
+                    self._windows = dataset.windows(split, given, steps)
+                except DataError as error:
+                    print(f"samples have the lengths of training: {error}", flush=True)
                 self._step = jax.jit(dataclasses.replace(task, dense_targets=False).evaluate)
         self._rows = min(batch_size, len(self._windows))
 
@@ -75,47 +79,19 @@ class Samples:
                 for batch in batches
             ]
         )
-        names = [f"{self._windows.name(index)}, epoch {epoch}" for index in chosen]
+        values, classes = self._dataset.values, self._dataset.classes
         stem = self._folder.samples / f"epoch-{epoch:04}"
-        if self._dataset.classes:
-            written = self._write_classes(clips, predictions, stem)
+        if classes:
+            written = [Path(f"{stem}.png")]
+            shown = [values.raw_to_unit(frames) for frames, _ in clips]
+            labels = [int(label) for _, label in clips]
+            plots.classified(shown, classes, predictions[: len(clips)], labels, written[0])
         else:
-            written = self._write_frames(clips, predictions, names, stem)
+            written = [Path(f"{stem}-{number}.png") for number in range(len(clips))]
+            for index, window, predicted, strip in zip(chosen, clips, predictions, written):
+                title = f"{self._windows.name(index)}, epoch {epoch}"
+                clip = unit_clip(values, window, predicted)
+                draw_clip(clip, strip, strip.with_suffix(""), title=title)
         for number, path in enumerate(written):
             self._folder.log_picture(f"samples/{number}", path, step)
         return written
-
-    def _write_classes(self, clips: list[Any], probabilities: Any, stem: Path) -> list[Path]:
-        shown = [self._dataset.values.raw_to_unit(frames) for frames, _ in clips]
-        labels = [int(label) for _, label in clips]
-        path = stem.with_name(f"{stem.name}.png")
-        plots.classified(shown, self._dataset.classes, probabilities[: len(clips)], labels, path)
-        return [path]
-
-    def _write_frames(
-        self, clips: list[Any], predictions: Any, titles: list[str], stem: Path
-    ) -> list[Path]:
-        written = []
-        for number, (window, predicted, title) in enumerate(zip(clips, predictions, titles)):
-            clip = unit_clip(self._dataset.values, window, predicted)
-            pair = stem.with_name(f"{stem.name}-{number}")
-            strip = pair.with_name(f"{pair.name}.png")
-            draw_clip(clip, strip, pair, title=title)
-            written.append(strip)
-        return written
-
-
-def sample_lengths(data: DataConfig) -> tuple[int, int]:
-    """Numbers of given and predicted frames in pictures and scores, as `eval.py` has them."""
-    return data.eval_input_frames or data.input_frames, data.eval_steps or data.target_frames
-
-
-def _windows_of(
-    dataset: Dataset, split: SplitName, lengths: tuple[int, int], otherwise: Windows
-) -> Windows:
-    """Windows of other lengths than in training, or `otherwise` if the split has none."""
-    try:
-        return dataset.windows(split, *lengths)
-    except DataError as error:
-        print(f"samples have the lengths of training: {error}", flush=True)
-        return otherwise

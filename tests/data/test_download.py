@@ -100,8 +100,8 @@ def test_places_and_checksums_are_those_of_torchvision() -> None:
             "array",
         ),
     }
-    assert download.NAMES == ("mnist", "moving-mnist-test")
-    assert [guess_dataset(name) for name in download.NAMES] == ["moving-mnist", "array"]
+    assert tuple(download.FILES) == ("mnist", "moving-mnist-test")
+    assert [guess_dataset(name) for name in download.FILES] == ["moving-mnist", "array"]
 
 
 def test_a_file_is_fetched_once_and_checked(server, tmp_path, capsys) -> None:

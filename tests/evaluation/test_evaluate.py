@@ -46,13 +46,9 @@ def test_the_table_counts_lead_times_from_the_first_that_is_scored(
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_data_of_other_channels_are_refused(channels: int) -> None:
-    class Model(TrainedModel):
-        def _compile(self) -> None:
-            pass
-
     module: Any = None
     config: Any = None
-    model = Model(module, {}, config, Values.for_dtype(np.uint8), 3)
+    model = TrainedModel(module, {}, config, Values.for_dtype(np.uint8), 3)
     data = DataConfig()
     check_compatible(model, np.dtype(np.uint8), (8, 8, 3), data, data)
     with pytest.raises(DataError, match=f"trained on 3 channels, got {channels}"):

@@ -16,6 +16,9 @@ CHECK_ALL_UP_TO = 10_000
 Region = tuple[slice, slice]
 """Rows and columns of a part of the frames."""
 
+Window = tuple[np.ndarray, np.ndarray]
+"""The inputs of a window, and its targets: frames, or a class; see `dataset.Windows.read`."""
+
 
 class Segment(NamedTuple):
     """The frames `start` to `stop - 1` of a sequence."""

@@ -10,14 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxconvlstm.config.data import DataConfig
-from jaxconvlstm.data.sources.base import Region
-from jaxconvlstm.data.windows import (
-    SPLIT_NAMES,
-    AnySplit,
-    SplitName,
-    check_fraction,
-    window_span,
-)
+from jaxconvlstm.data.sources.base import Region, Window
+from jaxconvlstm.data.windows import SPLIT_NAMES, AnySplit, SplitName, check_fraction, window_span
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.scale import Values
 
@@ -46,7 +40,7 @@ class Clip(NamedTuple):
 
 
 class GeneratedDataset(abc.ABC):
-    """Generated clips, a window each; see `dataset.Dataset`. A subclass says how one is drawn.
+    """Generated clips, a window each; see `FramesDataset`. A subclass says how one is drawn.
 
     Each split has random numbers of its own, so `config.split` only leaves out those with a
     fraction of 0; `config.limit` sets the number of clips of each.
@@ -97,9 +91,7 @@ class GeneratedDataset(abc.ABC):
         self.notes = [f"generated clips of {content}{shape}; windows: {windows}"]
 
     @abc.abstractmethod
-    def draw(
-        self, clip: Clip, generator: np.random.Generator, frames: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, clip: Clip, generator: np.random.Generator, frames: int) -> Window:
         """One clip from its first frame on.
 
         A longer clip from the same generator state must start with the same frames.
@@ -121,7 +113,7 @@ class GeneratedDataset(abc.ABC):
         target_frames: int | None = None,
         dense_targets: bool = False,
     ) -> "GeneratedWindows":
-        """See `dataset.Dataset.windows`."""
+        """See `FramesDataset.windows`."""
         config = self.config
         inputs = input_frames or config.input_frames
         targets = target_frames or config.target_frames
@@ -143,7 +135,7 @@ class GeneratedDataset(abc.ABC):
         return GeneratedWindows(self, clips, inputs, span, dense_targets)
 
     def split_record(self) -> None:
-        """See `dataset.Dataset.split_record`: the seed says it all."""
+        """There is nothing to record: the seed says it all."""
         return None
 
 
@@ -167,9 +159,7 @@ class GeneratedWindows:
     def __len__(self) -> int:
         return len(self._clips)
 
-    def read(
-        self, epoch: int, index: int, region: Region | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, epoch: int, index: int, region: Region | None = None) -> Window:
         """See `dataset.Windows.read`; each training epoch has clips of its own."""
         clip = self._clips[index]
         # Drawing is cheap: a region is cut from whole frames.

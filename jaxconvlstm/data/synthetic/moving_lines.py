@@ -10,6 +10,7 @@ import numpy as np
 from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.data.labels import number_classes
+from jaxconvlstm.data.sources.base import Window
 from jaxconvlstm.data.synthetic.generated import Clip, Counts, GeneratedDataset
 from jaxconvlstm.errors import ConfigError
 
@@ -82,9 +83,7 @@ class MovingLinesDataset(GeneratedDataset):
             DIRECTIONS, classes or DIRECTIONS, "--dataset moving-lines:"
         )
 
-    def draw(
-        self, clip: Clip, generator: np.random.Generator, frames: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, clip: Clip, generator: np.random.Generator, frames: int) -> Window:
         """See `GeneratedDataset.draw`: the whole clip, whose length is fixed, and its class."""
         direction = clip.number % len(DIRECTIONS)
         return moving_line(generator, direction), np.asarray(self._labels[direction])

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.data.preprocess import Preparation
-from jaxconvlstm.data.sources.base import SplitName
+from jaxconvlstm.data.sources.base import SplitName, Window
 from jaxconvlstm.data.synthetic.digits import read_digits
 from jaxconvlstm.data.synthetic.generated import Clip, Counts, GeneratedDataset
 from jaxconvlstm.data.windows import SPLIT_NAMES, allot
@@ -109,9 +109,7 @@ class MovingMNISTDataset(GeneratedDataset):
         self.notes = [*notes, divided, *self.notes]
         self._prepare = Preparation(config)
 
-    def draw(
-        self, clip: Clip, generator: np.random.Generator, frames: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, clip: Clip, generator: np.random.Generator, frames: int) -> Window:
         """See `GeneratedDataset.draw`: nothing tells the frames given from those to predict."""
         pictures = self.pictures[clip.split]
         drawn = self._prepare(moving_digits(generator, pictures, self.config.digits, frames))

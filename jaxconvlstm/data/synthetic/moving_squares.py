@@ -8,6 +8,7 @@ to leave out the noise.
 import numpy as np
 
 from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.data.sources.base import Window
 from jaxconvlstm.data.synthetic.generated import Clip, Counts, GeneratedDataset
 from jaxconvlstm.errors import ConfigError
 
@@ -26,7 +27,7 @@ FIRST_PIXEL = (CANVAS_SIZE - FRAME_SIZE) // 2
 PIXELS = np.arange(FIRST_PIXEL, FIRST_PIXEL + FRAME_SIZE)
 
 
-def moving_squares(generator: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def moving_squares(generator: np.random.Generator, frames: int) -> Window:
     """One clip, twice.
 
     The pair of the classic example is `noisy[:-1]`, `clean[1:]`. A longer clip from the same
@@ -82,8 +83,6 @@ class MovingSquaresDataset(GeneratedDataset):
             raise ConfigError("--reverse: the targets of moving squares have no noise, inputs have")
         super().__init__(config, seed, "moving squares", FRAME_SIZE, np.float32, COUNTS)
 
-    def draw(
-        self, clip: Clip, generator: np.random.Generator, frames: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, clip: Clip, generator: np.random.Generator, frames: int) -> Window:
         """See `GeneratedDataset.draw`: noisy and clean."""
         return moving_squares(generator, frames)

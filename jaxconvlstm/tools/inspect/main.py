@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxconvlstm.checks import plural
 from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.presets import preset
 from jaxconvlstm.data.dataset import guess_dataset, open_dataset
@@ -141,7 +142,7 @@ def print_source(config: DataConfig, frames: Frames) -> None:
     more = len(lengths) - len(shown)
     row("", ", ".join(shown) + (f" and {more} more" if more else ""))
     height, width, channels = frames.frame_shape
-    kind = "1 channel" if channels == 1 else f"{channels} channels"
+    kind = plural(channels, "channel")
     row("frames", f"{sum(lengths)} of {height}x{width} (height x width), {kind}, {frames.dtype}")
     if frames.splits is not None:
         given = (f"{name} {frames.splits.count(name)}" for name in SPLIT_NAMES)
@@ -207,7 +208,7 @@ def print_persistence(dataset: FramesDataset, survey: Survey, horizon: int) -> N
     except DataError:
         return
     mse, mae, count = persistence_errors(windows, dataset.values)
-    looked = "1 window" if count == 1 else f"{count} windows"
+    looked = plural(count, "window")
     row("persistence", f"error of repeating the last frame, as eval.py scores it ({looked})")
     row("", f"{'lead':<7}{'MSE':>10}{'MAE':>10}")
     for lead, (squared, absolute) in enumerate(zip(mse, mae), start=horizon):

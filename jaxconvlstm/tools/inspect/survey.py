@@ -99,7 +99,11 @@ def survey_frames(frames: Frames, values: Values) -> Survey:
                 same &= valid
             same &= pixels == first
             if previous is not None:
-                change = _change(*previous, pixels, valid, values)
+                # The mean absolute change of values that are valid in both frames.
+                change, both = 0.0, previous[1] & valid
+                if both.any():
+                    changes = np.abs(values.fraction(pixels) - values.fraction(previous[0]))
+                    change = float(changes.mean(dtype=np.float64, where=both))
                 survey.pairs += 1
                 # NaN equals NaN here; integers have none to look for.
                 has_nan = pixels.dtype.kind == "f"
@@ -151,21 +155,6 @@ def _add_frame(survey: Survey, pixels: np.ndarray, valid: np.ndarray, values: Va
     survey.lowest, survey.highest = tuple(ordered[:2]), tuple(ordered[:-3:-1])
     if low < values.low or high > values.high:
         survey.outside += int(((there < values.low) | (there > values.high)).sum())
-
-
-def _change(
-    before: np.ndarray,
-    valid_before: np.ndarray,
-    after: np.ndarray,
-    valid_after: np.ndarray,
-    values: Values,
-) -> float:
-    """Mean absolute change of values valid in both frames, in fractions of the value range."""
-    both = valid_before & valid_after
-    if not both.any():
-        return 0.0
-    change = np.abs(values.fraction(after) - values.fraction(before))
-    return float(change.mean(dtype=np.float64, where=both))
 
 
 def persistence_errors(windows: Windows, values: Values) -> tuple[list[float], list[float], int]:

@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconvlstm.data.sources.arrays.stored_array import (
-    Key,
-    OpenArray,
-    StoredArray,
-    unreadable,
-)
+from jaxconvlstm.data.sources.arrays.stored_array import Key, OpenArray, StoredArray, unreadable
 from jaxconvlstm.errors import DataError, printable
 
 LIBRARY_LOCK = threading.RLock()

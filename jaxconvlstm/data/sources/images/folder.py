@@ -10,13 +10,7 @@ import numpy as np
 
 from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.data.preprocess import Preparation
-from jaxconvlstm.data.sources.base import (
-    CHECK_ALL_UP_TO,
-    FrameCache,
-    Frames,
-    Region,
-    stack,
-)
+from jaxconvlstm.data.sources.base import CHECK_ALL_UP_TO, FrameCache, Frames, Region, stack
 from jaxconvlstm.data.sources.images.image_check import Findings, Run, check_pictures
 from jaxconvlstm.data.sources.images.image_file import (
     Picture,

@@ -12,13 +12,7 @@ import numpy as np
 from jaxconvlstm.config.data import SourceOptions
 from jaxconvlstm.data.prefetch import map_in_threads
 from jaxconvlstm.data.preprocess import Preparation
-from jaxconvlstm.data.sources.base import (
-    CHECK_ALL_UP_TO,
-    FrameCache,
-    Frames,
-    Region,
-    stack,
-)
+from jaxconvlstm.data.sources.base import CHECK_ALL_UP_TO, FrameCache, Frames, Region, stack
 from jaxconvlstm.data.sources.files import find_files, is_folder
 from jaxconvlstm.data.sources.images.numbering import GAP
 from jaxconvlstm.data.sources.split_folders import splits_of_folders

@@ -1,12 +1,14 @@
 """Classifying clips with a checkpoint, for research code and the scripts."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.evaluation.trained_model import TrainedModel
+from jaxconvlstm.scale import Values
 
 
 class Prediction(NamedTuple):
@@ -22,7 +24,6 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray
 
 
-@dataclasses.dataclass(eq=False, repr=False)
 class Classifier(TrainedModel):
     """A trained model that names classes: frames in raw values in, classes out.
 
@@ -31,10 +32,20 @@ class Classifier(TrainedModel):
       classes: names of the classes.
     """
 
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        module = self.module
+    def __init__(
+        self,
+        module: nn.Module,
+        variables: Any,
+        config: Config,
+        values: Values,
+        channels: int,
+        classes: tuple[str, ...],
+        step: int = 0,
+        frame_size: tuple[int, int] | None = None,
+    ):
+        """Takes the parts; see the attributes."""
+        super().__init__(module, variables, config, values, channels, step, frame_size)
+        self.classes = classes
 
         def apply(variables: Any, inputs: Any) -> Any:
             logits: Any = module.apply(variables, inputs)

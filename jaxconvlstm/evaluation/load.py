@@ -59,5 +59,5 @@ def load(run: str | Path, which: str = "best") -> Any:
             ) from error
         variables = checkpoints.load(step, {"variables": abstract})["variables"]
     size = (height, width) if config.model.fixes_frame_size else None
-    parts = module, jax.device_put(variables), config, values, channels, step, size
-    return Classifier(*parts, classes) if classes else Predictor(*parts)
+    parts = module, jax.device_put(variables), config, values, channels
+    return Classifier(*parts, classes, step, size) if classes else Predictor(*parts, step, size)

@@ -23,7 +23,7 @@ EVERYTHING = Config(
     ModelConfig(
         model="stacked",
         features=(3,),
-        layers=1,
+        layers=2,
         norm="batch",
         patch_size=4,
         dropout=0.2,

@@ -10,6 +10,7 @@ import jax
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.device import device_memory, memory_advice
 from jaxconvlstm.memory import hand_back_freed_memory
+from jaxconvlstm.nn.conv import convolution, multiplications
 from jaxconvlstm.training.step import TrainState, TrainStep
 
 LESS_MEMORY = (
@@ -74,6 +75,9 @@ def count_flops(jaxpr: Any) -> int:
         elif name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             summed = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        elif equation.primitive is convolution:
+            total += 2 * multiplications(equation)
+            continue
         else:
             # The programs within, e.g. a loop's body or a function that is called.
             leaves = jax.tree.leaves([*parameters.values()])

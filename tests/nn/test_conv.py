@@ -55,6 +55,7 @@ def test_the_ways_of_a_cpu_and_a_gpu_are_lax_with_its_gradients(
     """Each has a way of its own; here both run on whatever there is."""
     monkeypatch.setattr(winograd, "_KERNEL_WORK", 0)  # tiles, however little work there is
     same, padding = padding is None, padding or same_padding(size)
+    by_library = partial(conv._by_library, padding=padding, size=None)
 
     @jax.jit
     def ways(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> list[Any]:
@@ -64,9 +65,9 @@ def test_the_ways_of_a_cpu_and_a_gpu_are_lax_with_its_gradients(
             (outputs, *backward(cotangent)),
             (public, *public_backward(cotangent)),
             (
-                conv._library_convolve(inputs, kernel, padding=padding),
-                conv._library_inputs_gradient(cotangent, kernel, padding=padding),
-                conv._library_kernel_gradient(inputs, cotangent, padding=padding),
+                by_library(inputs, kernel, role="outputs"),
+                by_library(cotangent, kernel, role="inputs"),
+                by_library(inputs, cotangent, role="kernel"),
             ),
         ]
 

@@ -73,12 +73,14 @@ def test_scan_loop_rnn_and_remat_agree_with_gradients_and_see_no_later_frame(
 
 
 LIBRARY: dict[str, Callable[..., jax.Array]] = {
-    "convolve": conv._library_convolve,
-    "inputs_gradient": lambda y, w, padding, frame: conv._library_inputs_gradient(
-        y, w, padding=padding
+    "convolve": lambda x, w, padding: conv._by_library(
+        x, w, role="outputs", padding=padding, size=None
     ),
-    "kernel_gradient": lambda x, y, size, padding: conv._library_kernel_gradient(
-        x, y, padding=padding
+    "inputs_gradient": lambda y, w, padding, frame: conv._by_library(
+        y, w, role="inputs", padding=padding, size=frame
+    ),
+    "kernel_gradient": lambda x, y, size, padding: conv._by_library(
+        x, y, role="kernel", padding=padding, size=size
     ),
 }
 

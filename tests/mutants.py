@@ -156,7 +156,7 @@ MUTANTS = [
     ),
     Mutant(
         "nn/cell.py",
-        "state_dtype = jnp.promote_types(self.param_dtype, self.dtype)",
+        "state_dtype = widest(self.param_dtype, self.dtype)",
         "state_dtype = self.dtype",
         ("nn/test_cell.py::test_bfloat16_keeps_the_cell_state_in_float32",),
         "the cell state adds up in bfloat16",
@@ -170,6 +170,29 @@ MUTANTS = [
             "nn/test_cell.py::test_cell_is_kerass_with_its_weights_as_they_are",
         ),
         "an even kernel is padded on the other side",
+    ),
+    Mutant(
+        "nn/conv.py",
+        "second = transpose_kernel(second)",
+        "second = second.swapaxes(2, 3)",
+        ("nn/test_conv.py::test_the_ways_of_a_cpu_and_a_gpu_are_lax_with_its_gradients",),
+        "the kernel of a GPU's gradient is not rotated",
+    ),
+    Mutant(
+        "nn/conv.py",
+        "first = jnp.moveaxis(first, axes[0], -5)",
+        "first = jnp.moveaxis(first, axes[0], -4)",
+        ("nn/test_derivatives.py::test_mapped_over_inputs_and_kernels_with_gradients",),
+        "a mapped axis joins the batch the wrong way round",
+    ),
+    Mutant(
+        "nn/cell.py",
+        "or got != wanted",
+        "or got[0][0] != wanted[0][0]",
+        (
+            "nn/test_derivatives.py::test_a_carry_or_kernel_that_does_not_fit_is_refused_in_one_line",
+        ),
+        "a carry of another dtype is taken",
     ),
     Mutant(
         "nn/winograd.py",

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_rank, check_same_shape
+from jaxconvlstm.checks import check_choice, check_rank, check_same_shape, widest
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.metrics.ssim import gaussian_window, similarity_map, smallest_in_window
 
@@ -240,7 +240,7 @@ def _masked(predictions: Video, targets: Video, weight: Weight) -> tuple[Array, 
     """Predictions, targets and weight of one shape, float32 or wider; 0 where nothing counts."""
     check_rank("predictions", predictions, 5, LAYOUT)
     check_same_shape("targets", targets, "predictions", predictions)
-    dtype = jnp.promote_types(jnp.promote_types(predictions.dtype, targets.dtype), jnp.float32)
+    dtype = widest(predictions.dtype, targets.dtype, jnp.float32)
     weight = expand_weight(weight, predictions).astype(dtype)
     # Masked before the error, not after it: 0 times NaN is NaN, in the gradient too.
     p, y = (jnp.where(weight > 0, values, 0).astype(dtype) for values in (predictions, targets))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
+from jaxconvlstm.checks import check_positive, check_rank, check_same_shape, widest
 from jaxconvlstm.errors import ConfigError
 
 State = tuple[tuple[Any, ...], Array]
@@ -54,9 +54,9 @@ class AutoregressiveModel(nn.Module):
           dense_targets: also return what is predicted after each frame given.
 
         Returns:
-          `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
-          clipped. With `dense_targets`, `[batch, time - 1 + steps, ...]`: frame j is the prediction
-          of the frame after input j.
+          `[batch, steps, height, width, channels]`, not clipped; float32, or `dtype` or that of the
+          inputs where it is wider. With `dense_targets`, `[batch, time - 1 + steps, ...]`: frame j
+          is the prediction of the frame after input j.
 
         Raises:
           ConfigError: if the arrays do not fit together or have other channels than the model.
@@ -72,6 +72,8 @@ class AutoregressiveModel(nn.Module):
         elif teacher_mask is not None:
             raise ConfigError("teacher_mask: expected a teacher to go with it, got none")
         carry, observed = self.observe(inputs, train, dense_targets)
+        dtype = widest(observed.dtype, inputs.dtype)
+        observed = observed.astype(dtype)
         frame, predictions = (
             (observed[:, -1], observed) if dense_targets else (observed, observed[:, None])
         )
@@ -86,7 +88,7 @@ class AutoregressiveModel(nn.Module):
                 teacher_mask = jnp.ones(teacher.shape[:2], bool)
             check_same_shape("teacher_mask", teacher_mask, "teacher[:2]", teacher[:, :, 0, 0, 0])
             # Step k reads frame k - 1: [steps - 1, batch, height, width, channels].
-            truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0)
+            truth = jnp.moveaxis(teacher[:, : steps - 1], 1, 0).astype(dtype)
             # [steps - 1, batch, 1, 1, 1], to choose whole frames
             mask = jnp.moveaxis(teacher_mask[:, 1:], 1, 0)[..., None, None, None]
 
@@ -96,6 +98,7 @@ class AutoregressiveModel(nn.Module):
             if teacher is not None:
                 frame = jnp.where(use_truth, true_frame, frame)
             carry, frame = model.step(carry, frame, train)
+            frame = frame.astype(dtype)
             return (carry, frame), frame
 
         # Statistics change in training alone; a loop carries what changes. One dropout mask serves

@@ -1,9 +1,10 @@
 """The Keras classifier of clips: a convolution of every frame and an LSTM over the frames."""
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_clips
+from jaxconvlstm.checks import check_clips, widest
 from jaxconvlstm.nn.conv_lstm import ConvLSTM
 
 
@@ -37,17 +38,27 @@ class CNNLSTMClassifier(nn.Module):
           train: changes nothing here.
 
         Returns:
-          `[batch, classes]`, float32.
+          `[batch, classes]`, float32, or the dtype of the inputs where that is wider.
         """
         del train
         check_clips(inputs)
+        dtype = widest(inputs.dtype, jnp.float32)
         glorot = nn.initializers.glorot_uniform()
         frames = inputs.reshape((-1, *inputs.shape[2:]))  # [batch * time, ...]
         maps = nn.relu(
-            nn.Conv(self.filters, (2, 2), padding="VALID", kernel_init=glorot, name="conv")(frames)
+            nn.Conv(
+                self.filters,
+                (2, 2),
+                padding="VALID",
+                kernel_init=glorot,
+                dtype=dtype,
+                name="conv",
+            )(frames)
         )
         maps = nn.max_pool(maps, (2, 2), (2, 2))
         # Maps of one pixel, on which a ConvLSTM with a 1x1 kernel is an LSTM.
         vectors = maps.reshape((*inputs.shape[:2], 1, 1, -1))
-        hidden = ConvLSTM(self.units, (1, 1), name="lstm")(vectors)
-        return nn.Dense(self.classes, kernel_init=glorot, name="head")(hidden[:, -1, 0, 0])
+        hidden = ConvLSTM(self.units, (1, 1), dtype=dtype, name="lstm")(vectors)
+        return nn.Dense(self.classes, kernel_init=glorot, dtype=dtype, name="head")(
+            hidden[:, -1, 0, 0]
+        )

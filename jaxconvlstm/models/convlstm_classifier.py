@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_clips
+from jaxconvlstm.checks import check_clips, widest
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
 from jaxconvlstm.nn.encoder_decoder import Encoder, pad_to_multiple, stage_widths
 
@@ -44,7 +44,7 @@ class ConvLSTMClassifier(nn.Module):
         widths = stage_widths(self.features[0], self.downsample)
         self.encoder = Encoder(widths, dtype=self.dtype, name="encoder")
         self.layers = recurrent_layers(self)
-        self.head = nn.Dense(self.classes, name="head")
+        self.head = nn.Dense(self.classes, dtype=widest(self.dtype, jnp.float32), name="head")
 
     def __call__(
         self, inputs: Float[Array, "batch time height width channels"], train: bool = False
@@ -56,7 +56,7 @@ class ConvLSTMClassifier(nn.Module):
           train: apply dropout, which takes the PRNG "dropout".
 
         Returns:
-          `[batch, classes]`, float32, or `dtype` where that is wider.
+          `[batch, classes]`, float32, or `dtype` or that of the inputs where it is wider.
         """
         check_clips(inputs)
         hidden = self.encoder(pad_to_multiple(inputs, self.downsample))[-1]
@@ -64,5 +64,6 @@ class ConvLSTMClassifier(nn.Module):
             hidden = layer(hidden, train=train)
         # The mean says how much of something there is, the maximum that it is there at all, however
         # small; neither depends on the size of the map.
-        state = hidden[:, -1].astype(jnp.promote_types(self.dtype, jnp.float32))
-        return self.head(jnp.concatenate([state.mean((1, 2)), state.max((1, 2))], axis=-1))
+        state = hidden[:, -1].astype(self.head.dtype)
+        logits = self.head(jnp.concatenate([state.mean((1, 2)), state.max((1, 2))], axis=-1))
+        return logits.astype(widest(logits.dtype, inputs.dtype))

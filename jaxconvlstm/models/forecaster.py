@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank
+from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank, widest
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
@@ -70,8 +70,8 @@ class Forecaster(nn.Module):
           dense_targets: False; nothing is predicted before the last frame given is read.
 
         Returns:
-          `[batch, steps, height, width, channels]`, float32 (or `dtype`, where that is wider), not
-          clipped.
+          `[batch, steps, height, width, channels]`, not clipped; float32, or `dtype` or that of the
+          inputs where it is wider.
 
         Raises:
           ConfigError: the inputs do not fit the model, or a teacher or `dense_targets` is given.
@@ -81,7 +81,8 @@ class Forecaster(nn.Module):
             raise ConfigError("teacher: the forecaster reads no frames, so none can be taught")
         # All steps in one call, layer by layer; `observe` and `step` take them one at a time.
         states = self._read(inputs, train, dense_targets)
-        return self._predict(states, steps, inputs.shape[2:4], train)[1]
+        _, frames = self._predict(states, steps, inputs.shape[2:4], train)
+        return frames.astype(widest(frames.dtype, inputs.dtype))
 
     def observe(self, inputs: Array, train: bool = False, dense_targets: bool = False) -> Forecast:
         """Read `[batch, time, height, width, channels]`, and predict the next frame.
@@ -114,7 +115,7 @@ class Forecaster(nn.Module):
         states, frames = self.forecast(states, steps, train)
         frames = frames[:, :, : size[0], : size[1]]  # without what patches or levels padded
         # A picture has more levels than bfloat16.
-        frames = frames.astype(jnp.promote_types(self.dtype, jnp.float32))
+        frames = frames.astype(widest(self.dtype, jnp.float32))
         return states, limited_sigmoid(frames) if self.output == "sigmoid" else frames
 
     def encode(self, inputs: Array, train: bool) -> States:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank, widest
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
 from jaxconvlstm.nn.encoder_decoder import (
@@ -96,7 +96,8 @@ class FramePredictor(AutoregressiveModel):
             carry.append(last)
         if self.output == "motion":
             # `step` needs the newest frame for the next flow, and to know that there is one.
-            carry.append((inputs[:, -1], jnp.ones((len(inputs), 1, 1, 1), bool)))
+            newest = inputs[:, -1].astype(widest(self.dtype, inputs.dtype, jnp.float32))
+            carry.append((newest, jnp.ones((len(inputs), 1, 1, 1), bool)))
         # Decoding is half of the work: of the frames given only the last, if that will do.
         if dense_targets:
             return tuple(carry), self._decode(hidden, maps, base)
@@ -110,8 +111,9 @@ class FramePredictor(AutoregressiveModel):
         after: list[Any] = []
         before = frame
         if self.output == "motion":
-            before, there = carry[-1]
-            before = jnp.where(there, before, frame)  # a stream's first frame stands still
+            last, there = carry[-1]
+            # A stream's first frame stands still.
+            before = jnp.where(there, last.astype(frame.dtype), frame)
         read, base = self._encoder_input(before, frame)
         maps = self.encoder(pad_to_multiple(read, self.downsample))
         hidden = maps[-1]
@@ -119,7 +121,7 @@ class FramePredictor(AutoregressiveModel):
             state, hidden = layer.step(state, hidden, train)
             after.append(state)
         if self.output == "motion":
-            after.append((frame, jnp.ones_like(there)))
+            after.append((frame.astype(last.dtype), jnp.ones_like(there)))
         return tuple(after), self._decode(hidden, maps, base)
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> tuple[Any, ...]:

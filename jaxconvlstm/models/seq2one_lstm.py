@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_channels, check_clips, check_rank
+from jaxconvlstm.checks import check_channels, check_clips, check_rank, widest
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
 from jaxconvlstm.nn.conv_lstm import ConvLSTM
-from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
+from jaxconvlstm.nn.encoder_decoder import BatchNorm, limited_sigmoid
 
 SIDE = 128
 """Height and width of the frames: seven halvings bring them to one vector."""
@@ -49,7 +49,7 @@ class Seq2OneLSTM(AutoregressiveModel):
 
     def setup(self) -> None:
         # As PyTorch's, whose momentum of 0.1 is the weight of the new value, not of the old.
-        norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        norm = partial(BatchNorm, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
         units = self.encoder_features[-1]
         # Batch normalisation cancels the convolutions' biases; PyTorch's networks have them, too.
         self.down = [
@@ -131,4 +131,4 @@ class Seq2OneLSTM(AutoregressiveModel):
         for conv, norm in zip(self.up, self.up_norm):
             hidden = nn.relu(norm(conv(hidden), use_running_average=not train))
         logits = self.up[-1](hidden)
-        return limited_sigmoid(logits.astype(jnp.promote_types(self.dtype, jnp.float32)))
+        return limited_sigmoid(logits.astype(widest(self.dtype, jnp.float32)))

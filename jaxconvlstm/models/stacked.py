@@ -7,12 +7,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_positive, check_rank
+from jaxconvlstm.checks import (
+    check_channels,
+    check_choice,
+    check_clips,
+    check_positive,
+    check_rank,
+    widest,
+)
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
-from jaxconvlstm.nn.conv import Initializer, convolve, depth_to_space, same_padding, space_to_depth
+from jaxconvlstm.nn.conv import (
+    Initializer,
+    convolve,
+    depth_to_space,
+    per_channel,
+    same_padding,
+    space_to_depth,
+)
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
-from jaxconvlstm.nn.encoder_decoder import limited_sigmoid, pad_to_multiple
+from jaxconvlstm.nn.encoder_decoder import BatchNorm, limited_sigmoid, pad_to_multiple
 from jaxconvlstm.nn.motion import filter_locally
 
 OUTPUTS = ("sigmoid", "frame", "change", "filter")
@@ -89,7 +103,7 @@ class StackedConvLSTM(AutoregressiveModel):
         norms = {"none": 0, "batch": len(self.features), "batch-between": len(self.features) - 1}
         self.norms = [
             # Keras's epsilon; its momentum, 0.99, lags behind short trainings
-            nn.BatchNorm(momentum=0.9, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
+            BatchNorm(momentum=0.9, epsilon=1e-3, dtype=self.dtype, name=f"norm_{index}")
             for index in range(norms[self.norm])
         ]
         # The untrained network predicts a change of zero, or filters that are all alike: training
@@ -164,7 +178,7 @@ class StackedConvLSTM(AutoregressiveModel):
         # A bias of log(positions) gives the middle position as much weight as all others have, so
         # that the untrained network copies each pixel with half of the weight.
         middle = jnp.log(self.positions) * nn.one_hot(self.positions // 2, self.positions + 1)
-        weights = nn.softmax(logits + jnp.expand_dims(middle, range(logits.ndim - 1)))
+        weights = nn.softmax(logits + per_channel(middle.astype(logits.dtype), logits))
         frames = pad_to_multiple(frames, self.patch_size).astype(decoded.dtype)
         copied = filter_locally(frames, weights[..., :-1])
         return copied + depth_to_space(weights[..., -1:] * limited_sigmoid(new), self.patch_size)
@@ -212,23 +226,25 @@ class CausalConv(nn.Module):
 
     def initialize_carry(self, shape: Sequence[int]) -> Carry:
         """Make the zero state for maps `[batch, height, width, features]`."""
-        zeros = jnp.zeros((*shape[:-1], self.channels), jnp.promote_types(self.dtype, jnp.float32))
+        zeros = jnp.zeros((*shape[:-1], self.channels), widest(self.dtype, jnp.float32))
         return zeros, zeros
 
     @nn.compact
     def _terms(self, maps: Array) -> list[Array]:
         """Compute each frame's terms in the output two frames later, in the next and in its own."""
         features = maps.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (3, 3, 3, features, self.channels))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        kernel = self.param(
+            "kernel", self.kernel_init, (3, 3, 3, features, self.channels), jnp.float32
+        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,), jnp.float32)
         # Time joins the features: one convolution with [3, 3, features, 3 * channels].
         flat = jnp.moveaxis(kernel, 0, 3).reshape((3, 3, features, 3 * self.channels))
         terms = convolve(
             maps.astype(self.dtype), flat.astype(self.dtype), same_padding(flat.shape[:2])
         )
-        terms = terms.astype(jnp.promote_types(self.dtype, jnp.float32))
+        terms = terms.astype(widest(self.dtype, jnp.float32))
         later, soon, now = jnp.split(terms, 3, axis=-1)
-        return [later, soon, now + jnp.expand_dims(bias, range(now.ndim - 1))]
+        return [later, soon, now + per_channel(bias.astype(now.dtype), now)]
 
 
 def _delay(frames: Array, by: int) -> Array:

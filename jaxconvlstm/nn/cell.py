@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice
+from jaxconvlstm.checks import check_choice, widest
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.conv import Conv, Initializer, convolve, per_channel, same_padding
+from jaxconvlstm.nn.conv import Conv, Initializer, convolve, per_channel, promoting, same_padding
 
 Carry = tuple[Array, Array]
 PEEPHOLES = (None, "channel", "spatial")
@@ -198,8 +199,10 @@ class ConvLSTMCell(nn.RNNCellBase):
             `[batch, height, width, 4 * features]`.
 
         Raises:
-          ConfigError: an input that the cell does not read, or a missing one that it needs.
+          ConfigError: an input that the cell does not read, a missing one that it needs, or a carry
+            of another shape or dtype than `initialize_carry` gives.
         """
+        self.check_carry(carry, None if inputs is None else inputs.shape)
         return self.step(carry, self.terms(carry[0], inputs, hidden_mask, projected))
 
     # The equations: i, f, g and c' in `cell_state`, o and h' in `hidden_state`: apart, so that the
@@ -215,6 +218,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         return (c, h), h
 
     @nn.nowrap
+    @promoting
     def cell_state(self, carry: Carry, terms: Terms) -> Carry:
         """Compute `(c', o)` from `(c, h)`, where `o` is the output gate's pre-activation."""
         c, h = carry
@@ -227,6 +231,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         return c, o.astype(h.dtype)
 
     @nn.nowrap
+    @promoting
     def hidden_state(self, c: Array, o: Array) -> Array:
         """Compute `h'` from the new cell state and the output gate's pre-activation."""
         dtype = o.dtype
@@ -284,8 +289,28 @@ class ConvLSTMCell(nn.RNNCellBase):
         """
         del key  # an argument of every `nn.RNNCellBase`
         shape = (*input_shape[:-1], self.features)
-        state_dtype = jnp.promote_types(self.param_dtype, self.dtype)
+        state_dtype = widest(self.param_dtype, self.dtype)
         return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
+
+    @nn.nowrap
+    def check_carry(self, carry: Any, frame_shape: Sequence[int] | None) -> None:
+        """Raise `ConfigError` unless a carry is one of frames `[batch, height, width, channels]`.
+
+        Args:
+          carry: `(c, h)`.
+          frame_shape: of the frames; None where there are none, and the carry says how many.
+        """
+        try:
+            got = [(tuple(state.shape), np.dtype(state.dtype)) for state in carry]
+            expected = self.initialize_carry(None, frame_shape or (*carry[0].shape[:3], 0))
+        except (AttributeError, IndexError, TypeError):
+            raise ConfigError("carry: expected a pair (c, h) of arrays") from None
+        wanted = [(state.shape, state.dtype) for state in expected]
+        if len(wanted[0][0]) != 4 or got != wanted:
+            layout = "[batch, height, width, features]"
+            raise ConfigError(
+                f"carry: expected (c, h) of {layout}, {_described(wanted)}; got {_described(got)}"
+            )
 
     @nn.nowrap
     def check_inputs(self, inputs: Array | None) -> None:
@@ -307,6 +332,10 @@ class ConvLSTMCell(nn.RNNCellBase):
     def num_feature_axes(self) -> int:
         """Axes of one frame: height, width, channels."""
         return 3
+
+
+def _described(states: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    return " and ".join(f"{dtype}{list(shape)}" for shape, dtype in states)
 
 
 def _add_peephole(gate: Array, weight: Array | None, c: Array) -> Array:

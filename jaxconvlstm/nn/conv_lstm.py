@@ -227,6 +227,7 @@ class ConvLSTM(nn.Module):
         Returns:
           The new `(c, h)`, and `h`.
         """
+        self.cell.check_carry(carry, None if frame is None else frame.shape)
         seen = None if frame is None else self._drop(frame, train)
         return self.cell(carry, seen, self._hidden_mask(carry, train))
 
@@ -237,6 +238,7 @@ class ConvLSTM(nn.Module):
     def _scan(
         self, carry: Carry, frames: Array | None, length: int, train: bool, projected: bool = False
     ) -> tuple[Carry, Array]:
+        self.cell.check_carry(carry, None if frames is None else frames.shape[1:])
         hidden_mask = self._hidden_mask(carry, train)
         c, start = carry
 

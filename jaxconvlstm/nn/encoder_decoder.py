@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxconvlstm.checks import widest
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer
+from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer, promoting
 
 
 def stage_widths(features: int, downsample: int) -> list[int]:
@@ -99,7 +100,13 @@ class Decoder(nn.Module):
         head = Conv(
             self.channels, (3, 3), kernel_init=self.head_init, dtype=self.dtype, name="head"
         )
-        return head(hidden).astype(jnp.promote_types(self.dtype, jnp.float32))
+        return head(hidden).astype(widest(self.dtype, jnp.float32))
+
+
+class BatchNorm(nn.BatchNorm):
+    """Flax's, also under strict dtype promotion: its statistics are float32 whatever `dtype`."""
+
+    __call__ = promoting(nn.BatchNorm.__call__)
 
 
 _LARGEST_LOGIT = 15.0

@@ -40,6 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxconvlstm.checks import widest
 from jaxconvlstm.nn.blocking import Blocks
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -70,7 +71,7 @@ def _in_float32(function: Callable[..., Array]) -> Callable[..., Array]:
 
     @wraps(function)
     def wide(first: Array, second: Array, *rest: Any, **settings: Any) -> Array:
-        dtype = jnp.promote_types(first.dtype, jnp.float32)
+        dtype = widest(first.dtype, jnp.float32)
         result = function(first.astype(dtype), second.astype(dtype), *rest, **settings)
         return result.astype(first.dtype)
 

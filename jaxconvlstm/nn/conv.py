@@ -70,12 +70,12 @@ def convolve(
     return outputs.reshape((*inputs.shape[:-3], *outputs.shape[-3:]))
 
 
-# With `*` for convolution, `sum(outputs . (inputs * kernel))` is linear in each of its three arrays.
-# Its derivatives by one of them are a convolution and its two gradients, and the derivatives of
-# those are the same three again. So they are one primitive, which gives any of the three from the
-# other two: automatic differentiation of any order stays within it, and never makes the convolutions
-# that are slow in a loop. The platform is chosen when the program is lowered, not when it is traced,
-# so that one traced program serves both.
+# If `*` is convolution, `sum(outputs . (inputs * kernel))` is linear in each of three arrays. Its
+# derivatives by one of them are a convolution and its two gradients, and the derivatives of those
+# are the same three again. So they are one primitive, which gives any of the three from the other
+# two: automatic differentiation of any order stays within it, and never makes the convolutions that
+# are slow in a loop. The platform is chosen when the program is lowered, not when it is traced, so
+# that one traced program serves both.
 _Role = Literal["inputs", "kernel", "outputs"]
 _OPERANDS: dict[_Role, tuple[_Role, _Role]] = {
     "outputs": ("inputs", "kernel"),

@@ -188,7 +188,17 @@ def _mapped(compute: Callable[..., Array]) -> Callable[..., Array]:
     return run
 
 
-convolution.def_impl(jax.jit(convolution.bind, static_argnames=("role", "padding", "size")))
+_compiled = jax.jit(convolution.bind, static_argnames=("role", "padding", "size"))
+
+
+@convolution.def_impl
+def _run(first: Array, second: Array, **settings: Any) -> Array:
+    """Outside of any traced program; compiled also where `jax.disable_jit` is on."""
+    with jax.disable_jit(False):
+        outputs: Array = _compiled(first, second, **settings)
+    return outputs
+
+
 convolution.def_abstract_eval(_shape)
 ad.defbilinear(convolution, partial(_transpose, 0), partial(_transpose, 1))
 batching.primitive_batchers[convolution] = _map

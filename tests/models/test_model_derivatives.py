@@ -11,7 +11,7 @@ from numerics import cosines, random_variables
 
 WIDTH = 1e-6
 """Of the central differences: the square of it and its reciprocal times rounding are the errors."""
-QUICK = ("frame-predictor", "cnn-lstm")
+QUICK = ("cnn-lstm",)
 
 
 @pytest.mark.parametrize(

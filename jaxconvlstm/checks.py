@@ -1,10 +1,7 @@
 """Checks of arguments at public boundaries: "expected ..., got ...", raised while JAX traces."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from jaxconvlstm.errors import ConfigError
 
@@ -45,15 +42,6 @@ def check_same_shape(name: str, array: Any, other_name: str, other: Any) -> None
             f"{name}: expected the shape of {other_name}, {tuple(other.shape)}, "
             f"got {tuple(array.shape)}"
         )
-
-
-def widest(*dtypes: Any) -> np.dtype[Any]:
-    """The float dtype that holds all of these; integers do not count.
-
-    As `jnp.promote_types`, which refuses to say so under strict dtype promotion.
-    """
-    floats = [dtype for dtype in map(np.dtype, dtypes) if dtype.kind not in "biu"]
-    return functools.reduce(np.promote_types, floats)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

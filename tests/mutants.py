@@ -156,13 +156,13 @@ MUTANTS = [
     ),
     Mutant(
         "nn/cell.py",
-        "state_dtype = widest(self.param_dtype, self.dtype)",
-        "state_dtype = self.dtype",
+        "return widest(self.param_dtype, self.dtype), self.dtype",
+        "return self.dtype, self.dtype",
         ("nn/test_cell.py::test_bfloat16_keeps_the_cell_state_in_float32",),
         "the cell state adds up in bfloat16",
     ),
     Mutant(
-        "nn/conv.py",
+        "nn/convolution.py",
         "((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2)",
         "(height // 2, (height - 1) // 2), (width // 2, (width - 1) // 2)",
         (
@@ -172,14 +172,14 @@ MUTANTS = [
         "an even kernel is padded on the other side",
     ),
     Mutant(
-        "nn/conv.py",
+        "nn/convolution.py",
         "second = transpose_kernel(second)",
         "second = second.swapaxes(2, 3)",
         ("nn/test_conv.py::test_the_ways_of_a_cpu_and_a_gpu_are_lax_with_its_gradients",),
         "the kernel of a GPU's gradient is not rotated",
     ),
     Mutant(
-        "nn/conv.py",
+        "nn/convolution.py",
         "first = jnp.moveaxis(first, axes[0], -5)",
         "first = jnp.moveaxis(first, axes[0], -4)",
         ("nn/test_derivatives.py::test_mapped_over_inputs_and_kernels_with_gradients",),

@@ -15,9 +15,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_rank, check_same_shape, widest
+from jaxconvlstm.checks import check_choice, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.metrics.ssim import gaussian_window, similarity_map, smallest_in_window
+from jaxconvlstm.nn.dtypes import widest
 
 LAYOUT = "batch, steps, height, width, channels"
 PROBABILITY_MARGIN = 1e-7  # Keras's epsilon, about the distance of 1 from the float32 below it

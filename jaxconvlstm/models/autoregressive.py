@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_positive, check_rank, check_same_shape, widest
+from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.nn.dtypes import widest
 
 State = tuple[tuple[Any, ...], Array]
 """What a model carries from frame to frame, and the frame that it predicts next."""

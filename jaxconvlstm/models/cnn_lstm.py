@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_clips, widest
+from jaxconvlstm.checks import check_clips
 from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.dtypes import widest
 
 
 class CNNLSTMClassifier(nn.Module):

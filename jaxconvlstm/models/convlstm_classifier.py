@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_clips, widest
+from jaxconvlstm.checks import check_clips
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import Encoder, pad_to_multiple, stage_widths
 
 

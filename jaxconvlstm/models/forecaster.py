@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank, widest
+from jaxconvlstm.checks import check_choice, check_clips, check_positive, check_rank
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv_lstm import ConvLSTM, recurrent_layers
+from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import limited_sigmoid
 
 OUTPUTS = ("frame", "sigmoid")

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank, widest
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
     Encoder,

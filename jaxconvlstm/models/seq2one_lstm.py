@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import check_channels, check_clips, check_rank, widest
+from jaxconvlstm.checks import check_channels, check_clips, check_rank
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
 from jaxconvlstm.nn.conv import Conv, ConvTranspose
 from jaxconvlstm.nn.conv_lstm import ConvLSTM
+from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import BatchNorm, limited_sigmoid
 
 SIDE = 128

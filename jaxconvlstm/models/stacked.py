@@ -7,25 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import (
-    check_channels,
-    check_choice,
-    check_clips,
-    check_positive,
-    check_rank,
-    widest,
-)
+from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_positive, check_rank
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
 from jaxconvlstm.nn.cell import Carry
-from jaxconvlstm.nn.conv import (
-    Initializer,
-    convolve,
-    depth_to_space,
-    per_channel,
-    same_padding,
-    space_to_depth,
-)
+from jaxconvlstm.nn.conv import Initializer, depth_to_space, per_channel, space_to_depth
 from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.convolution import convolve, same_padding
+from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import BatchNorm, limited_sigmoid, pad_to_multiple
 from jaxconvlstm.nn.motion import filter_locally
 

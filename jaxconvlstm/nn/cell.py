@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxconvlstm.checks import check_choice, widest
+from jaxconvlstm.checks import check_choice
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.conv import Conv, Initializer, convolve, per_channel, promoting, same_padding
+from jaxconvlstm.nn.conv import Conv, Initializer, per_channel
+from jaxconvlstm.nn.convolution import convolve, same_padding
+from jaxconvlstm.nn.dtypes import promoting, widest
 
 Carry = tuple[Array, Array]
 PEEPHOLES = (None, "channel", "spatial")
@@ -289,8 +290,12 @@ class ConvLSTMCell(nn.RNNCellBase):
         """
         del key  # an argument of every `nn.RNNCellBase`
         shape = (*input_shape[:-1], self.features)
-        state_dtype = widest(self.param_dtype, self.dtype)
-        return jnp.zeros(shape, state_dtype), jnp.zeros(shape, self.dtype)
+        c_dtype, h_dtype = self._carry_dtypes()
+        return jnp.zeros(shape, c_dtype), jnp.zeros(shape, h_dtype)
+
+    @nn.nowrap
+    def _carry_dtypes(self) -> tuple[Any, Any]:
+        return widest(self.param_dtype, self.dtype), self.dtype
 
     @nn.nowrap
     def check_carry(self, carry: Any, frame_shape: Sequence[int] | None) -> None:
@@ -301,12 +306,13 @@ class ConvLSTMCell(nn.RNNCellBase):
           frame_shape: of the frames; None where there are none, and the carry says how many.
         """
         try:
-            got = [(tuple(state.shape), np.dtype(state.dtype)) for state in carry]
-            expected = self.initialize_carry(None, frame_shape or (*carry[0].shape[:3], 0))
+            got = [(tuple(state.shape), state.dtype) for state in carry]
+            shape = (*(frame_shape or carry[0].shape)[:3], self.features)
         except (AttributeError, IndexError, TypeError):
             raise ConfigError("carry: expected a pair (c, h) of arrays") from None
-        wanted = [(state.shape, state.dtype) for state in expected]
-        if len(wanted[0][0]) != 4 or got != wanted:
+        # As JAX makes them: without `jax_enable_x64`, float64 is float32.
+        wanted = [(shape, jax.dtypes.canonicalize_dtype(dtype)) for dtype in self._carry_dtypes()]
+        if len(shape) != 4 or got != wanted:
             layout = "[batch, height, width, features]"
             raise ConfigError(
                 f"carry: expected (c, h) of {layout}, {_described(wanted)}; got {_described(got)}"
@@ -334,7 +340,7 @@ class ConvLSTMCell(nn.RNNCellBase):
         return 3
 
 
-def _described(states: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+def _described(states: Sequence[tuple[tuple[int, ...], Any]]) -> str:
     return " and ".join(f"{dtype}{list(shape)}" for shape, dtype in states)
 
 

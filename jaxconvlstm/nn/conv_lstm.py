@@ -227,6 +227,7 @@ class ConvLSTM(nn.Module):
         Returns:
           The new `(c, h)`, and `h`.
         """
+        # Before the cell does: the mask already takes its shape from the carry.
         self.cell.check_carry(carry, None if frame is None else frame.shape)
         seen = None if frame is None else self._drop(frame, train)
         return self.cell(carry, seen, self._hidden_mask(carry, train))

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconvlstm.checks import widest
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer, promoting
+from jaxconvlstm.nn.conv import Conv, ConvTranspose, Initializer
+from jaxconvlstm.nn.dtypes import promoting, widest
 
 
 def stage_widths(features: int, downsample: int) -> list[int]:

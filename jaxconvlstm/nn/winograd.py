@@ -40,8 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxconvlstm.checks import widest
 from jaxconvlstm.nn.blocking import Blocks
+from jaxconvlstm.nn.dtypes import widest
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 

@@ -10,7 +10,7 @@ import jax
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.device import device_memory, memory_advice
 from jaxconvlstm.memory import hand_back_freed_memory
-from jaxconvlstm.nn.conv import convolution, multiplications
+from jaxconvlstm.nn.convolution import convolution, multiplications
 from jaxconvlstm.training.step import TrainState, TrainStep
 
 LESS_MEMORY = (

@@ -14,15 +14,14 @@ from jax.test_util import check_grads
 from numerics import assert_trees_close, convolutions, cosines, normal, program, with_gradients
 
 from jaxconvlstm import Conv, ConvTranspose
-from jaxconvlstm.nn import conv, winograd
+from jaxconvlstm.nn import convolution, winograd
 from jaxconvlstm.nn.conv import (
-    convolve,
     convolve_strided,
     convolve_transposed,
     depth_to_space,
-    same_padding,
     space_to_depth,
 )
+from jaxconvlstm.nn.convolution import convolve, same_padding
 
 STRIDED = [(2, 2), (4, 2), (6, 2), (4, 4), (8, 4), (12, 4)]  # kernel size and stride
 UNEVEN = ((2, 1), (0, 2))
@@ -55,7 +54,7 @@ def test_the_ways_of_a_cpu_and_a_gpu_are_lax_with_its_gradients(
     """Each has a way of its own; here both run on whatever there is."""
     monkeypatch.setattr(winograd, "_KERNEL_WORK", 0)  # tiles, however little work there is
     same, padding = padding is None, padding or same_padding(size)
-    by_library = partial(conv._by_library, padding=padding, size=None)
+    by_library = partial(convolution._by_library, padding=padding, size=None)
 
     @jax.jit
     def ways(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> list[Any]:

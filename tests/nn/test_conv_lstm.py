@@ -23,7 +23,7 @@ from numerics import (
 
 from jaxconvlstm import ConvLSTM, ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn import conv, conv_lstm, winograd
+from jaxconvlstm.nn import conv_lstm, convolution, winograd
 
 DOUBLE: dict[str, Any] = dict(dtype=jnp.float64, param_dtype=jnp.float64)
 RATE = 0.25
@@ -73,13 +73,13 @@ def test_scan_loop_rnn_and_remat_agree_with_gradients_and_see_no_later_frame(
 
 
 LIBRARY: dict[str, Callable[..., jax.Array]] = {
-    "convolve": lambda x, w, padding: conv._by_library(
+    "convolve": lambda x, w, padding: convolution._by_library(
         x, w, role="outputs", padding=padding, size=None
     ),
-    "inputs_gradient": lambda y, w, padding, frame: conv._by_library(
+    "inputs_gradient": lambda y, w, padding, frame: convolution._by_library(
         y, w, role="inputs", padding=padding, size=frame
     ),
-    "kernel_gradient": lambda x, y, size, padding: conv._by_library(
+    "kernel_gradient": lambda x, y, size, padding: convolution._by_library(
         x, y, role="kernel", padding=padding, size=size
     ),
 }

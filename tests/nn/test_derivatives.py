@@ -14,7 +14,7 @@ from test_conv_lstm import LIBRARY
 from jaxconvlstm import ConvLSTM, ConvLSTMCell
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.nn import winograd
-from jaxconvlstm.nn.conv import convolve, same_padding
+from jaxconvlstm.nn.convolution import convolve, same_padding
 
 
 @pytest.mark.parametrize("branch", ["products", "library"])

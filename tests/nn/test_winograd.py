@@ -10,8 +10,8 @@ import pytest
 import reference
 from numerics import assert_trees_close, normal
 
-from jaxconvlstm.nn import blocking, conv, winograd
-from jaxconvlstm.nn.conv import same_padding
+from jaxconvlstm.nn import blocking, convolution, winograd
+from jaxconvlstm.nn.convolution import same_padding
 
 WIDTHS = [1, 2, 3, 4, 5, 8, 11]
 
@@ -19,7 +19,7 @@ WIDTHS = [1, 2, 3, 4, 5, 8, 11]
 def plain(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, padding: Any) -> Any:
     """Output and both gradients of the library's convolution."""
     outputs, backward = jax.vjp(
-        partial(conv._by_library, role="outputs", padding=padding, size=None), inputs, kernel
+        partial(convolution._by_library, role="outputs", padding=padding, size=None), inputs, kernel
     )
     return outputs, *backward(cotangent)
 

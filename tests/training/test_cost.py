@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxconvlstm.nn.conv import convolve, same_padding
+from jaxconvlstm.nn.convolution import convolve, same_padding
 from jaxconvlstm.training.cost import count_flops, human, peak_memory
 
 

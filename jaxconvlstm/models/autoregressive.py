@@ -110,6 +110,7 @@ class AutoregressiveModel(nn.Module):
             variable_broadcast="params" if train else ("params", "batch_stats"),
             variable_carry="batch_stats" if train else False,
             split_rngs={"params": False, "dropout": False},
+            check_constancy_invariants=self.is_initializing(),  # see `ConvLSTM`
         )
         _, rest = scan(self, (carry, frame), (truth, mask))
         return jnp.concatenate([predictions, jnp.moveaxis(rest, 0, 1)], axis=1)

@@ -255,6 +255,8 @@ class ConvLSTM(nn.Module):
             variable_broadcast="params",
             split_rngs={"params": False},
             length=length,
+            # Flax traces the body once more, which only new parameters need.
+            check_constancy_invariants=self.is_initializing(),
         )
         # There is no o before the first step; zeros stand in, and `first` keeps them unread.
         (c, o), hidden = scan(

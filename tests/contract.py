@@ -106,6 +106,8 @@ CASES = {
     ),
     "cnn-lstm": Case(jcl.CNNLSTMClassifier, dict(classes=4)),
 }
+# One of each kind of loop. The others take long to compile, and are left to the slow tests.
+QUICK = "frame-predictor", "stacked", "encoder-forecaster", "convlstm-classifier", "cnn-lstm"
 
 
 class Programs:

@@ -100,9 +100,8 @@ def assert_loaded_as_saved(folder: Path) -> None:
     np.testing.assert_array_equal(again.predict_scaled(scaled, 2), expected)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == CLASSES[0] else pytest.mark.slow) for n in CLASSES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_classifier_trains_evaluates_and_loads(
     name: str, data: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def growing_lines(seed: int, clips: int, side: int) -> tuple[jax.Array, jax.Arra
     return jnp.asarray(frames), jnp.asarray(classes)
 
 
+@pytest.mark.slow
 def test_it_learns_where_a_line_grows_to() -> None:
     model = small(features=(8,), downsample=2)
     frames, classes = growing_lines(0, 64, 8)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import CASES, GIVEN, STEPS, Programs
+from contract import CASES, GIVEN, QUICK, STEPS, Programs
 from numerics import Tree, assert_trees_close, convolutions, cosines, with_gradients
 
 import jaxconvlstm as jcl
@@ -21,10 +21,6 @@ def double_precision() -> Iterator[None]:
         yield
 
 
-def parameters(*names: str) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
-
-
 @pytest.fixture(scope="module")
 def programs(request: pytest.FixtureRequest) -> Programs:
     return Programs(CASES[request.param])
@@ -33,7 +29,9 @@ def programs(request: pytest.FixtureRequest) -> Programs:
 def models(condition: Any) -> Any:
     """Runs a test for the programs of each model that fulfils a condition."""
     names = [name for name, case in CASES.items() if condition(case)]
-    return pytest.mark.parametrize("programs", parameters(*names), indirect=True)
+    quick = [name for name in names if name in QUICK] or names  # a test of a slow model's own
+    chosen = [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in names]
+    return pytest.mark.parametrize("programs", chosen, indirect=True)
 
 
 autoregressive = models(lambda case: case.autoregressive)

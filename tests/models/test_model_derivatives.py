@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import CASES
+from contract import CASES, QUICK
 from numerics import cosines, random_variables
 
 WIDTH = 1e-6
 """Of the central differences: the square of it and its reciprocal times rounding are the errors."""
-QUICK = ("cnn-lstm",)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "cnn-lstm" else pytest.mark.slow)
         for name, case in CASES.items()
         if not case.large
     ],
@@ -53,7 +52,9 @@ def test_every_derivative_is_that_of_central_differences(name: str, float64: Non
     np.testing.assert_allclose(second, [curvature] * 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CASES]
+)
 def test_a_float64_frame_gives_float64_under_strict_promotion(name: str, float64: None) -> None:
     """Whatever the model computes in; its shapes and dtypes alone are worked out."""
     case = CASES[name]

@@ -309,6 +309,7 @@ def test_a_folder_named_like_a_video_is_a_folder(tmp_path: Path) -> None:
 class TestPersistence:
     def test_equals_what_evaluation_counts(self) -> None:
         """With missing pixels in input and target, and a scale that is shifted and spread."""
+        import jax
         import jax.numpy as jnp
 
         from jaxconvlstm.metrics.frame_scores import frame_scores
@@ -324,21 +325,16 @@ class TestPersistence:
         dataset = FramesDataset(config, FramesInMemory(clip), values=values)
         windows = dataset.windows("all")
         found = persistence_errors(windows, values)
-        scores: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
-        counts = []
-        for index in range(len(windows)):
-            inputs, targets = (jnp.asarray(part)[None] for part in windows.read(0, index))
-            last = last_valid(values.scale(inputs), values.valid(inputs))[:, -1:]
-            shown = values.to_unit(jnp.broadcast_to(last, targets.shape))
-            truth = values.to_unit(values.scale(targets))
-            result = frame_scores(shown, truth, values.valid(targets))
-            for key in scores:
-                scores[key].append(np.asarray(result[key][0][0]))
-            counts.append(np.asarray(result["mse"][1][0]))
+        read = [windows.read(0, index) for index in range(len(windows))]
+        inputs, targets = (jnp.stack(parts) for parts in zip(*read))
+        last = last_valid(values.scale(inputs), values.valid(inputs))[:, -1:]
+        shown = values.to_unit(jnp.broadcast_to(last, targets.shape))
+        truth = values.to_unit(values.scale(targets))
+        result = jax.jit(frame_scores)(shown, truth, values.valid(targets))
         assert found[2] == len(windows) == 4
         for key, means in zip(("mse", "mae"), found):
-            expected = np.sum(scores[key], axis=0) / np.sum(counts, axis=0)
-            np.testing.assert_allclose(means, expected, rtol=1e-5)
+            sums, counts = (np.sum(part, axis=0) for part in result[key])
+            np.testing.assert_allclose(means, sums / counts, rtol=1e-5)
 
 
 def doubts(clip: np.ndarray, config: DataConfig | None = None, **scale: float) -> list[str]:

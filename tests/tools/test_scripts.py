@@ -154,31 +154,30 @@ def test_one_frame_out_still_predicts_many(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    """By SIGTERM, then by SIGINT, each within an epoch; with every kind of flag to remember."""
+    """By a signal within an epoch; with every kind of flag to remember."""
     data = make_clips(tmp_path / "clips", frames=30)
     flags = ["--dataset", "folder", "--data", data, *TINY, "--flip", "both", "--crop", 12, 12]
     flags += ["--reverse", "--remat", "--size", 16, 16, "--value-range", 0, 200]
-    flags += ["--epochs", 3, "--steps-per-epoch", 20]
+    flags += ["--epochs", 2, "--steps-per-epoch", 20]
     run("train.py", *flags, "--out", tmp_path / "whole")
 
     parts, metrics = tmp_path / "parts", tmp_path / "parts" / "metrics.jsonl"
     command = [sys.executable, str(ROOT / "train.py"), *map(str, flags), "--out", str(parts)]
-    for number, code, logged in ((signal.SIGTERM, 143, 8), (signal.SIGINT, 130, 26)):
-        process = subprocess.Popen(
-            [*command, "--resume", "auto"], stdout=-1, stderr=subprocess.PIPE, text=True
-        )
-        deadline = time.monotonic() + 200
-        while not metrics.is_file() or len(metrics.read_text().splitlines()) < logged:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == code, errors
-        assert "saved step" in errors and len(errors.strip().splitlines()) == 1
+    process = subprocess.Popen(
+        [*command, "--resume", "auto"], stdout=-1, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while not metrics.is_file() or len(metrics.read_text().splitlines()) < 8:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "saved step" in errors and len(errors.strip().splitlines()) == 1
 
     run("train.py", *flags, "--out", parts, "--resume", "must")
     one, other = (jcl.load(tmp_path / name, "last") for name in ("whole", "parts"))
-    assert one.step == other.step == 60
+    assert one.step == other.step == 40
     jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
     keep = ("step", "epoch", "split", "loss")
     first, second = (

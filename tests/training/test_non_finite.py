@@ -69,6 +69,9 @@ def poisoned(variables: Any, path: str, value: float = np.nan) -> Any:
     return changed
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "model, path, expected",
     [
@@ -76,9 +79,9 @@ def poisoned(variables: Any, path: str, value: float = np.nan) -> Any:
         ("frame-predictor", "layer_1/cell/hidden/kernel", "layer_1/cell at frame 1"),
         ("remat", "layer_1/cell/hidden/kernel", "layer_1/cell at frame 1"),
         ("frame-predictor", "decoder/head/bias", "decoder/head"),
-        ("stacked", "layer_0/cell/input/bias", "layer_0/cell/input"),
-        ("stacked", "norm_0/scale", "norm_0"),
-        ("encoder-forecaster", "head/kernel", "head"),
+        slow("stacked", "layer_0/cell/input/bias", "layer_0/cell/input"),
+        slow("stacked", "norm_0/scale", "norm_0"),
+        slow("encoder-forecaster", "head/kernel", "head"),
     ],
 )
 def test_the_first_module_is_named(model: str, path: str, expected: str) -> None:
@@ -86,6 +89,7 @@ def test_the_first_module_is_named(model: str, path: str, expected: str) -> None
     assert describe(task, poisoned(variables, path), batch) == f"first not finite: {expected}"
 
 
+@pytest.mark.slow
 def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
     task, variables, batch = task_of("stacked")
     batch.inputs[:] = 1e5  # with ReLU, so large are the states, which the second frame multiplies
@@ -94,7 +98,7 @@ def test_frames_before_the_first_that_is_not_finite_are_counted() -> None:
     assert describe(task, variables, batch) == "first not finite: layer_0/cell at frame 2"
 
 
-@pytest.mark.parametrize("model", ["frame-predictor", "remat", "stacked"])
+@pytest.mark.parametrize("model", ["frame-predictor", "remat", slow("stacked")])
 def test_what_overflows_while_feeding_back_has_a_lead_time(model: str) -> None:
     task, variables, batch = task_of(model)
     # What is predicted is huge, and what it is multiplied by, too: beyond float32.

@@ -120,38 +120,31 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> None:
 
 
 def test_a_run_with_everything_goes_on_as_if_never_stopped(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = []
-    for checks in (7, 11):
-        with monkeypatch.context() as stopping:
-            stop_after(stopping, checks)
-            with pytest.raises(Interrupted, match="saved step") as stopped:
-                jcl.fit(EVERYTHING, tmp_path, resume="auto")
-            assert stopped.value.exit_code == 143  # 128 and the signal's number
-        steps.append(saved(tmp_path)["meta"]["step"])
-    assert 0 < steps[0] < steps[1] < 12
-    jcl.fit(EVERYTHING, tmp_path, resume="must")
-    assert saved(tmp_path)["meta"]["config"] == saved(whole)["meta"]["config"]
-    assert_same_run(whole, tmp_path)
-    assert saved(whole)["meta"]["plateau"]["scale"] < 1  # it was worth counting
-
-
-def test_calls_of_few_steps_make_the_same_run(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     """The first call has no time for one step, and leaves what the next can go on from."""
     assert jcl.fit(training(EVERYTHING, max_hours=1e-9), tmp_path).step == 0
     assert saved(tmp_path)["meta"]["step"] == 0
     assert "as --max-hours 1e-09 says" in capsys.readouterr().out
+    with monkeypatch.context() as stopping:
+        stop_after(stopping, 8)
+        with pytest.raises(Interrupted, match="saved step") as stopped:
+            jcl.fit(EVERYTHING, tmp_path, resume="auto")
+        assert stopped.value.exit_code == 143  # 128 and the signal's number
+    reached = saved(tmp_path)["meta"]["step"]
+    assert 0 < reached < 7
     few = training(EVERYTHING, max_steps=7)
-    for step in (7, 12, 12):
-        result = jcl.fit(few, tmp_path, resume="auto")
+    for step in (reached + 7, 12, 12):
+        result = jcl.fit(few, tmp_path, resume="must")
         assert (result.step, result.finished) == (step, step == 12)
     said = capsys.readouterr().out
-    assert "stopping at step 7 of 12, as --max-steps 7 says; go on with --resume auto" in said
+    assert f"stopping at step {reached + 7} of 12, as --max-steps 7 says; go on with" in said
     assert "finished already" in said
     assert_same_run(whole, tmp_path)
+    assert saved(whole)["meta"]["plateau"]["scale"] < 1  # it was worth counting
 
 
 def test_other_data_in_the_place_of_the_runs_own_are_refused(tmp_path: Path) -> None:
@@ -188,6 +181,7 @@ def test_objects_that_draw_their_values_anew_go_on_with_a_warning(
     assert "they hold other values" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_run_for_good_or_until_patience_grows(
     whole: Path,
     tmp_path: Path,

@@ -59,7 +59,14 @@ def least_seen(config: ModelConfig) -> int:
     return min(seen)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Of the simpler ones nothing is asked that these do not.
+HARDEST = "halved, even", "stacked, patches", "forecaster, patches", "pyramid"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in HARDEST else pytest.mark.slow) for n in NETWORKS],
+)
 def test_the_reach_is_that_of_the_jacobian(name: str) -> None:
     assert NETWORKS[name].receptive_radius() == least_seen(NETWORKS[name])
 

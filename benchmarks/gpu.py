@@ -1,89 +1,38 @@
-"""Answer the open questions for a GPU, the most valuable first, in at most nine minutes.
+"""Answer the open questions for a GPU in one call, the most valuable first.
 
     python benchmarks/gpu.py --out DIR [--minutes 9]
 
-Writes `results.json` and `report.md` after each answer, so that nothing is lost when time runs out.
-It needs JAX, Flax and Optax, uses PyTorch and Orbax if they are installed, and names what is not.
+Writes `report.md`, tables to read, and `results.json`, all numbers, after each answer, so that
+nothing is lost if it is stopped. Four minutes are enough for what matters most. It needs JAX, Flax,
+Optax and jaxtyping, uses PyTorch and Orbax if they are installed, and names what is not.
+`benchmarks/README.md` lists the questions; `--tiny` asks them all within minutes on any machine.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from step_time import TORCH, race, table
+from gpu_scripts import AGREEMENT, EXCHANGE, MEMORY, METRICS, RATES
+from peers import TINY
+from step_time import TORCH, Worker, machine
 
 ROOT = Path(__file__).resolve().parent.parent
-# Each script runs in a process of its own, so that none holds the memory that another one needs.
-AGREEMENT = """
-import jax, jax.numpy as jnp, numpy as np
-from jaxconvlstm import ConvLSTM
-jax.config.update("jax_default_matmul_precision", "highest")
-worst = 0.0
-for options in ({}, {"peephole": "channel"}, {"remat": True}, {"kernel_size": (5, 5)}):
-    layer = ConvLSTM(32, **options)
-    clip = np.random.default_rng(0).normal(size=(2, 6, 24, 32, 16)).astype(np.float32)
-    variables = jax.device_get(layer.init(jax.random.key(0), clip))
-    def loss(variables, clip):
-        return jnp.mean(jnp.sin(layer.apply(variables, clip)))
-    results = []
-    for device in jax.devices()[:1] + jax.devices("cpu")[:1]:
-        with jax.default_device(device):
-            values = jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, clip)
-            results.append(jax.device_get(values))
-    for ours, theirs in zip(*map(jax.tree.leaves, results)):
-        worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
-print(f"largest difference of a GPU from a CPU, values and gradients: {worst:.1e} of the largest")
-assert worst < 1e-4
-"""
-EXCHANGE = """
-import sys, numpy as np, jaxconvlstm as jcl
-run, clip = sys.argv[1], np.random.default_rng(0).random((5, 40, 40, 1), np.float32)
-if sys.argv[2] == "train":
-    data, model = jcl.DataConfig(limit=8), jcl.ModelConfig(features=(8,))
-    jcl.fit(jcl.Config(data, model, jcl.TrainingConfig(epochs=1)), run)
-    np.save(run + ".npy", jcl.load(run).predict(clip, steps=3))
-else:
-    print("largest difference of a prediction:",
-          np.abs(jcl.load(run).predict(clip, steps=3) - np.load(run + ".npy")).max())
-"""
-METRICS = """
-import sys, time
-sys.path.insert(0, "benchmarks")
-import jax, optax
-from peers import WORKS, ours
-from jaxconvlstm.training.step import init_state, make_train_step
-work = WORKS["seq2one"]
-module = ours.network("seq2one", "bfloat16")
-task, data, optimizer = ours.task_of(work, module), ours.clips(work, 8), optax.adam(1e-3)
-state = init_state(module, optimizer, work.frame, seed=0)
-step = jax.jit(make_train_step(task, optimizer), donate_argnums=0)
-for fetch in (False, True, False, True):
-    began = time.perf_counter()
-    for _ in range(100):
-        state, metrics = step(state, data)
-        if fetch:
-            jax.device_get(metrics)
-    jax.block_until_ready(state)
-    print(f"{'fetching' if fetch else 'not fetching'} metrics: "
-          f"{(time.perf_counter() - began) * 10:.2f} ms a step")
-"""
-MEMORY = """
-import sys
-sys.path.insert(0, "benchmarks")
-import memory
-print("| layer | memory, units | of another layer | seconds |")
-print("| --- | ---: | ---: | ---: |")
-memory.layers()
-"""
-THREE = TORCH[:3]  # without the slowest to compile
+EAGER, CHANNELS_LAST, COMPILED = TORCH[:3]
+COMMAND_BUFFERS = (
+    "--xla_gpu_graph_min_graph_size=1 "
+    "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,WHILE,CONDITIONAL"
+)
 Answer = str
+Entries = dict[str, dict[str, Any]]
 
 
 class Questions:
@@ -92,57 +41,176 @@ class Questions:
     Attributes:
       out: folder for the runs of `exchange`.
       deadline: time at which all answers should be there, on the clock of `time.monotonic`.
-      results: of all races.
+      tiny: whether only to see that everything runs.
+      results: all numbers.
+      rates: floating-point operations per second of a matrix product for each dtype, and bytes per
+        second of a "copy".
     """
 
-    def __init__(self, out: Path, deadline: float):
-        self.out, self.deadline = out, deadline
+    def __init__(self, out: Path, deadline: float, tiny: bool):
+        self.out, self.deadline, self.tiny = out, deadline, tiny
         self.results: list[dict[str, Any]] = []
+        self.rates: dict[str, Any] = {}
 
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
-    def step(self, work: str, batch: int, dtype: str, peers: list[str], **options: Any) -> Answer:
-        """Time training steps or forecasts; see `step_time.race`."""
-        result = race(
-            peers,
-            work,
-            batch,
-            dtype,
-            rounds=5,
-            steps=10,
-            matrix_size=8192,
-            together=False,
-            patience=max(20.0, min(150.0, self.left())),
-            **options,
+    def machine(self) -> Answer:
+        """The device, versions, and the rates that others are compared with."""
+        sizes = ("256", "1000000") if self.tiny else ("8192", str(2**29))
+        for line in self.script(RATES, *sizes).splitlines():
+            if not line.startswith("{"):
+                return line
+            self.rates |= json.loads(line)
+        self.results.append(self.rates)
+        described = [f"{key} {self.rates[key]}" for key in ("device", "jax", "flax", "optax")]
+        return (
+            f"{machine()}; {', '.join(described)}; products of matrices "
+            f"{self.rates['bfloat16'] / 1e12:.3g} TFLOP/s in bfloat16 and "
+            f"{self.rates['float32'] / 1e12:.3g} in tf32; copies {self.rates['copy'] / 1e12:.3g} "
+            "TB/s (read and written)"
         )
+
+    def race(
+        self,
+        work: str,
+        batch: int,
+        dtype: str,
+        names: list[str],
+        peers: list[str],
+        *,
+        forecast: bool = False,
+        flags: str = "",
+    ) -> Answer:
+        """Time our variants in one process, and then other implementations in one each.
+
+        Args:
+          work, batch, dtype: see `step_time.race`.
+          names: variants of ours; see `variants.py`.
+          peers: of `step_time.PEERS`.
+          forecast: time forecasts in place of training steps.
+          flags: for `XLA_FLAGS` of ours.
+        """
+        if self.tiny:
+            batch, names = 1, names if len(names) > 8 else names[:2]
+        entries: Entries = {}
+        result = {"work": work, "batch": batch, "dtype": dtype, "forecast": forecast}
+        result |= {"flags": flags, "entries": entries}
         self.results.append(result)
-        return table(result)
+        command = ["benchmarks/variants.py", work, "--batch-size", str(batch), "--dtype", dtype]
+        command += ["--forecast"] if forecast else []
+        command += ["--rounds", "1", "--steps", "1"] if self.tiny else []
+        lines = self.process(
+            [*command, "--variants", *names], {"XLA_FLAGS": flags} if flags else {}
+        )
+        notes = [] if lines else ["ours: it ended, or took too long"]
+        for line in lines:
+            if not (line.startswith("{") and line.endswith("}")):
+                continue  # a library's own words, or half a line
+            facts = json.loads(line)
+            entry = entries.setdefault(facts.pop("name"), {})
+            if "seconds" in facts:
+                entry.setdefault("turns", []).append(facts["seconds"])
+            entry |= facts
+        entries.pop("", None)
+        for peer in peers:
+            worker = Worker(peer, work, batch, dtype, *(["--forecast"] if forecast else []))
+            # A process that hangs, or compiles for too long, must not take the others' time.
+            timer = threading.Timer(max(20.0, min(150.0, self.left())), worker.process.kill)
+            timer.start()
+            try:
+                if worker.ready():
+                    for _ in range(1 if self.tiny else 5):
+                        worker.steps(1 if self.tiny else 10)
+                    entries[peer] = {"turns": worker.seconds, **worker.facts}
+                else:
+                    notes.append(f"{peer} was left out: {worker.facts['error']}")
+            except (KeyError, OSError):  # it was killed between two answers
+                notes.append(f"{peer} was left out: it took too long")
+            finally:
+                timer.cancel()
+                worker.close()
+        for name, entry in entries.items():
+            if "error" in entry:
+                notes.append(f"{name} was left out: {entry['error']}")
+        return "\n\n".join([self.table(result), *notes])
+
+    def table(self, result: dict[str, Any]) -> Answer:
+        """A row per implementation, the fastest first."""
+        rate, copy = self.rates.get(result["dtype"]), self.rates.get("copy")
+        timed = {
+            name: statistics.median(entry["turns"])
+            for name, entry in result["entries"].items()
+            if entry.get("turns")
+        }
+        ours = timed.get("default")
+        one = result["entries"].get("default", {})
+        unit = "forecast" if result["forecast"] else "step"
+        lines = [
+            f"| implementation | {unit}, ms | clips/s | times the default | of a matrix product's "
+            "rate | of a copy's bandwidth | peak memory, GB | gradient norm |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for name, seconds in sorted(timed.items(), key=lambda item: item[1]):
+            entry = result["entries"][name]
+            # The work is the same whoever does it; what is moved is known of ours alone.
+            flops, moved = one.get("flops"), entry.get("bytes")
+            cells = [
+                name,
+                f"{seconds * 1e3:.2f}",
+                f"{result['batch'] / seconds:.1f}",
+                f"{seconds / ours:.2f}" if ours else "",
+                f"{flops / seconds / rate:.1%}" if flops and rate else "",
+                f"{moved / seconds / copy:.1%}" if moved and copy else "",
+                f"{entry['peak_memory'] / 1e9:.2f}" if entry.get("peak_memory") else "",
+                f"{entry['gradient_norm']:.5g}" if "gradient_norm" in entry else "",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
 
     def script(self, text: str, *arguments: str, platform: str | None = None) -> Answer:
-        """The output of a Python script.
+        """What a Python script prints, and why it failed if it did.
 
         Args:
           text: the script.
           arguments: its command-line arguments.
           platform: of JAX, "cpu" for instance; by default the one that JAX chooses.
         """
-        environment = dict(os.environ, PYTHONPATH=str(ROOT))
-        if platform is not None:
-            environment["JAX_PLATFORMS"] = platform
-        done = subprocess.run(
-            [sys.executable, "-c", text, *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=max(60.0, self.left()),
-            check=False,
-        )
-        if done.returncode:
-            return f"failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}"
-        return done.stdout.strip()
+        environment = {} if platform is None else {"JAX_PLATFORMS": platform}
+        lines, failure = self.process("-c", text, *arguments, **environment)
+        return "\n".join([*lines, f"failed: {failure}"] if failure else lines)
+
+    def process(self, *arguments: str, **environment: str) -> tuple[list[str], str | None]:
+        """Run Python until it ends or time is up.
+
+        Args:
+          arguments: a script or `-c`, and what follows.
+          environment: variables to add.
+
+        Returns:
+          The lines that it printed, and the last line of its error if it failed.
+        """
+        printed, errors = self.out / "printed.txt", self.out / "errors.txt"
+        with printed.open("w") as output, errors.open("w") as error:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+                stdout=output,
+                stderr=error,
+            )
+            try:
+                process.wait(timeout=max(30.0, self.left()))
+            except subprocess.TimeoutExpired:
+                process.kill()  # what it has printed until now is still worth reading
+                process.wait()
+        lines = printed.read_text(errors="replace").splitlines()
+        if process.returncode == 0:
+            return lines, None
+        said = errors.read_text(errors="replace").strip()
+        print(said[-2000:], file=sys.stderr)
+        return lines, (said.splitlines() or ["stopped without a word"])[-1]
 
     def exchange(self) -> Answer:
         """Write a checkpoint on the GPU and read it on the CPU, and the other way around."""
@@ -164,62 +232,80 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0, help="time for all of it")
+    parser.add_argument("--tiny", action="store_true", help="only to see that everything runs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    ask = Questions(arguments.out, time.monotonic() + 60 * arguments.minutes)
-    variants = ["ours", "ours-before-loop", "ours-in-loop", "ours-remat"]
+    if arguments.tiny:
+        os.environ[TINY] = "1"
+    ask = Questions(arguments.out, time.monotonic() + 60 * arguments.minutes, arguments.tiny)
     bf16, f32 = "bfloat16", "float32"
+    best = ["default", "late-kernels", "apart"]
+    late = ["late-kernels-unrolled", "before-loop", "joined-forwards", "unrolled", "wavefront"]
+    rest = [*late, "whole-steps", "inside-loop"]
+    buffers = ["default", "late-kernels", "late-kernels-unrolled"]
     questions: list[tuple[str, Callable[[], Answer]]] = [
+        ("The machine", ask.machine),
         ("Agreement with a CPU", lambda: ask.script(AGREEMENT)),
-        ("OpenSTL, batch 16, bfloat16", lambda: ask.step("openstl", 16, bf16, ["ours", *THREE])),
         (
             "OpenSTL, batch 64, bfloat16",
-            lambda: ask.step("openstl", 64, bf16, [*variants, *TORCH[:2]]),
+            lambda: ask.race("openstl", 64, bf16, best, [CHANNELS_LAST, COMPILED]),
         ),
         (
-            "OpenSTL, batch 16, tf32",
-            lambda: ask.step("openstl", 16, f32, [*variants, "flax", *TORCH[:2]]),
-        ),
-        (
-            "Forecasts of OpenSTL's network",
-            lambda: ask.step("openstl", 16, f32, ["ours", *TORCH[:2]], forecast=True),
+            "Sequence to one, batch 8, bfloat16: all variants",
+            lambda: ask.race("seq2one", 8, bf16, [*best, *rest], [EAGER, CHANNELS_LAST, COMPILED]),
         ),
         (
             "keras.io example, batch 4, bfloat16",
-            lambda: ask.step("keras-example", 4, bf16, [*variants, "flax", TORCH[0]]),
+            lambda: ask.race("keras-example", 4, bf16, [*best, "by-channels"], ["flax", EAGER]),
         ),
         (
-            "Sequence to one, batch 8, bfloat16",
-            lambda: ask.step("seq2one", 8, bf16, [*variants, "flax", *THREE]),
+            "Forecasts of OpenSTL's network, batch 16, bfloat16",
+            lambda: ask.race(
+                "openstl", 16, bf16, ["default", "apart"], [CHANNELS_LAST, COMPILED], forecast=True
+            ),
+        ),
+        (
+            "OpenSTL, batch 64, bfloat16: the other variants",
+            lambda: ask.race("openstl", 64, bf16, ["default", *late], [EAGER]),
+        ),
+        (
+            "Sequence to one, batch 8, bfloat16, with command buffers",
+            lambda: ask.race("seq2one", 8, bf16, buffers, [], flags=COMMAND_BUFFERS),
+        ),
+        (
+            "Cost of fetching the metrics",
+            lambda: ask.script(METRICS, "2" if ask.tiny else "100"),
         ),
         ("Checkpoints between CPU and GPU", ask.exchange),
-        ("Cost of fetching the metrics", lambda: ask.script(METRICS)),
-        ("Memory of a layer", lambda: ask.script(MEMORY)),
         (
-            "keras.io example, batch 4, tf32",
-            lambda: ask.step("keras-example", 4, f32, ["ours", "flax", TORCH[0]]),
+            "OpenSTL, batch 16, tf32",
+            lambda: ask.race("openstl", 16, f32, best, ["flax", CHANNELS_LAST, COMPILED]),
         ),
-        ("OpenSTL, batch 64, tf32", lambda: ask.step("openstl", 64, f32, ["ours", *TORCH[:2]])),
         (
             "Sequence to one, batch 8, tf32",
-            lambda: ask.step("seq2one", 8, f32, ["ours", *TORCH[:2]]),
+            lambda: ask.race("seq2one", 8, f32, best, ["flax", CHANNELS_LAST]),
         ),
+        (
+            "keras.io example, batch 4, tf32",
+            lambda: ask.race("keras-example", 4, f32, best, ["flax", EAGER]),
+        ),
+        ("Memory of a layer", lambda: "not asked" if ask.tiny else ask.script(MEMORY)),
     ]
     report: list[str] = []
     for title, answer in questions:
-        if ask.left() < 15:
-            report.append(f"## {title}\n\nnot asked: time was up")
-            continue
-        print(f"{title} ({ask.left():.0f} s left)", flush=True)
-        try:
-            text = answer()
-        except Exception as error:  # the other questions are still worth an answer
-            traceback.print_exc()
-            text = f"failed: {type(error).__name__}: {error}"
-        report.append(f"## {title}\n\n{text}")
+        began = time.monotonic()
+        if ask.left() < (1 if ask.tiny else 15):
+            text = "not asked: time was up"
+        else:
+            print(f"{title} ({ask.left():.0f} s left)", flush=True)
+            try:
+                text = answer()
+            except Exception as error:  # the other questions are still worth an answer
+                traceback.print_exc()
+                text = f"failed: {type(error).__name__}: {error}"
+        report.append(f"## {title} ({time.monotonic() - began:.0f} s)\n\n{text}")
         (arguments.out / "report.md").write_text("\n\n".join(report) + "\n")
         (arguments.out / "results.json").write_text(json.dumps(ask.results, indent=2))
-    (arguments.out / "report.md").write_text("\n\n".join(report) + "\n")
     print("\n\n".join(report))
 
 

@@ -28,7 +28,7 @@ PEERS = (
     "ours",
     "ours-remat",
     "ours-before-loop",
-    "ours-in-loop",
+    "ours-inside-loop",
     "flax",
     "keras-tensorflow",
     "keras-torch",

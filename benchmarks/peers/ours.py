@@ -1,7 +1,7 @@
 """The networks of this package, with its own training step."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -14,16 +14,17 @@ from jaxconvlstm import models
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.models.autoregressive import AutoregressiveModel
-from jaxconvlstm.nn import conv_lstm
+from jaxconvlstm.nn import variants
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
-from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers, run_layers
+from jaxconvlstm.nn.convolution import convolution
 from jaxconvlstm.scale import Values
 from jaxconvlstm.task import Forecasting
 from jaxconvlstm.training.cost import count_flops, peak_memory
 from jaxconvlstm.training.step import init_state, make_train_step
 from peers import WORKS, Peer, Work
 
-MODES = ("default", "remat", "before-loop", "in-loop")
+MODES = (*variants.VARIANTS, "remat")
 
 
 class OpenSTL(AutoregressiveModel):
@@ -46,10 +47,7 @@ class OpenSTL(AutoregressiveModel):
 
     def observe(self, inputs: Any, train: bool = False, dense_targets: bool = False) -> Any:
         """See `AutoregressiveModel.observe`."""
-        hidden, carry = space_to_depth(inputs, self.patch_size), []
-        for layer in self.layers:
-            last, hidden = layer(hidden, return_carry=True, train=train)
-            carry.append(last)
+        carry, hidden = run_layers(self.layers, space_to_depth(inputs, self.patch_size), train)
         return tuple(carry), self._picture(hidden if dense_targets else hidden[:, -1])
 
     def step(self, carry: Any, frame: Any, train: bool = False) -> Any:
@@ -109,41 +107,19 @@ def clips(work: Work, batch: int) -> Batch:
 def build(work: str, mode: str, batch: int, dtype: str, forecast: bool) -> Peer:
     """Compile a training step or forecast; see `peers`.
 
-    `mode` "remat" recomputes the gates in the backward pass. "before-loop" and "in-loop" place the
-    input convolutions of all layers before the loop over time or in it, for maps of any size.
+    `mode` "remat" recomputes the gates in the backward pass; the others are those of `variants`.
     """
-    if mode in ("before-loop", "in-loop"):
-        conv_lstm.PIXELS_IN_LOOP = 10**9 if mode == "before-loop" else 0
     module = network(work, dtype, **({"remat": True} if mode == "remat" else {}))
-    return build_with(module, WORKS[work], batch, forecast)
+    with variants.using("default" if mode == "remat" else mode):
+        return build_with(module, WORKS[work], batch, forecast)
 
 
 def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Peer:
     """Compile a training step or forecast of any module that is called as the package's models."""
-    task, data, optimizer = task_of(work, module), clips(work, batch), optax.adam(1e-3)
-    state = init_state(module, optimizer, work.frame, seed=0)
-    variables, parameters = state.variables, state.variables["params"]
-
-    def predict(variables: Any, inputs: jax.Array) -> jax.Array:
-        return module.apply(variables, inputs, steps=work.predicted)  # type: ignore[return-value]
-
     began = time.perf_counter()
-    if forecast:
-        traced = jax.jit(predict).trace(variables, data.inputs)
-    else:
-        traced = jax.jit(make_train_step(task, optimizer), donate_argnums=0).trace(state, data)
+    traced, bind, parameters = trace(module, work, batch, forecast)
     compiled = traced.lower().compile()
-    holder = [state]
-
-    def run(count: int) -> None:
-        result = None
-        for _ in range(count):
-            if forecast:
-                result = compiled(variables, data.inputs)
-            else:
-                holder[0], result = compiled(holder[0], data)
-        jax.block_until_ready(result)
-
+    run = bind(compiled)
     facts = {
         "compile_seconds": round(time.perf_counter() - began, 2),
         "flops": count_flops(traced.jaxpr.jaxpr),
@@ -151,7 +127,54 @@ def build_with(module: nn.Module, work: Work, batch: int, forecast: bool) -> Pee
         "versions": {"jax": jax.__version__, "flax": flax.__version__},
         "device": str(jax.devices()[0].device_kind),
     }
-    return Peer(run, sum(leaf.size for leaf in jax.tree.leaves(parameters)), facts)
+    return Peer(run, parameters, facts)
+
+
+def trace(
+    module: nn.Module, work: Work, batch: int, forecast: bool
+) -> tuple[Any, Callable[[Any], Callable[[int], Any]], int]:
+    """Trace a training step, or a forecast.
+
+    Returns:
+      What was traced; and a function from the compiled program to one that runs it a number of
+      times, waits, and returns the last metrics, or the last prediction; the number of parameters.
+    """
+    task, data, optimizer = task_of(work, module), clips(work, batch), optax.adam(1e-3)
+    state = init_state(module, optimizer, work.frame, seed=0)
+    if forecast:
+
+        def predict(variables: Any, inputs: jax.Array) -> jax.Array:
+            return module.apply(variables, inputs, steps=work.predicted)  # type: ignore
+
+        traced = jax.jit(predict).trace(state.variables, data.inputs)
+    else:
+        traced = jax.jit(make_train_step(task, optimizer), donate_argnums=0).trace(state, data)
+
+    def bind(compiled: Any) -> Callable[[int], Any]:
+        # Each program has a state of its own, which its steps consume.
+        holder = [jax.tree.map(jnp.copy, state)]
+
+        def run(count: int) -> Any:
+            result = None
+            for _ in range(count):
+                if forecast:
+                    result = compiled(state.variables, data.inputs)
+                else:
+                    holder[0], result = compiled(holder[0], data)
+            return jax.block_until_ready(result)
+
+        return run
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["params"]))
+    return traced, bind, parameters
+
+
+def bytes_of(equation: Any) -> int | None:
+    """What a convolution or a matrix product reads and writes at least; for `cost.count`."""
+    if equation.primitive.name in ("dot_general", "conv_general_dilated", convolution.name):
+        variables = (*equation.invars, *equation.outvars)
+        return sum(v.aval.size * v.aval.dtype.itemsize for v in variables)
+    return None
 
 
 def matrix_product(dtype: str, size: int) -> Peer:

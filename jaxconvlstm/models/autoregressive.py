@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank, check_same_shape
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.nn import variants
 from jaxconvlstm.nn.dtypes import widest
 
 State = tuple[tuple[Any, ...], Array]
@@ -110,6 +111,7 @@ class AutoregressiveModel(nn.Module):
             variable_broadcast="params" if train else ("params", "batch_stats"),
             variable_carry="batch_stats" if train else False,
             split_rngs={"params": False, "dropout": False},
+            unroll=min(variants.chosen.unroll, steps - 1),
             check_constancy_invariants=self.is_initializing(),  # see `ConvLSTM`
         )
         _, rest = scan(self, (carry, frame), (truth, mask))

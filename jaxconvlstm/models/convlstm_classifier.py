@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_clips
-from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers, run_layers
 from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import Encoder, pad_to_multiple, stage_widths
 
@@ -60,9 +60,8 @@ class ConvLSTMClassifier(nn.Module):
           `[batch, classes]`, float32, or `dtype` or that of the inputs where it is wider.
         """
         check_clips(inputs)
-        hidden = self.encoder(pad_to_multiple(inputs, self.downsample))[-1]
-        for layer in self.layers:
-            hidden = layer(hidden, train=train)
+        maps = self.encoder(pad_to_multiple(inputs, self.downsample))[-1]
+        _, hidden = run_layers(self.layers, maps, train)
         # The mean says how much of something there is, the maximum that it is there at all, however
         # small; neither depends on the size of the map.
         state = hidden[:, -1].astype(self.head.dtype)

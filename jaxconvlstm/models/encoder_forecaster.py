@@ -8,6 +8,7 @@ from jaxtyping import Array
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.models.forecaster import Forecast, Forecaster, States
 from jaxconvlstm.nn.conv import Conv, depth_to_space, space_to_depth
+from jaxconvlstm.nn.conv_lstm import run_layers
 from jaxconvlstm.nn.encoder_decoder import pad_to_multiple
 
 
@@ -48,11 +49,8 @@ class EncoderForecaster(Forecaster):
         """See `Forecaster.encode`."""
         # [batch, time, height / patch, width / patch, channels * patch**2]
         hidden = space_to_depth(pad_to_multiple(inputs, self.patch_size), self.patch_size)
-        states = []
-        for layer in self.encoder:
-            last, hidden = layer(hidden, return_carry=True, train=train)
-            states.append(last)  # handed to the forecaster layer of the same level
-        return tuple(states)
+        states, _ = run_layers(self.encoder, hidden, train)
+        return tuple(states)  # each for the forecaster's layer of the same level
 
     def forecast(self, states: States, steps: int, train: bool) -> Forecast:
         """See `Forecaster.forecast`."""

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxconvlstm.checks import check_channels, check_choice, check_clips, check_rank
 from jaxconvlstm.models.autoregressive import AutoregressiveModel, State
-from jaxconvlstm.nn.conv_lstm import recurrent_layers
+from jaxconvlstm.nn.conv_lstm import recurrent_layers, run_layers
 from jaxconvlstm.nn.dtypes import widest
 from jaxconvlstm.nn.encoder_decoder import (
     Decoder,
@@ -91,10 +91,8 @@ class FramePredictor(AutoregressiveModel):
             for frames in self._encoder_input(*merged)
         )
         maps = self.encoder(pad_to_multiple(read, self.downsample))
-        hidden, carry = maps[-1], []
-        for layer in self.layers:
-            last, hidden = layer(hidden, return_carry=True, train=train)
-            carry.append(last)
+        carry: list[Any]
+        carry, hidden = run_layers(self.layers, maps[-1], train)
         if self.output == "motion":
             # `step` needs the newest frame for the next flow, and to know that there is one.
             newest = inputs[:, -1].astype(widest(self.dtype, inputs.dtype, jnp.float32))

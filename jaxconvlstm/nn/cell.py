@@ -15,8 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_choice
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.nn.conv import Conv, Initializer, per_channel
-from jaxconvlstm.nn.convolution import convolve, same_padding
+from jaxconvlstm.nn.conv import Conv, Initializer, convolve_sum, per_channel
 from jaxconvlstm.nn.dtypes import promoting, widest
 
 Carry = tuple[Array, Array]
@@ -246,9 +245,9 @@ class ConvLSTMCell(nn.RNNCellBase):
         if terms.hidden_mask is not None:
             h = h * terms.hidden_mask  # masks the convolution, not the state that is carried on
         if terms.x is None or terms.W_x is None:
-            gates = _convolve_sum((h, terms.W_h))
+            gates = convolve_sum((h, terms.W_h))
         else:
-            gates = _convolve_sum((terms.x, terms.W_x), (h, terms.W_h))
+            gates = convolve_sum((terms.x, terms.W_x), (h, terms.W_h))
         if terms.projection is not None:
             gates += terms.projection
         if terms.b is not None:
@@ -347,18 +346,3 @@ def _described(states: Sequence[tuple[tuple[int, ...], Any]]) -> str:
 def _add_peephole(gate: Array, weight: Array | None, c: Array) -> Array:
     """Add `weight . c` to a gate, in the gate's dtype, where there is such a weight."""
     return gate if weight is None else gate + (weight * c).astype(gate.dtype)
-
-
-_TENSOR_CORE_CHANNELS = 8
-"""The tensor cores of a GPU need no padding if the channel count is a multiple of this."""
-
-
-def _convolve_sum(*terms: tuple[Array, Array]) -> Array:
-    """Sum the convolutions of `(array, kernel)` pairs."""
-    if all(array.shape[-1] % _TENSOR_CORE_CHANNELS == 0 for array, _ in terms):
-        # W_x * x + W_h * h is one convolution of [x, h] with [W_x, W_h]: one pass over the outputs
-        # in place of two. With, say, 3 + 64 channels the sum is padded, and slower.
-        arrays, kernels = zip(*terms)
-        terms = ((jnp.concatenate(arrays, axis=-1), jnp.concatenate(kernels, axis=2)),)
-    results = [convolve(array, kernel, same_padding(kernel.shape[:2])) for array, kernel in terms]
-    return sum(results[1:], results[0])

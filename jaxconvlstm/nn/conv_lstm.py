@@ -12,11 +12,15 @@ from jaxtyping import Array, Float
 
 from jaxconvlstm.checks import check_positive, check_rank, per_layer
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.nn import variants
 from jaxconvlstm.nn.cell import Carry, ConvLSTMCell, Terms
+from jaxconvlstm.nn.gpu_loops import scan_in_a_wavefront, scan_with_late_kernels
 
 PIXELS_IN_LOOP = 256
 """Smallest number of pixels in a step, over the batch, for the input convolution to be in the loop.
 With fewer, reading the kernels takes longer than computing."""
+CHANNELS_IN_LOOP = 16
+"""Smallest number of channels for the same; see `variants.Variant.inputs`."""
 
 
 class LoopCell(ConvLSTMCell):
@@ -58,15 +62,20 @@ class LoopCell(ConvLSTMCell):
           `(c, o)` at t + 1, and `h` at t.
         """
         terms = self.terms(halfway[0], inputs, hidden_mask, projected)
-        return _store_pre_activations(self._step_from_halfway)(halfway, start, first, terms)
+        return self.halfway_step(halfway, start, first, terms)
 
     @nn.nowrap
-    def _step_from_halfway(
+    def halfway_step(
         self, halfway: Carry, start: Array, first: Array, terms: Terms
     ) -> tuple[Carry, Array]:
-        c, o = halfway
-        h = jnp.where(first, start, self.hidden_state(c, o))
-        return self.cell_state((c, h), terms), h
+        """Compute what `step_from_halfway` returns from the arrays of the step's equations."""
+
+        def step(halfway: Carry, start: Array, first: Array, terms: Terms) -> tuple[Carry, Array]:
+            c, o = halfway
+            h = jnp.where(first, start, self.hidden_state(c, o))
+            return self.cell_state((c, h), terms), h
+
+        return _store_pre_activations(step)(halfway, start, first, terms)
 
     def project(
         self, inputs: Float[Array, "*leading height width channels"]
@@ -187,9 +196,8 @@ class ConvLSTM(nn.Module):
         frames = jnp.moveaxis(inputs, 1, 0)  # time first, for the scan
         if carry is None:
             carry = self.initialize_carry(frames.shape[1:])
-        frames = self._drop(frames, train)
-        # [time, batch, height, width, channels]: pixels of one step
-        projected = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP
+        frames = self.drop(frames, train)
+        projected = _stands_before_the_loop(frames)
         if projected:
             frames = self.cell.project(frames)
         carry, outputs = self._scan(carry, frames, len(frames), train, projected)
@@ -229,8 +237,8 @@ class ConvLSTM(nn.Module):
         """
         # Before the cell does: the mask already takes its shape from the carry.
         self.cell.check_carry(carry, None if frame is None else frame.shape)
-        seen = None if frame is None else self._drop(frame, train)
-        return self.cell(carry, seen, self._hidden_mask(carry, train))
+        seen = None if frame is None else self.drop(frame, train)
+        return self.cell(carry, seen, self.hidden_mask(carry, train))
 
     def initialize_carry(self, frame_shape: Sequence[int]) -> Carry:
         """Make the zero state `(c, h)` for frames of shape `[batch, height, width, channels]`."""
@@ -240,8 +248,15 @@ class ConvLSTM(nn.Module):
         self, carry: Carry, frames: Array | None, length: int, train: bool, projected: bool = False
     ) -> tuple[Carry, Array]:
         self.cell.check_carry(carry, None if frames is None else frames.shape[1:])
-        hidden_mask = self._hidden_mask(carry, train)
+        hidden_mask = self.hidden_mask(carry, train)
         c, start = carry
+        variant = variants.chosen
+        if not self.is_initializing():
+            if variant.late_kernels:
+                steps = self.cell, carry, frames, length, hidden_mask
+                return scan_with_late_kernels(*steps, self.remat)
+            if variant.whole_steps:
+                return self._scan_whole_steps(carry, frames, length, hidden_mask, projected)
 
         def body(
             cell: LoopCell, halfway: Carry, xs: tuple[Array | None, Array]
@@ -255,6 +270,7 @@ class ConvLSTM(nn.Module):
             variable_broadcast="params",
             split_rngs={"params": False},
             length=length,
+            unroll=min(variant.unroll, length),
             # Flax traces the body once more, which only new parameters need.
             check_constancy_invariants=self.is_initializing(),
         )
@@ -269,12 +285,40 @@ class ConvLSTM(nn.Module):
         )  # [time, batch, height, width, features]
         return (c, last), jnp.moveaxis(outputs, 0, 1)
 
-    def _drop(self, frames: Array, train: bool) -> Array:
+    def _scan_whole_steps(
+        self,
+        carry: Carry,
+        frames: Array | None,
+        length: int,
+        hidden_mask: Array | None,
+        projected: bool,
+    ) -> tuple[Carry, Array]:
+        """See `variants.Variant.whole_steps`."""
+
+        def body(cell: LoopCell, carry: Carry, frame: Array | None) -> tuple[Carry, Array]:
+            return cell(carry, frame, hidden_mask, projected)
+
+        scan = nn.scan(
+            nn.remat(body, prevent_cse=False) if self.remat else body,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            length=length,
+            check_constancy_invariants=False,
+        )
+        carry, outputs = scan(self.cell, carry, frames)
+        return carry, jnp.moveaxis(outputs, 0, 1)
+
+    def drop(self, frames: Array, train: bool) -> Array:
         """Drop the same values of `[..., batch, height, width, channels]` at all times."""
-        mask = self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
+        mask = self.input_mask(frames, train)
         return frames if mask is None else frames * jnp.expand_dims(mask, range(frames.ndim - 4))
 
-    def _hidden_mask(self, carry: Carry, train: bool) -> Array | None:
+    def input_mask(self, frames: Array, train: bool) -> Array | None:
+        """Draw what `drop` multiplies by, `[batch, height, width, channels]`; None for nothing."""
+        return self._mask(self.dropout, frames.shape[-4:], frames.dtype, train)
+
+    def hidden_mask(self, carry: Carry, train: bool) -> Array | None:
+        """Draw what `h` is multiplied by on its way into its convolution; None for nothing."""
         return self._mask(self.recurrent_dropout, carry[1].shape, carry[1].dtype, train)
 
     def _mask(self, rate: float, shape: Sequence[int], dtype: Any, train: bool) -> Array | None:
@@ -282,6 +326,33 @@ class ConvLSTM(nn.Module):
             return None
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
         return (kept / (1 - rate)).astype(dtype)  # scaled, so that the expected value stays
+
+
+def _stands_before_the_loop(frames: Array) -> bool:
+    """Whether the input convolution of `[time, batch, height, width, channels]` does."""
+    inputs = "before" if variants.chosen.late_kernels else variants.chosen.inputs
+    few = math.prod(frames.shape[1:-1]) < PIXELS_IN_LOOP  # pixels of one step
+    return {
+        "by size": few,
+        "before": True,
+        "inside": False,
+        "channels": few or frames.shape[-1] < CHANNELS_IN_LOOP,
+    }[inputs]
+
+
+def run_layers(
+    layers: Sequence[ConvLSTM],
+    inputs: Float[Array, "batch time height width channels"],
+    train: bool = False,
+) -> tuple[list[Carry], Float[Array, "batch time height width features"]]:
+    """Run layers that read each other's outputs; returns all last carries, and the last outputs."""
+    if variants.chosen.wavefront and len(layers) > 1 and not layers[0].is_initializing():
+        return scan_in_a_wavefront(layers, inputs, train)
+    hidden, carries = inputs, []
+    for layer in layers:
+        last, hidden = layer(hidden, return_carry=True, train=train)
+        carries.append(last)
+    return carries, hidden
 
 
 def recurrent_layers(

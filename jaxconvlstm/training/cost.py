@@ -65,30 +65,48 @@ def count_flops(jaxpr: Any) -> int:
     Args:
       jaxpr: e.g. `jax.jit(function).trace(*arguments).jaxpr.jaxpr`.
     """
+    return count(jaxpr, _flops_of)
+
+
+def count(jaxpr: Any, of_equation: Callable[[Any], int | None]) -> int:
+    """Sum a number over all equations of a traced program; a loop's body as often as it runs.
+
+    Args:
+      jaxpr: see `count_flops`.
+      of_equation: the number of one equation; None for one that counts by the programs within.
+    """
     total = 0
     for equation in jaxpr.eqns:
-        name, parameters = equation.primitive.name, equation.params
-        if name == "conv_general_dilated":
-            # Each output is a sum over the kernel's height, width and input features.
-            kernel = equation.invars[1].aval.shape
-            summed = math.prod(kernel) // kernel[parameters["dimension_numbers"].rhs_spec[0]]
-        elif name == "dot_general":
-            (contracted, _), _ = parameters["dimension_numbers"]
-            summed = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif equation.primitive is convolution:
-            total += 2 * multiplications(equation)
+        number = of_equation(equation)
+        if number is not None:
+            total += number
             continue
-        else:
-            # The programs within, e.g. a loop's body or a function that is called.
-            leaves = jax.tree.leaves([*parameters.values()])
-            parts = [getattr(leaf, "jaxpr", leaf) for leaf in leaves]
-            inner = [count_flops(part) for part in parts if hasattr(part, "eqns")]
-            repeats = parameters.get("length", 1) if name == "scan" else 1
-            # Of a condition one branch runs: they differ in form (per platform), not in work.
-            total += max(inner) if name == "cond" else repeats * sum(inner)
-            continue
-        total += 2 * math.prod(equation.outvars[0].aval.shape) * summed
+        # The programs within, e.g. a loop's body or a function that is called.
+        leaves = jax.tree.leaves([*equation.params.values()])
+        parts = [getattr(leaf, "jaxpr", leaf) for leaf in leaves]
+        inner = [count(part, of_equation) for part in parts if hasattr(part, "eqns")]
+        name = equation.primitive.name
+        repeats = equation.params.get("length", 1) if name == "scan" else 1
+        # Of a condition one branch runs: they differ in form (per platform), not in work.
+        total += max(inner) if name == "cond" else repeats * sum(inner)
     return total
+
+
+def _flops_of(equation: Any) -> int | None:
+    """Of a convolution or a matrix product; None of any other equation."""
+    if equation.primitive is convolution:
+        return 2 * multiplications(equation)
+    operands = [variable.aval.shape for variable in equation.invars]
+    if equation.primitive.name == "conv_general_dilated":
+        # Each output is a sum over the kernel's height, width and input features.
+        features = equation.params["dimension_numbers"].rhs_spec[0]
+        summed = math.prod(operands[1]) // operands[1][features]
+    elif equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        summed = math.prod(operands[0][axis] for axis in contracted)
+    else:
+        return None
+    return 2 * math.prod(equation.outvars[0].aval.shape) * summed
 
 
 def peak_memory(compiled: Any) -> int | None:

@@ -72,7 +72,7 @@ TINY = "BENCHMARKS_TINY"
 if os.environ.get(TINY):
     WORKS = {
         name: dataclasses.replace(
-            work, given=3, predicted=min(work.predicted, 2), frame=(32, 32, work.frame[-1])
+            work, given=3, predicted=min(work.predicted, 2), frame=(16, 16, work.frame[-1])
         )
         for name, work in WORKS.items()
     }

@@ -5,7 +5,7 @@ python eval.py RUN --data DIR                        # all of another folder
 python eval.py RUN --data DIR --forecast 12 --out F  # the 12 frames after the last ones
 """
 
-from jaxconvlstm.tools import cli, eval
+from jaxconvlstm.tools import start
 
 if __name__ == "__main__":
-    cli.run(eval.main)
+    start.command("tools.eval")

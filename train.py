@@ -5,7 +5,7 @@ python train.py --data DIR --out RUN        # your own pictures, arrays or video
 python train.py --data DIR --out RUN --resume auto
 """
 
-from jaxconvlstm.tools import cli, train
+from jaxconvlstm.tools import start
 
 if __name__ == "__main__":
-    cli.run(train.main)
+    start.command("tools.train")

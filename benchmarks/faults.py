@@ -248,7 +248,7 @@ SLOW = """
 import sys, time
 import numpy as np
 from jaxconvlstm import Config, DataConfig, ModelConfig, TrainingConfig, fit
-from jaxconvlstm.tools import cli
+from jaxconvlstm.tools import cli, start
 class Slow:
     clips, reads = np.random.default_rng(0).random((20, 6, 16, 16), np.float32), 0
     def __len__(self):
@@ -264,7 +264,9 @@ config = Config(
     ModelConfig(features=(4,), layers=1),
     TrainingConfig(epochs=1000, steps_per_epoch=500, batch_size=2, sample_every=0),
 )
-cli.run(lambda arguments: fit(config, sys.argv[1], "auto", data=Slow()))
+start.process(
+    lambda: cli.run(lambda arguments: fit(config, sys.argv[1], "auto", data=Slow()))
+)
 """
 
 

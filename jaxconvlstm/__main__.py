@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from jaxconvlstm import __version__
 from jaxconvlstm.errors import ConfigError
-from jaxconvlstm.tools import cli
+from jaxconvlstm.tools import start
 
 TOOLS = {
     "train": ("train", "train a model on pictures, arrays or videos"),
@@ -42,7 +42,9 @@ def dispatch(arguments: Sequence[str]) -> None:
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         listed = "\n".join(f"  {name:<10} {text}" for name, (_, text) in TOOLS.items())
-        print(cli.as_started(HELP.format(tools=listed)))
+        from jaxconvlstm.tools.cli import as_started
+
+        print(as_started(HELP.format(tools=listed)))
         return
     name, *rest = arguments
     if name == "--version":
@@ -57,7 +59,7 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 def main() -> NoReturn:
     """The console script."""
-    cli.run(dispatch)
+    start.command("__main__", "dispatch")
 
 
 if __name__ == "__main__":

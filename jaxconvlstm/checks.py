@@ -1,5 +1,6 @@
 """Checks of arguments at public boundaries: "expected ..., got ...", raised while JAX traces."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,12 @@ def check_positive(name: str, value: Any) -> None:
     """Raises `ConfigError` unless `value` is greater than zero."""
     if not value > 0:
         raise ConfigError(f"{name}: expected a value above 0, got {value!r}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises `ConfigError` unless `value` is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value <= 0:
+        raise ConfigError(f"{name}: expected a whole number above 0, got {value!r}")
 
 
 def per_layer(name: str, values: Sequence[Any], layers: int) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 An error message is one line that names the file, parameter or frame it is about.
 """
 
+import errno
 import os
 
 
@@ -46,8 +47,11 @@ class ResourceError(JaxConvLSTMError):
     exit_code = 6
 
 
-class Interrupted(JaxConvLSTMError):
-    """Training was asked to stop by a signal, and has saved (exit code 128 + signal number)."""
+class Interrupted(BaseException):
+    """Training was asked to stop by a signal, and has saved (exit code 128 + signal number).
+
+    No `Exception`: whoever handles whatever may go wrong must not handle this.
+    """
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -62,3 +66,27 @@ def printable(name: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(name)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+_SCARCE = {
+    errno.ENOMEM: "memory",
+    errno.EMFILE: "file descriptors (ulimit -n)",
+    errno.ENFILE: "file descriptors of the machine",
+    errno.EAGAIN: "threads or processes (ulimit -u)",
+}
+
+
+def scarce_resource(error: BaseException) -> str | None:
+    """What there was too little of, if that is what an error says; else None."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in _SCARCE:
+        return _SCARCE[number]
+    if isinstance(error, MemoryError) or "annot allocate memory" in text:
+        return _SCARCE[errno.ENOMEM]
+    if "failed to map segment" in text or "std::bad_alloc" in text:
+        return _SCARCE[errno.ENOMEM]
+    if "start new thread" in text or "Resource temporarily unavailable" in text:
+        return _SCARCE[errno.EAGAIN]
+    if "Too many open files" in text:
+        return _SCARCE[errno.EMFILE]
+    return None

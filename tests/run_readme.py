@@ -65,6 +65,7 @@ def run(words: list[str]) -> None:
         subprocess.run(words, cwd=ROOT, check=True)
         return
     sys.argv = words[1:] if words[1] != "-m" else words[2:]
+    start.end = sys.exit  # another command follows in this process
     try:
         if words[1] == "-m":
             runpy.run_module(words[2], run_name="__main__", alter_sys=True)

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +29,7 @@ TINY = (
 def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a script in this process; check its exit code, and that an error is one line."""
     output, errors = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM), sys.argv[0]
+    before = sys.argv[0]
     try:
         with (
             contextlib.redirect_stdout(output),
@@ -41,8 +40,7 @@ def run(script: str, *arguments: object, code: int = 0) -> subprocess.CompletedP
             sys.argv[0] = script if script.endswith(".py") else "__main__.py"
             cli.run(MAINS[script], [str(argument) for argument in arguments])
     finally:
-        signal.signal(signal.SIGTERM, before[0])
-        sys.argv[0] = before[1]
+        sys.argv[0] = before
     return checked(
         subprocess.CompletedProcess(
             arguments, int(left.value.code or 0), output.getvalue(), errors.getvalue()

@@ -16,6 +16,9 @@ from typing import Any, Literal, Self
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.errors import ConfigError
 
+LARGEST = 2**31 - 1
+"""Largest whole number that any setting takes."""
+
 
 def flag(name: str) -> str:
     """The flag of a field: `input_frames` to `--input-frames`."""
@@ -38,7 +41,9 @@ class Options:
             given = getattr(self, name)
             value = _convert(given, hint)
             if value is _REFUSED:
-                raise ConfigError(f"{self._label(name)}: expected {_describe(hint)}, got {given!r}")
+                got = repr(given)
+                got = got if len(got) <= 100 else f"{got[:100]}…"
+                raise ConfigError(f"{self._label(name)}: expected {_describe(hint)}, got {got}")
             # Frozen for everybody else.
             object.__setattr__(self, name, value)
 
@@ -120,7 +125,13 @@ def _convert(value: Any, hint: Any) -> Any:
         wanted = numbers.Integral if hint is int else numbers.Real
         if not isinstance(value, wanted) or isinstance(value, bool):
             return _REFUSED
-        return value if type(value) in (int, float) else hint(value)
+        if hint is int and not -LARGEST <= value <= LARGEST:
+            return _REFUSED
+        try:
+            number = float(value)  # an integer may be too large for that
+        except OverflowError:
+            return _REFUSED
+        return value if type(value) in (int, float) else hint(number)
     if hint is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, Mapping) and hasattr(hint, "from_json"):
@@ -153,5 +164,6 @@ def _describe(hint: Any) -> str:
     if origin is tuple:
         kind = {int: "whole numbers", float: "numbers"}.get(arguments[0], "values")
         return kind if arguments[-1] is Ellipsis else f"{len(arguments)} {kind}"
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    whole = f"a whole number of at most {LARGEST}"
+    words = {int: whole, float: "a number", str: "text", bool: "true or false"}
     return "nothing" if hint is types.NoneType else words.get(hint, f"a {hint.__name__}")

@@ -1,7 +1,6 @@
 """The configuration of a run as a whole, to and from JSON."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.model import FramePredictorConfig, ModelConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.training import TrainingConfig
-from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.json_files import read_object
 
 FORMAT_VERSION = 4
 
@@ -131,19 +131,3 @@ class Config:
     def load(cls, path: Path, base: Any = None) -> "Config":
         """Reads a JSON file; see `from_json`."""
         return cls.from_json(read_object(path), str(path), base)
-
-
-def read_object(path: Path, kind: type[JaxConvLSTMError] = ConfigError) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Args:
-      path: the file.
-      kind: the error to raise if it cannot be read, or is no JSON object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise kind(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise kind(f"{path}: expected a JSON object, got {type(values).__name__}")
-    return values

@@ -1,4 +1,4 @@
-"""A digest of a few windows, by which a resumed run finds that its data have changed."""
+"""A look at a few windows: what a run knows its data by, and whether they have any target."""
 
 import hashlib
 
@@ -6,9 +6,12 @@ import numpy as np
 
 from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.data.loader import Check, evaluation_batches
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.scale import Values
 from jaxconvlstm.spread import spread
 
 WINDOWS = 4
+LOOKED_AT = 256
 
 
 def fingerprint(windows: Windows, timeout: float, check: Check | None = None) -> str:
@@ -35,3 +38,29 @@ def fingerprint(windows: Windows, timeout: float, check: Check | None = None) ->
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def check_targets(
+    windows: Windows, values: Values, timeout: float, check: Check | None = None
+) -> None:
+    """Raises `DataError` where every target pixel of many windows, evenly spread, is missing.
+
+    Such data would be trained on to the end, with a loss of zero.
+
+    Args:
+      windows: of the training split.
+      values: says what is missing.
+      timeout, check: as for `TrainLoader`.
+    """
+    if values.missing is None and not values.nan:
+        return
+    chosen = spread(len(windows), LOOKED_AT).tolist()
+    for batch in evaluation_batches(
+        windows, 1, threads=1, timeout=timeout, check=check, chosen=chosen
+    ):
+        if values.valid(batch.targets).any():
+            return
+    raise DataError(
+        f"nothing to train on: every target pixel of {len(chosen)} windows is missing "
+        "(--missing-value and --nan say what is)"
+    )

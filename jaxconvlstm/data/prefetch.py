@@ -57,7 +57,7 @@ class Reading:
         del _readings[threading.get_ident()]
 
 
-# By thread; of the whole process, as `all_end_within` waits for every reader's threads.
+# By thread.
 _readings: dict[int, Reading] = {}
 
 
@@ -77,14 +77,6 @@ def count_wait(reader: object, seconds: float, limit: float) -> str | None:
             if now[1] >= limit:
                 return entry.name(now[0])
     return None
-
-
-def all_end_within(seconds: float) -> bool:
-    """Waits for the reads in progress, at most so many seconds; True if all have ended."""
-    deadline = time.monotonic() + seconds
-    while _readings and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not _readings
 
 
 class ReadAhead(Generic[T]):

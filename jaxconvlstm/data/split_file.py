@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.config.run import read_object
 from jaxconvlstm.data.sources.base import Frames, Segment, SplitName
 from jaxconvlstm.data.windows import SPLIT_NAMES, Splits
 from jaxconvlstm.errors import DataError
+from jaxconvlstm.json_files import read_object
 
 FORMAT_VERSION = 1
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconvlstm.checks import check_positive
+from jaxconvlstm.checks import check_count
+from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.evaluation.trained_model import TrainedModel
 from jaxconvlstm.models.tiled import predict_tiled
 
@@ -53,11 +54,17 @@ class Predictor(TrainedModel):
           integers are rounded and clipped to their range, floats are neither.
 
         Raises:
-          ConfigError: another number of axes or channels, another size where the model takes but
-            one, an integer dtype that the model was not trained on, or NaN that it was not trained
-            to leave out.
+          ConfigError: no whole number of steps; another number of axes or channels, another size
+            where the model takes but one, an integer dtype that the model was not trained on, or
+            NaN that it was not trained to leave out.
         """
-        check_positive("steps", steps)
+        check_count("steps", steps)
+        if tile is not None:
+            if not isinstance(tile, (tuple, list)) or len(tile) != 2:
+                raise ConfigError(f"tile: expected (height, width), got {tile!r}")
+            for side in tile:
+                check_count("tile", side)
+            tile = int(tile[0]), int(tile[1])
         inputs, dtype, batched = self._scale(frames)
         predicted = self.values.inverse(self.predict_scaled(inputs, steps, tile), dtype)
         return predicted if batched else predicted[0]

@@ -64,10 +64,26 @@ class TrainedModel:
             one, an integer dtype that it was not trained on, or NaN that it was not trained to
             leave out.
         """
-        frames = np.asarray(frames)
+        frames = self._unmasked(frames)
         self._check(frames)
         batched = frames.ndim == 5
-        return self.values.scale(frames if batched else frames[None]), frames.dtype, batched
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = self.values.scale(frames if batched else frames[None])
+        if not np.isfinite(scaled).all():
+            raise ConfigError("frames: values that are too large for float32")
+        return scaled, frames.dtype, batched
+
+    def _unmasked(self, frames: Any) -> np.ndarray:
+        """Frames as an array; masked values are missing ones, if the model knows such."""
+        if not np.ma.is_masked(frames):
+            return np.asarray(frames)
+        if self.values.missing is not None:
+            return np.ma.filled(frames, self.values.missing)
+        if self.values.nan and frames.dtype.kind == "f":
+            return np.ma.filled(frames, np.nan)
+        raise ConfigError(
+            "frames: some are masked; a model trained with --missing-value or --nan mask takes them"
+        )
 
     def _check(self, frames: np.ndarray) -> None:
         values = self.values

@@ -78,9 +78,13 @@ class Checkpoints:
         self._finishing: Future[None] | None = None
         self._verified: set[int] = set()  # steps whose files are what their manifests say
         self._needed = 0  # bytes of the last save
+        self._run = manifest.Run.read(folder.parent)
         if writable:
             folder.mkdir(parents=True, exist_ok=True)
-            self._verified = put_in_order(folder)
+            noted, self._run = self._run, self._run or manifest.Run.of(finished_steps(folder))
+            self._verified = put_in_order(folder, self._run)
+            if noted is None:
+                self._run.note(folder.parent)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -115,7 +119,7 @@ class Checkpoints:
 
     def damage(self, step: int) -> list[str]:
         """Problems of a step's files, a phrase each; none if it is whole."""
-        return manifest.damage(self._place(step))
+        return manifest.damage(self._place(step), self._run)
 
     def val_loss(self, step: int) -> float | None:
         """The validation loss that a step was saved with."""
@@ -190,6 +194,7 @@ class Checkpoints:
             )
         about = {
             "format_version": FORMAT_VERSION,
+            "run": self._run.id if self._run else None,
             "step": step,
             METRIC: None if val_loss is None else float(val_loss),
             "config": items["meta"].get("config"),

@@ -1,20 +1,23 @@
 """The folder of a run: its lock, configuration, metrics, samples and TensorBoard events."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
 import os
 import socket
+import stat
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jaxconvlstm import plots
-from jaxconvlstm.atomic import naming, replace_text
-from jaxconvlstm.config.run import Config, read_object
-from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
-from jaxconvlstm.runs.step_folders import finished_steps
+from jaxconvlstm.atomic import naming, replace_text, replacing
+from jaxconvlstm.config.run import Config
+from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError, printable
+from jaxconvlstm.json_files import parse, read_object, read_plain_file
+from jaxconvlstm.runs.step_folders import finished_steps, warn
 from jaxconvlstm.runs.tensorboard import Events
 
 CONFIG_NAME = "config.json"
@@ -89,7 +92,7 @@ class RunFolder:
             raise CheckpointError(f"{path}: holds no run to resume")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / _LOCK_NAME).open("a+", encoding="utf-8")
+            self._lock = _open_lock(path / _LOCK_NAME)
         except OSError as error:
             raise ResourceError(f"{path}: cannot be written to: {error.strerror}") from error
         self._events: Any = None
@@ -109,17 +112,19 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
+            holder = self._holder() or "another process"
             raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
-        self._lock.seek(0)
         # `close` empties the file; a process that was killed did not come to that.
-        if holder := self._lock.read().strip():
+        if holder := self._holder():
             print(f"{self.path}: taken over from {holder}, which has ended without closing it")
         with naming(self.path / _LOCK_NAME):
             self._lock.truncate(0)
             self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             self._lock.flush()
+
+    def _holder(self) -> str:
+        self._lock.seek(0)
+        return printable(self._lock.read(200).strip())
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -159,20 +164,43 @@ class RunFolder:
         if record is not None:
             write_json(self.path / SPLIT_NAME, record)
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drops the lines of `metrics.jsonl` past `step`: those steps are taken again."""
+    def rewind_metrics(self, step: int, validated: bool = True) -> None:
+        """Drops the lines of `metrics.jsonl` past `step`: those steps are taken again.
+
+        What cannot be read is set aside, as `metrics.jsonl.damaged`, and that is said.
+
+        Args:
+          step: the step to go on from.
+          validated: whether the validation that may be due at that step has been saved.
+        """
         path = self.path / METRICS_NAME
-        if not path.is_file():
+        if not os.path.lexists(path):
             return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # a line cut short by a kill
-            if record.get("step", 0) <= step:
+        aside = path.with_name(f"{METRICS_NAME}.damaged")
+        try:
+            if path.is_symlink():
+                raise ValueError("a link")
+            lines = read_plain_file(path).splitlines()
+        except (OSError, ValueError) as error:
+            path.replace(aside)
+            warn(f"{path}: {getattr(error, 'strerror', None) or error}; set aside as {aside.name}")
+            return
+        kept, damaged = [], []
+        for number, line in enumerate(lines, start=1):
+            record = _record_in(line)
+            if record is None:
+                if number < len(lines):  # the last one may have been cut short by a kill
+                    damaged.append(line)
+            elif record["step"] < step or (
+                record["step"] == step and (validated or record["split"] != "val")
+            ):
                 kept.append(line)
-        replace_text(path, "".join(line + "\n" for line in kept))
+        if damaged:
+            with replacing(aside) as file:
+                file.write(b"".join(line + b"\n" for line in damaged))
+            warn(f"{path}: {len(damaged)} lines cannot be read; set aside in {aside.name}")
+        with replacing(path, sync=True) as file:
+            file.write(b"".join(line + b"\n" for line in kept))
 
     def open_events(self, step: int) -> None:
         """Opens a TensorBoard event file, which hides earlier events past `step`."""
@@ -202,9 +230,10 @@ class RunFolder:
           The picture, or nothing.
         """
         path = self.path / METRICS_NAME
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = read_plain_file(path).splitlines() if path.is_file() else []
+        records = [record for line in lines if (record := _record_in(line)) is not None]
         try:
-            plots.history([json.loads(line) for line in lines], self.path / HISTORY_NAME)
+            plots.history(records, self.path / HISTORY_NAME)
         except (ImportError, ConfigError):  # without Matplotlib, or without a finite loss
             return []
         return [self.path / HISTORY_NAME]
@@ -212,6 +241,40 @@ class RunFolder:
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """Adds a picture file to TensorBoard."""
         self._events.add_picture(step, name, path)
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """Opens the lock, which must not lead anywhere else: it is written to.
+
+    Raises:
+      CheckpointError: it is a link, a pipe or the like.
+      OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        file = open(os.open(path, flags, 0o666), "r+", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise CheckpointError(f"{path}: expected a plain file, or none") from None
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise CheckpointError(f"{path}: expected a plain file, or none")
+    return file
+
+
+def _record_in(line: bytes) -> dict[str, Any] | None:
+    """A line of `metrics.jsonl`; None if it is no such line."""
+    try:
+        record = parse(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    numbers = (value for key, value in record.items() if key != "split")
+    if not all(value is None or isinstance(value, (int, float)) for value in numbers):
+        return None
+    return record if isinstance(record.get("split"), str) else None
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.errors import CheckpointError, printable
 from jaxconvlstm.runs import manifest
 
 _REPLACED = ".replaced"
@@ -68,8 +68,12 @@ def remove_unfinished(folder: Path) -> None:
     _bring_back_replaced(folder)
 
 
-def put_in_order(folder: Path) -> set[int]:
+def put_in_order(folder: Path, run: manifest.Run) -> set[int]:
     """Removes steps that were never finished, sets damaged ones aside, and says so.
+
+    Args:
+      folder: the steps' folder.
+      run: the run that they should be of.
 
     Returns:
       The steps that are whole; their files have been verified.
@@ -81,7 +85,8 @@ def put_in_order(folder: Path) -> set[int]:
     _remove_temporary(folder)
     _bring_back_replaced(folder)
     finished = finished_steps(folder)
-    damaged = {step: found for step, path in finished.items() if (found := manifest.damage(path))}
+    looked_at = {step: manifest.damage(path, run) for step, path in finished.items()}
+    damaged = {step: found for step, found in looked_at.items() if found}
     if damaged and len(damaged) == len(finished):
         listed = "; ".join(describe_damage(*item) for item in damaged.items())
         raise CheckpointError(f"{folder}: {listed}")
@@ -115,7 +120,7 @@ def describe_damage(step: int, problems: list[str]) -> str:
 
 def warn(message: str) -> None:
     """Prints a warning, on the standard error so that it stands in no table."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -9,21 +9,24 @@ import inspect
 import io
 import os
 import re
-import signal
 import sys
 import traceback
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
 
 from jaxconvlstm.config.data import Split
 from jaxconvlstm.config.model import MODELS, ModelConfig
-from jaxconvlstm.data.prefetch import all_end_within
-from jaxconvlstm.errors import ConfigError, Interrupted, JaxConvLSTMError
+from jaxconvlstm.errors import (
+    ConfigError,
+    Interrupted,
+    JaxConvLSTMError,
+    printable,
+    scarce_resource,
+)
 from jaxconvlstm.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -59,6 +62,10 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
     Raises:
       ConfigError: one line with what is wrong, and the nearest flag for one that is unknown.
     """
+    if "" in arguments:
+        # An empty path would be the current folder: an unset variable of a shell, most likely.
+        before = arguments[list(arguments).index("") - 1] if arguments[0] else "the first argument"
+        raise ConfigError(f"{before}: expected a value, got an empty text")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -178,22 +185,24 @@ def _one_line(text: str) -> str:
 
 
 def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a script's `main` and leaves with the right exit code; errors are one line.
+    """Runs a script's `main` and exits with the right code; errors are one line.
 
     `--debug` adds the traceback.
+
+    Raises:
+      SystemExit: always; see `start.process` for how the process ends.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
     keep_freed_memory()
     code = 0
     try:
         main(arguments)
-    except JaxConvLSTMError as error:
+    except (JaxConvLSTMError, Interrupted) as error:
         code = error.exit_code
         _complain(str(error), arguments)
     except KeyboardInterrupt:
+        code = 130
         _complain("interrupted", arguments)
-        _leave(130)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; the rest of it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -205,30 +214,18 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
             f"{error.filename}: {error.strerror}" if named else f"{type(error).__name__}: {error}"
         )
         _complain(what, arguments)
-    except MemoryError as error:
+    except Exception as error:
+        scarce = scarce_resource(error)
+        if scarce is None:
+            raise
         code = 6
-        _complain(f"out of memory: {error}", arguments)
-    if not all_end_within(1.0):
-        # Libraries wait at exit for what a thread holds that may never end.
-        _leave(code)
+        _complain(f"not enough {scarce}: {error}", arguments)
     sys.exit(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """Ends the process without waiting for any thread."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    os._exit(code)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Outside training there is nothing to save: say so and leave."""
-    del frame
-    raise Interrupted("terminated", number)
 
 
 def _complain(message: str, arguments: Sequence[str]) -> None:
     if "--debug" in arguments:
         traceback.print_exc()
-    line = " ".join(as_started(message).split())
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    line = printable(" ".join(as_started(message).split()))
+    with contextlib.suppress(OSError):
+        print(f"error: {line}", file=sys.stderr, flush=True)

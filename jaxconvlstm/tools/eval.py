@@ -48,6 +48,8 @@ class Arguments:
     """Windows per step; by default 8, or fewer where frames are large."""
     samples: int = 3
     """Windows to draw as strips and animations."""
+    edited: bool = False
+    """Go by config.json and split.json of the run although they were edited since training."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -89,10 +91,17 @@ def main(arguments: Sequence[str]) -> None:
     """Parses, then scores or forecasts."""
     parsed, own = parse(arguments)
     from jaxconvlstm.device import describe_device, gpu_warning
+    from jaxconvlstm.runs.checkpoint import Checkpoints
+    from jaxconvlstm.runs.edits import check_not_edited
+    from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
 
     print(describe_device(), flush=True)
     if warning := gpu_warning():
         print(warning, flush=True)
+    if not parsed.edited:
+        with Checkpoints(parsed.run / CHECKPOINTS_NAME) as checkpoints:
+            step = checkpoints.choose(parsed.which)
+            check_not_edited(parsed.run, step, checkpoints.load_meta(step))
     if parsed.forecast is not None:
         forecast(parsed, own)
     else:
@@ -226,8 +235,8 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     for number, (name, frames) in enumerate(last):
         future = predictor.predict(frames, steps, parsed.data.tile)
         folder = out if len(last) == 1 else out / safe_name(name)
-        if folder in folders:
-            folder = out / f"{safe_name(name)}-{number}"
+        while folder in folders:  # another name may have become the same one, or this one
+            folder = out / f"{folder.name}-{number}"
         folders.add(make_folder(folder))
         np.save(folder / "forecast.npy", future)
         given, shown = (values.to_unit(np.asarray(values.scale(part))) for part in (frames, future))
@@ -247,6 +256,11 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
 def output_folder(parsed: Arguments, name: str) -> Path:
     """Folder to write to: --out, or one in the run, or here if the run is read-only."""
     if parsed.out is not None:
+        place = parsed.data.data
+        if place is not None and parsed.out.resolve().is_relative_to(Path(place).resolve()):
+            raise ConfigError(
+                f"--out {parsed.out}: lies in --data, where its pictures would be read"
+            )
         return make_folder(parsed.out)
     folder = parsed.run / name
     try:

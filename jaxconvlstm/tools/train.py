@@ -15,10 +15,11 @@ from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.presets import PRESETS, describe, preset
-from jaxconvlstm.config.run import Config, read_object
+from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.data.dataset import for_other_data, guess_dataset
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.json_files import read_object
 from jaxconvlstm.tools import cli
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Arguments:
     """Run folder; by default a fresh runs/NAME-TIME."""
     resume: Literal["auto", "must"] | None = None
     """auto: start, or go on where the run in --out stopped. must: only go on."""
+    edited: bool = False
+    """With --resume: go by config.json and split.json of the run although they were edited."""
     preset: str | None = None
     """Defaults by name, as listed above. By default as --dataset and --data say; for data of your
     own that is folder."""
@@ -169,7 +172,8 @@ def main(arguments: Sequence[str]) -> None:
         print(f"preset: {parsed.preset}, with what flags change", flush=True)
     if warning := gpu_warning():
         print(warning, flush=True)
-    result = fit(config, parsed.out or default_folder(config.data.dataset), parsed.resume)
+    out = parsed.out or default_folder(config.data.dataset)
+    result = fit(config, out, parsed.resume, edited=parsed.edited)
 
     if result.best is not None:
         print(f"best validation loss {result.best[0]:.5f} at step {result.best[1]}")

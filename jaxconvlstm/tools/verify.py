@@ -45,18 +45,18 @@ def main(arguments: Sequence[str]) -> None:
         raise CheckpointError(f"{run}: holds no checkpoint")
     damaged = 0
     for place in places:
-        state, whole = describe(place)
+        state, whole = describe(place, manifest.Run.read(run))
         damaged += not whole
         print(f"step {place.name}: {state}")
     if damaged:
         raise CheckpointError(f"{run}: {damaged} of {len(places)} steps are damaged or unfinished")
 
 
-def describe(place: Path) -> tuple[str, bool]:
-    """The state of a step in words, and whether it can be loaded."""
+def describe(place: Path, run: manifest.Run | None) -> tuple[str, bool]:
+    """The state of a step of a run in words, and whether it can be loaded."""
     if not is_finished(place):
         return "was never finished being saved", False
-    problems = manifest.damage(place)
+    problems = manifest.damage(place, run)
     if problems:
         return "damaged: " + "; ".join(problems), False
     contents = manifest.read(place)

@@ -20,19 +20,9 @@ from jaxconvlstm.config.run import FORMAT_VERSION, Config
 from jaxconvlstm.data.download import is_name
 from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.edits import MAY_CHANGE_ON_RESUME, changed_settings
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
 from jaxconvlstm.training.step import TrainState, begin
-
-# Settings that a resumed run may change; any other would make it another run.
-MAY_CHANGE_ON_RESUME = frozenset(
-    {
-        *("epochs", "log_every", "sample_every", "checkpoint_every", "threads"),
-        "early_stopping",
-        *("cache", "read_timeout", "check_files", "eval_input_frames", "eval_steps"),
-    }
-)
-# Limits of one call, which each call sets anew.
-OF_A_CALL = ("max_steps", "max_hours")
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -50,19 +40,18 @@ def with_absolute_paths(config: Config) -> Config:
 
 def check_same_run(saved: Config, config: Config, out: Path) -> None:
     """Raises `ConfigError` naming every setting that a resumed run must not change."""
-    changed = []
-    for section in dataclasses.fields(Config):
-        before, now = getattr(saved, section.name), getattr(config, section.name)
-        for field in dataclasses.fields(before):
-            old, new = getattr(before, field.name), getattr(now, field.name)
-            if field.name in OF_A_CALL:
-                continue
-            if old != new and field.name in MAY_CHANGE_ON_RESUME:
-                print(f"going on with {flag(field.name)} {new}, was {old}", flush=True)
-            elif old != new:
-                changed.append(f"{flag(field.name)} was {old}, now {new}")
-    if changed:
-        raise ConfigError(f"{out}: cannot go on with other settings: " + "; ".join(changed))
+    refused = []
+    for name, (before, now) in changed_settings(saved, config).items():
+        # Without clipping the optimizer has another state.
+        if name in MAY_CHANGE_ON_RESUME and not (name == "clip_norm" and 0 in (before, now)):
+            print(f"going on with {flag(name)} {now}, was {before}", flush=True)
+        else:
+            refused.append(f"{flag(name)} was {before}, now {now}")
+    if refused:
+        raise ConfigError(
+            f"{out}: cannot go on with other settings: {'; '.join(refused)}; --init-from {out} "
+            "starts a new run from its weights"
+        )
 
 
 @dataclasses.dataclass

@@ -11,8 +11,9 @@ from jaxconvlstm.errors import Interrupted
 class StopSignals:
     """Notes SIGINT and SIGTERM while entered; `check` raises once one has arrived.
 
-    A second SIGINT stops at once, with an ordinary `KeyboardInterrupt`. Outside the main thread,
-    where Python allows no handlers, nothing is noted.
+    A second SIGINT stops at once, as it would without this: with a `KeyboardInterrupt`, or in a
+    command by ending the process. Outside the main thread, where Python allows no handlers, nothing
+    is noted.
     """
 
     def __init__(self) -> None:
@@ -31,9 +32,11 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         # Only noted: an exception raised from here could tear a file that is being written.
-        del frame
         if self._received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            before = self._previous.get(number)
+            if not callable(before):
+                raise KeyboardInterrupt
+            before(number, frame)
         self._received = number
 
     def check(self) -> None:

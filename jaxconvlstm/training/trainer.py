@@ -10,10 +10,11 @@ from jaxconvlstm import models
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.data.augment import Augmentation
 from jaxconvlstm.data.dataset import Dataset, open_dataset
-from jaxconvlstm.data.fingerprint import fingerprint
+from jaxconvlstm.data.fingerprint import check_targets, fingerprint
 from jaxconvlstm.data.loader import TrainLoader
-from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.runs.checkpoint import Checkpoints
+from jaxconvlstm.runs.edits import check_not_edited, split_digest
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
 from jaxconvlstm.scale import Values
 from jaxconvlstm.task import Forecasting, make_task
@@ -45,7 +46,13 @@ class FitResult:
     pictures: list[Path]
 
 
-def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) -> FitResult:
+def fit(
+    config: Config,
+    out: Path,
+    resume: str | None = None,
+    data: Any = None,
+    edited: bool = False,
+) -> FitResult:
     """Trains a model and leaves a run folder.
 
     Args:
@@ -56,6 +63,8 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
       data: sequences in memory instead of the files of `config.data.data`: an array, or any object
         with `__len__` and `__getitem__` whose items are `[time, height, width]` or
         `[time, height, width, channels]`; see `data.sources.arrays.array_frames`.
+      edited: go on by `config.json` and `split.json` although they are not what the newest
+        checkpoint was saved with.
 
     Raises:
       ConfigError: a setting cannot work, or is not that of the run to resume.
@@ -65,17 +74,19 @@ def fit(config: Config, out: Path, resume: str | None = None, data: Any = None) 
     began = time.monotonic()
     out = Path(out)
     config = _with_places(config, out, in_memory=data is not None)
-    goes_on = holds_run(out)
-    if goes_on and resume:
-        check_same_run(read_config(out), config, out)
-    if not goes_on and resume != "must":
+    dataset = None
+    if not holds_run(out) and resume != "must":
         # Before the folder is made: data that cannot be used must not leave a run behind. And
         # before signals are only noted: there is nothing to save yet.
         dataset = open_dataset(config.data, config.training.seed, data=data)
     with RunFolder(out, resume=resume) as folder:
-        if goes_on:
-            measured = _measured(out)
+        # Only now does the folder stay as it is: until here another process may have had it.
+        if holds_run(out):
+            check_same_run(read_config(out), config, out)
+            measured = _measured(out, edited)
             dataset = open_dataset(config.data, config.training.seed, data=data, **measured)
+        elif dataset is None:
+            raise CheckpointError(f"{out}: the run in it was removed meanwhile")
         with StopSignals() as stop:
             for note in dataset.notes:
                 print(note, flush=True)
@@ -108,6 +119,8 @@ def _train(
         steps_per_epoch = training.steps_per_epoch or loader.batches_per_epoch
     total_steps = training.epochs * steps_per_epoch
     optimizer = make_optimizer(training, total_steps, steps_per_epoch)
+    if not dataset.classes:
+        check_targets(windows, dataset.values, data.read_timeout, stop.check)
     task = make_task(module, dataset.values, config, total_steps)
     validation = Validation(
         held_out=held_out,
@@ -127,6 +140,7 @@ def _train(
         "classes": list(dataset.classes),
         "frame_shape": list(frame_shape),
         "data_fingerprint": digest,
+        "split_digest": split_digest(dataset.split_record()),
     }
     with Checkpoints(folder.checkpoints, writable=True) as checkpoints:
         saved = SavedRun(checkpoints, folder.path, about, len(windows))
@@ -151,7 +165,7 @@ def _train(
             # Only now: a folder whose run cannot go on stays as it is.
             folder.write_config(config)
             folder.write_split(dataset.split_record())
-            folder.rewind_metrics(step)
+            folder.rewind_metrics(step, validated=not validation.is_due(step))
             folder.open_events(step)
             with open_loader(start=position) as batches:
                 step = Loop(
@@ -188,11 +202,14 @@ def _with_places(config: Config, out: Path, in_memory: bool) -> Config:
     return config
 
 
-def _measured(out: Path) -> dict[str, Any]:
+def _measured(out: Path, edited: bool) -> dict[str, Any]:
     """What a run found in its data once and for all: their split, scale and classes."""
     split = read_split(out)
     with Checkpoints(out / CHECKPOINTS_NAME) as checkpoints:
-        meta = checkpoints.load_meta(checkpoints.choose("last"))
+        step = checkpoints.choose("last")
+        meta = checkpoints.load_meta(step)
+    if not edited:
+        check_not_edited(out, step, meta)
     return {
         "split": split,
         "values": Values.from_json(meta["values"]),

@@ -290,8 +290,8 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
 
 
 PROGRAM = """
-import signal, sys, time
-from jaxconvlstm.tools import cli
+import sys, time
+from jaxconvlstm.tools import cli, start
 from jaxconvlstm.data.loader import TrainLoader
 import numpy as np
 
@@ -312,8 +312,7 @@ def main(arguments):
         for batch in loader:
             pass
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by programs in the background
-cli.run(main, sys.argv[1:])
+start.process(lambda: cli.run(main, sys.argv[1:]))
 """
 
 

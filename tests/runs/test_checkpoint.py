@@ -15,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxconvlstm import json_files
 from jaxconvlstm.config.run import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError, ResourceError
 from jaxconvlstm.runs import manifest
@@ -239,7 +240,8 @@ def test_json_files_beyond_a_limit_are_not_parsed(
 ) -> None:
     save(tmp_path, {1: None})
     size = (tmp_path / "1" / "meta" / "data.json").stat().st_size
-    monkeypatch.setattr(manifest, "LARGEST", size - 1)
+    for module in (manifest, json_files):
+        monkeypatch.setattr(module, "LARGEST", size - 1)
     assert manifest.read(tmp_path / "1") == {}
     monkeypatch.setattr(manifest, "read", lambda step: contents)
     contents = json.loads((tmp_path / "1" / manifest.NAME).read_text())["contents"]

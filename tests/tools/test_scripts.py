@@ -116,7 +116,10 @@ def test_the_test_split_is_the_one_that_the_run_has_recorded(copy: Path, tmp_pat
     record = json.loads((copy / "split.json").read_text())
     record |= {"train": ["clip0", "clip1"], "val": [], "test": ["clip2"]}
     (copy / "split.json").write_text(json.dumps(record))
-    printed = run("eval.py", copy, "--out", tmp_path / "scores", "--samples", 0).stdout
+    flags = ["--out", tmp_path / "scores", "--samples", 0]
+    for command in (["eval.py", copy], ["train.py", "--resume", "auto", "--out", copy]):
+        assert "split.json divides the data otherwise" in run(*command, code=4).stderr
+    printed = run("eval.py", copy, *flags, "--edited").stdout
     assert "20 windows of the test part" in printed
     assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["count"] == 20
 

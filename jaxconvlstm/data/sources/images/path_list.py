@@ -13,6 +13,7 @@ from jaxconvlstm.data.sources.images.image_file import EXTENSIONS
 from jaxconvlstm.data.sources.images.listing import is_picture, list_sequences, split_pages
 from jaxconvlstm.data.sources.images.numbering import number_frames
 from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.json_files import parse
 
 LONGEST_LINE = 2**24
 """Bytes of a line; a file with a longer one is no path list."""
@@ -188,8 +189,8 @@ def _names(line: bytes) -> tuple[list[str], bool]:
     """The paths in a line, and whether it is a JSON list."""
     if line.startswith(b"["):
         try:
-            names = json.loads(line)
-        except (ValueError, RecursionError):
+            names = parse(line)
+        except ValueError:
             pass
         else:
             if isinstance(names, list) and all(isinstance(name, str) for name in names):

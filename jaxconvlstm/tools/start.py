@@ -1,0 +1,110 @@
+"""How a command begins and ends: signals from the first line on, and no waiting for threads.
+
+Nothing heavy is imported here, so that little can happen before signals are handled.
+"""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from jaxconvlstm.errors import scarce_resource
+
+SECONDS_TO_END = 5.0
+"""How long a command that has succeeded waits for what libraries do at exit."""
+
+
+def command(module: str, function: str = "main") -> NoReturn:
+    """Run the command of a module of this package, such as "tools.train", and end the process."""
+
+    def run() -> None:
+        from jaxconvlstm.tools import cli
+
+        main = getattr(importlib.import_module(f"jaxconvlstm.{module}"), function)
+        cli.run(main)
+
+    process(run)
+
+
+def process(run: Callable[[], object]) -> NoReturn:
+    """Run a command and end the process with its exit code, within seconds.
+
+    Outside of training nothing has to be saved, so that a signal ends the process on the spot. An
+    exception could be met by any library on its way; training puts handlers of its own.
+    """
+    _prepare_streams()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_at_once)
+    code = 0
+    try:
+        run()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except BaseException as error:
+        code = 6 if (scarce := scarce_resource(error)) else 1
+        if scarce:
+            _write_error(f"not enough {scarce} to start ({type(error).__name__}: {error})")
+        else:
+            traceback.print_exc()
+    end(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process, whatever threads libraries have left."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        code = code or 6
+        _write_error(f"standard output: {getattr(error, 'strerror', None) or error}")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+    if code == 0:
+        # What libraries do at exit, such as writing what they hold, is done if it takes no longer.
+        patience = threading.Timer(SECONDS_TO_END, os._exit, [0])
+        patience.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread can be started
+            patience.start()
+            # Its reader may have gone, or its disk be full: what could be said of that was said.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
+    os._exit(code)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    _write_error("interrupted" if number == signal.SIGINT else "terminated")
+    # What was printed may stand in a buffer that this very moment is being written to.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(128 + number)
+
+
+def _write_error(text: str) -> None:
+    # Not by `print`, which this may have interrupted.
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {' '.join(text.split())}\n".encode(errors="backslashreplace"))
+
+
+def _prepare_streams() -> None:
+    """Make all three standard streams take any text, and be there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Closed: the next file that is opened would be written to by whoever prints.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        else:
+            # Names of files need not be text in the terminal's encoding, or in any.
+            stream.reconfigure(errors="backslashreplace")

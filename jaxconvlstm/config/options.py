@@ -125,13 +125,13 @@ def _convert(value: Any, hint: Any) -> Any:
         wanted = numbers.Integral if hint is int else numbers.Real
         if not isinstance(value, wanted) or isinstance(value, bool):
             return _REFUSED
-        if hint is int and not -LARGEST <= value <= LARGEST:
-            return _REFUSED
         try:
             number = float(value)  # an integer may be too large for that
         except OverflowError:
             return _REFUSED
-        return value if type(value) in (int, float) else hint(number)
+        if hint is int and abs(number) > LARGEST:
+            return _REFUSED
+        return value if type(value) in (int, float) else hint(value)
     if hint is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, Mapping) and hasattr(hint, "from_json"):

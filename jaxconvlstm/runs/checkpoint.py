@@ -29,7 +29,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxconvlstm.config.run import FORMAT_VERSION
-from jaxconvlstm.errors import CheckpointError, ResourceError
+from jaxconvlstm.errors import CheckpointError, ResourceError, scarce_resource
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.leaves import Leaf, differences, larger_in_chunks, leaves, memory_problem
 from jaxconvlstm.runs.step_folders import (
@@ -303,6 +303,8 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             if saving:
                 remove_unfinished(self.folder)
+            if scarce := scarce_resource(error):
+                raise ResourceError(f"{self.folder}: not enough {scarce}") from error
             full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceError(self._describe_full()) from error

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that little can happen before signals are han
 
 import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,12 @@ def process(run: Callable[[], object]) -> NoReturn:
     exception could be met by any library on its way; training puts handlers of its own.
     """
     _prepare_streams()
+    if "--debug" not in sys.argv:
+        # What fails is raised and said in one line. What else goes wrong with it, in the threads
+        # of a library and where it clears up, is not.
+        threading.excepthook = lambda _: None
+        sys.unraisablehook = lambda _: None
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
     code = 0
@@ -104,7 +111,7 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-        else:
-            # Names of files need not be text in the terminal's encoding, or in any.
-            stream.reconfigure(errors="backslashreplace")
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+            setattr(sys, name, stream)
+        # Names of files need not be text in the terminal's encoding, or in any.
+        stream.reconfigure(errors="backslashreplace")

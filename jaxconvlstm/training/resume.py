@@ -40,18 +40,20 @@ def with_absolute_paths(config: Config) -> Config:
 
 def check_same_run(saved: Config, config: Config, out: Path) -> None:
     """Raises `ConfigError` naming every setting that a resumed run must not change."""
-    refused = []
-    for name, (before, now) in changed_settings(saved, config).items():
+    changed = changed_settings(saved, config)
+    refused = [
+        f"{flag(name)} was {before}, now {now}"
+        for name, (before, now) in changed.items()
         # Without clipping the optimizer has another state.
-        if name in MAY_CHANGE_ON_RESUME and not (name == "clip_norm" and 0 in (before, now)):
-            print(f"going on with {flag(name)} {now}, was {before}", flush=True)
-        else:
-            refused.append(f"{flag(name)} was {before}, now {now}")
+        if name not in MAY_CHANGE_ON_RESUME or (name == "clip_norm" and 0 in (before, now))
+    ]
     if refused:
         raise ConfigError(
             f"{out}: cannot go on with other settings: {'; '.join(refused)}; --init-from {out} "
             "starts a new run from its weights"
         )
+    for name, (before, now) in changed.items():
+        print(f"going on with {flag(name)} {now}, was {before}", flush=True)
 
 
 @dataclasses.dataclass

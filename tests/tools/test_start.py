@@ -1,0 +1,121 @@
+"""How commands begin and end, whatever libraries do; each in a process of its own."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts import ROOT
+
+HEAD = "import sys, threading, time\nfrom jaxconvlstm.tools import start\n"
+
+
+def program(text: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HEAD + text],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_no_handler_of_exceptions_keeps_a_signal(number: int, code: int) -> None:
+    process = program("""
+def run():
+    print("running", flush=True)
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+start.process(run)
+""")
+    assert process.stdout is not None and process.stdout.readline() == "running\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    assert (process.returncode, errors) == (code, f"error: {word}\n")
+
+
+def test_while_training_a_signal_is_noted_and_is_no_exception() -> None:
+    process = program("""
+from jaxconvlstm.tools import cli
+from jaxconvlstm.training.signals import StopSignals
+def run(arguments):
+    with StopSignals() as stop:
+        print("running", flush=True)
+        while True:
+            try:
+                time.sleep(0.01)
+                stop.check()
+            except Exception:
+                pass
+start.process(lambda: cli.run(run))
+""")
+    assert process.stdout is not None and process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (143, "error: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize(
+    "ending, code",
+    [
+        ("raise ResourceError('full')", 6),
+        ('raise RuntimeError("can\'t start new thread")', 6),
+        ("raise OSError(24, 'Too many open files')", 6),
+        ("raise MemoryError", 6),
+        ("pass", 0),
+    ],
+)
+def test_nothing_is_waited_for_that_a_library_has_left(ending: str, code: int) -> None:
+    process = program(f"""
+from jaxconvlstm.errors import ResourceError
+from jaxconvlstm.tools import cli
+def run(arguments):
+    print("to be seen")
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    {ending}
+start.process(lambda: cli.run(run, []))
+""")
+    began = time.monotonic()
+    printed, errors = process.communicate(timeout=20)
+    assert process.returncode == code and time.monotonic() - began < 15
+    assert printed == "to be seen\n" and errors.count("\n") == (code != 0)
+
+
+def test_a_lack_of_file_descriptors_is_one_line(tmp_path: Path) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+
+    process = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--out", tmp_path / "run", "--limit", "8"],
+        capture_output=True,
+        text=True,
+        preexec_fn=few,
+    )
+    assert process.returncode == 6 and process.stderr.count("\n") == 1
+    assert "Traceback" not in process.stderr and "open files" in process.stderr
+
+
+def test_streams_take_any_text_and_may_be_closed_or_full() -> None:
+    text = "start.process(lambda: print('r\\xe9sum\\xe9 \\udcff', flush=True))"
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    process = program(text, env=ascii_only)
+    assert process.communicate(timeout=20) == ("r\\xe9sum\\xe9 \\udcff\n", "")
+    closed = f'"{sys.executable}" -c "$0" >&-'
+    done = subprocess.run(["sh", "-c", closed, HEAD + text], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    full = f'"{sys.executable}" -c "$0" > /dev/full'
+    text = text.replace(", flush=True", "")
+    done = subprocess.run(["sh", "-c", full, HEAD + text], cwd=ROOT, capture_output=True)
+    assert done.returncode == 6
+    assert done.stderr == b"error: standard output: No space left on device\n"

@@ -93,7 +93,7 @@ class Questions:
           flags: for `XLA_FLAGS` of ours.
         """
         if self.tiny:
-            batch, names = 1, names if len(names) > 8 else names[:2]
+            batch, names = 1, names if len(names) > 8 else names[:1]
         entries: Entries = {}
         result = {"work": work, "batch": batch, "dtype": dtype, "forecast": forecast}
         result |= {"flags": flags, "entries": entries}

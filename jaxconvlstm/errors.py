@@ -76,6 +76,14 @@ _SCARCE = {
 }
 
 
+def describe_os_error(error: OSError) -> str:
+    """An error of the operating system in words, with what it is about."""
+    if error.strerror is None:
+        return f"{type(error).__name__}: {error}"
+    # What is written to by name is named; a stream has none.
+    return f"{error.filename or 'standard output or a stream'}: {error.strerror}"
+
+
 def scarce_resource(error: BaseException) -> str | None:
     """What there was too little of, if that is what an error says; else None."""
     number, text = getattr(error, "errno", None), str(error)

@@ -14,6 +14,7 @@ from jaxconvlstm.nn.variants import VARIANTS
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.slow
+TINY = {"BENCHMARKS_TINY": "1"}
 
 
 def run(script: str, *flags: str, **environment: str) -> str:
@@ -30,8 +31,7 @@ def run(script: str, *flags: str, **environment: str) -> str:
 def test_steps_are_timed_and_peers_that_cannot_are_named(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     flags = "--work seq2one --batch-size 1 --rounds 1 --peers ours flax keras-jax"
-    # Not optimised, as in other tests, one step of Flax's would take twenty seconds.
-    printed = run("step_time.py", *flags.split(), "--json", str(path), XLA_FLAGS="")
+    printed = run("step_time.py", *flags.split(), "--json", str(path), **TINY)
     (result,) = json.loads(path.read_text())
     peers: dict[str, Any] = result["peers"]
     assert set(peers) == {"ours", "flax"}
@@ -43,7 +43,9 @@ def test_steps_are_timed_and_peers_that_cannot_are_named(tmp_path: Path) -> None
 
 def test_forecasts_are_timed() -> None:
     assert "sequences/s" in run(
-        "rollout.py", "--work", "seq2one", "--batch-size", "1", "--rounds", "1", "--peers", "ours"
+        *("rollout.py", "--work", "seq2one", "--batch-size", "1", "--rounds", "1"),
+        *("--peers", "ours"),
+        **TINY,
     )
 
 

@@ -24,6 +24,7 @@ from jaxconvlstm.errors import (
     ConfigError,
     Interrupted,
     JaxConvLSTMError,
+    describe_os_error,
     printable,
     scarce_resource,
 )
@@ -209,11 +210,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         code = 1
     except OSError as error:
         code = 6
-        named = error.filename is not None and error.strerror
-        what = (
-            f"{error.filename}: {error.strerror}" if named else f"{type(error).__name__}: {error}"
-        )
-        _complain(what, arguments)
+        _complain(describe_os_error(error), arguments)
     except Exception as error:
         scarce = scarce_resource(error)
         if scarce is None:

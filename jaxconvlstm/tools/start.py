@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from jaxconvlstm.errors import scarce_resource
+from jaxconvlstm.errors import describe_os_error, scarce_resource
 
 SECONDS_TO_END = 5.0
 """How long a command that has succeeded waits for what libraries do at exit."""
@@ -54,10 +54,13 @@ def process(run: Callable[[], object]) -> NoReturn:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except BaseException as error:
-        code = 6 if (scarce := scarce_resource(error)) else 1
-        if scarce:
+        code = 6
+        if scarce := scarce_resource(error):
             _write_error(f"not enough {scarce} to start ({type(error).__name__}: {error})")
+        elif isinstance(error, OSError):
+            _write_error(describe_os_error(error))
         else:
+            code = 1
             traceback.print_exc()
     end(code)
 
@@ -69,7 +72,8 @@ def end(code: int) -> NoReturn:
             sys.stdout.flush()
     except (OSError, ValueError) as error:
         code = code or 6
-        _write_error(f"standard output: {getattr(error, 'strerror', None) or error}")
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            _write_error(describe_os_error(error))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.flush()
     if code == 0:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +21,8 @@ def replacing(path: str | Path, mode: str = "wb", *, sync: bool = False) -> Iter
       OSError: there is no room, or the folder cannot be written to; what was there stays.
     """
     path = Path(path)
-    # The process in its name: two that write at once must not share it.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machine and process in its name: two that write at once must not share it.
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     with naming(path):
         try:
             with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -36,6 +37,31 @@ def replacing(path: str | Path, mode: str = "wb", *, sync: bool = False) -> Iter
             raise
         if sync:
             sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of `replacing` in a folder, whose process was killed."""
+    for path in folder.glob(f".*.{_host()}.*.tmp"):
+        process = path.name.split(".")[-2]
+        if process.isdecimal() and not is_running(int(process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _host() -> str:
+    # In file names, and between dots.
+    return "".join(c if c.isalnum() else "-" for c in socket.gethostname())
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Loading a run: architecture, weights and value scale, all from its checkpoint."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.predictor import Predictor
 from jaxconvlstm.runs.checkpoint import Checkpoints
-from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, is_in_use
 from jaxconvlstm.scale import Values
 
 
@@ -38,6 +39,17 @@ def load(run: str | Path, which: str = "best") -> Any:
         raise CheckpointError(f"{folder}: no such run folder")
     if not (folder / CHECKPOINTS_NAME).is_dir():
         raise CheckpointError(f"{folder}: not a run folder (it holds no {CHECKPOINTS_NAME})")
+    try:
+        return _load(folder, which)
+    except CheckpointError:
+        if not is_in_use(folder):
+            raise
+        # The process that trains in it has replaced or removed the step meanwhile.
+        time.sleep(0.5)
+        return _load(folder, which)
+
+
+def _load(folder: Path, which: str) -> Any:
     with Checkpoints(folder / CHECKPOINTS_NAME) as checkpoints:
         step = checkpoints.choose(which)
         meta = checkpoints.load_meta(step)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import socket
 import stat
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxconvlstm import plots
-from jaxconvlstm.atomic import naming, replace_text, replacing
+from jaxconvlstm.atomic import is_running, naming, remove_leftovers, replace_text, replacing
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError, printable
 from jaxconvlstm.json_files import parse, read_object, read_plain_file
@@ -39,6 +40,19 @@ def holds_run(folder: Path) -> bool:
     """Whether `folder` holds a run that has saved a step; without one, a run starts anew."""
     checkpoints = folder / CHECKPOINTS_NAME
     return checkpoints.is_dir() and bool(finished_steps(checkpoints))
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process of this machine is training in `folder`, as far as its lock file says.
+
+    The lock is not taken, since that would keep a process out which is about to train.
+    """
+    try:
+        holder = os.fsdecode(read_plain_file(folder / _LOCK_NAME)[:200])
+    except (OSError, ValueError):
+        return False
+    found = re.fullmatch(r"process (\d{1,9}) on (.*)", holder)
+    return bool(found and found[2] == socket.gethostname() and is_running(int(found[1])))
 
 
 def read_config(folder: Path) -> Config:
@@ -101,6 +115,7 @@ class RunFolder:
         except BaseException:
             self._lock.close()  # not emptied: it names the process that holds the folder
             raise
+        remove_leftovers(path)
         if resume is None and holds_run(path):
             self.close()
             raise ConfigError(

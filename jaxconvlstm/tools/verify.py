@@ -4,6 +4,7 @@ python -m jaxconvlstm verify RUN
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import tyro
 from jaxconvlstm.errors import CheckpointError, ConfigError
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import METRIC
-from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, is_in_use
 from jaxconvlstm.runs.step_folders import is_finished, step_folders
 from jaxconvlstm.tools import cli
 
@@ -46,6 +47,13 @@ def main(arguments: Sequence[str]) -> None:
     damaged = 0
     for place in places:
         state, whole = describe(place, manifest.Run.read(run))
+        if not whole and is_in_use(run):
+            # Being saved or removed, most likely: both take less than this.
+            time.sleep(1)
+            if not is_finished(place):
+                print(f"step {place.name}: is being saved or removed")
+                continue
+            state, whole = describe(place, manifest.Run.read(run))
         damaged += not whole
         print(f"step {place.name}: {state}")
     if damaged:

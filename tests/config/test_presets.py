@@ -74,6 +74,8 @@ def test_a_preset_trains_evaluates_and_loads(
     config, out = presets.preset(name), tmp_path / "run"
     drawn = int(name in DRAWN)
     run("train.py", *flags_of(name, data), "--sample-every", drawn, "--out", out)
+    if not drawn and config.data.eval_steps is None:
+        return  # evaluated like the preset of the same network that is drawn
     run("eval.py", out, "--samples", drawn)
     scores = json.loads((out / "eval" / "metrics.json").read_text())
     assert scores["model"].keys() >= {"mse", "mae", "psnr", "ssim", "openstl_mse"}

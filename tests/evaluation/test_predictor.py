@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +129,37 @@ def test_black_and_white_is_asked_for_where_that_was_learned(model: jcl.Predicto
         strict.predict(frames)
     future = strict.predict((frames >= 128).astype(frames.dtype))
     assert future.dtype == np.uint8 and future.max() <= 1
+
+
+def test_what_is_masked_is_missing_or_refused(model: jcl.Predictor) -> None:
+    frames = clip(2, 12, 16).astype(np.float32)
+    masked = np.ma.masked_equal(frames, frames[0, 3, 4, 1])
+    assert np.ma.is_masked(masked)
+    with pytest.raises(jcl.ConfigError, match="some are masked"):
+        model.predict(masked)
+    for values, filled in (
+        (dataclasses.replace(model.values, missing=-1.0), -1.0),
+        (dataclasses.replace(model.values, nan=True), np.nan),
+    ):
+        knows = model.with_values(values)
+        expected = knows.predict(np.ma.filled(masked, filled))
+        np.testing.assert_array_equal(knows.predict(masked), expected)
+        assert (expected != model.predict(frames)).any()
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        (dict(steps=1.5), "steps: expected a whole number"),
+        (dict(steps=True), "steps: expected a whole number"),
+        (dict(steps=0), "steps: expected a whole number"),
+        (dict(tile=(0, 0)), "tile: expected a whole number"),
+        (dict(tile=8), "tile: expected"),
+        (dict(frames=np.full((2, 12, 16, 3), 1e300)), "too large for float32"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(
+    model: jcl.Predictor, options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(jcl.ConfigError, match=match):
+        model.predict(**dict(frames=clip(2, 12, 16)) | options)

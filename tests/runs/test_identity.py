@@ -1,7 +1,9 @@
 """A step is believed only where it was saved; files beside the checkpoints only as they were."""
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,6 @@ from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.runs.folder import RunFolder
-from jaxconvlstm.training.signals import StopSignals
 
 CLIPS = np.random.default_rng(0).random((6, 8, 8, 8, 1), np.float32)
 
@@ -169,7 +170,6 @@ def test_a_validation_that_was_not_saved_is_logged_once(
         if not ('"val"' in line and json.loads(line)["step"] == 4)
     )
     folder.close()
-    assert StopSignals  # the signal's own path is tried in test_faults
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"[1]\n", b'{"step": "x"}\n', b"[" * 10**5])
@@ -198,3 +198,35 @@ def test_nothing_outside_a_run_is_written(copy: Path, tmp_path: Path) -> None:
     (copy / "metrics.jsonl").symlink_to(outside)
     assert jcl.fit(config(epochs=3), copy, "must", CLIPS).step == 6
     assert outside.read_text() == "mine"
+
+
+def test_a_reader_waits_for_a_step_that_is_being_replaced(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    manifest = copy / "checkpoints" / "4" / "manifest.json"
+    kept = manifest.read_text()
+    manifest.unlink()
+    pauses: list[float] = []
+
+    def written_meanwhile(seconds: float) -> None:
+        pauses.append(seconds)
+        manifest.write_text(kept)
+
+    monkeypatch.setattr("time.sleep", written_meanwhile)
+    with pytest.raises(jcl.CheckpointError):
+        jcl.load(copy, "4")  # nobody is training in it
+    assert not pauses
+    with RunFolder(copy, resume="must"):
+        assert jcl.load(copy, "4").step == 4
+        manifest.unlink()
+        assert "step 4: whole" in run("-m jaxconvlstm", "verify", copy).stdout
+    assert len(pauses) == 2
+
+
+def test_what_a_killed_process_left_is_removed(copy: Path) -> None:
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
+    dead, alive = (copy / f".strip.png.{host}.{number}.tmp" for number in (2**22 + 1, os.getpid()))
+    for path in (dead, alive):
+        path.touch()
+    with RunFolder(copy, resume="must"):
+        assert alive.exists() and not dead.exists()

@@ -1,7 +1,6 @@
 """How commands begin and end, whatever libraries do; each in a process of its own."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -93,14 +92,12 @@ start.process(lambda: cli.run(run, []))
 
 
 def test_a_lack_of_file_descriptors_is_one_line(tmp_path: Path) -> None:
-    def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
-
+    command = ["train.py", "--out", tmp_path / "run", "--limit", "8", *TINY]
     process = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--out", tmp_path / "run", "--limit", "8", *TINY],
+        ["sh", "-c", f'ulimit -n 12 && exec "{sys.executable}" "$@"', "sh", *command],
+        cwd=ROOT,
         capture_output=True,
         text=True,
-        preexec_fn=few,
     )
     assert process.returncode == 6 and process.stderr.count("\n") == 1
     assert "file descriptors" in process.stderr

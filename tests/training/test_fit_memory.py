@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxconvlstm as jcl
-from jaxconvlstm.config.data import DataConfig
+from jaxconvlstm.config.data import DataConfig, Split
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
@@ -99,3 +99,11 @@ def test_data_that_fail_do_not_take_finished_work_along(tmp_path: Path) -> None:
     reads[0] = 10**9
     short = changed(config, "training", epochs=saved // 3 + 2)
     assert jcl.fit(short, tmp_path, resume="must", data=data).step == 3 * (saved // 3 + 2)
+
+
+def test_data_without_any_target_are_not_trained_on(tmp_path: Path) -> None:
+    missing = clips()
+    missing[:, 2:] = -1
+    config = changed(CONFIG, "data", missing_value=-1.0, value_range=(0.0, 10.0))
+    with pytest.raises(DataError, match=r"nothing to train on: every target pixel of \d+ windows"):
+        jcl.fit(changed(config, "data", split=Split(0.9, 0, 0.1)), tmp_path, data=missing)

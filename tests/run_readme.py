@@ -19,6 +19,8 @@ import conftest  # noqa: F401
 import numpy as np
 from PIL import Image
 
+from jaxconvlstm.tools import start
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/data.md", "docs/reliability.md")
 RUNNABLE = [["python", name] for name in ("train.py", "eval.py", "-m")] + [["make", "demo"]]

@@ -202,6 +202,11 @@ class ScaleOptions(Options):
             raise ConfigError("--value-range: expected finite numbers")
         if not low < high:
             raise ConfigError(f"--value-range: expected LO below HI, got {low:g} {high:g}")
+        largest = max(abs(low), abs(high))
+        if largest > 1e38 or high - low < max(1e-30, 1e-6 * largest):
+            raise ConfigError(
+                f"--value-range: float32 cannot tell values from {low:g} to {high:g} apart"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

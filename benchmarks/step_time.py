@@ -16,7 +16,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -79,12 +78,9 @@ class Worker:
         self.seconds: list[float] = []
         self.facts: dict[str, Any] = {}
 
-    def ready(self, patience: float = 1e6) -> bool:
-        """Wait for its first step; False if that fails or takes over `patience` seconds."""
-        timer = threading.Timer(patience, self.process.kill)
-        timer.start()
+    def ready(self) -> bool:
+        """Wait for its first step; False if that fails."""
         self.facts = self._answer()
-        timer.cancel()
         return "error" not in self.facts
 
     def steps(self, count: int) -> None:
@@ -121,10 +117,7 @@ def race(
     rounds: int = 7,
     steps: int = 1,
     forecast: bool = False,
-    matrix_size: int = 2048,
-    together: bool = True,
     fresh_memory: bool = False,
-    patience: float = 1e6,
 ) -> dict[str, Any]:
     """Time implementations in turn.
 
@@ -136,12 +129,8 @@ def race(
       rounds: turns of each implementation.
       steps: steps in a turn.
       forecast: time forecasts in place of training steps.
-      matrix_size: side of the square matrices whose product measures the machine's rate.
-      together: keep all processes alive, and let them take turns; otherwise run one after the
-        other (on a GPU, whose memory they would share, and whose speed hardly varies).
       fresh_memory: leave the processes at the C library's default, which returns freed memory to
         the system.
-      patience: seconds after which an implementation without a first step is left out.
 
     Returns:
       The settings, the machine and its rate; and for each implementation the median and the least
@@ -150,33 +139,29 @@ def race(
     flags = ["--forecast"] if forecast else []
     flags += ["--fresh-memory"] if fresh_memory else []
     entries: dict[str, dict[str, Any]] = {}
-    names = ["matrix", *peers]
-    groups = [names] if together else [[name] for name in names]
-    for group in groups:
-        workers = []
-        for name in group:
-            extra = ["--matrix-size", str(matrix_size)] if name == "matrix" else flags
-            worker = Worker(name, work, batch, dtype, *extra)
-            began = time.monotonic()
-            if worker.ready(patience):
-                workers.append(worker)
-                print(f"  {name}: ready after {time.monotonic() - began:.1f} s", flush=True)
-            else:
-                print(f"  {name}: left out ({worker.facts['error']})", flush=True)
-                worker.close()
-        for number in range(rounds):
-            for worker in workers:
-                if number > 1 and worker.seconds[0] > SLOW:
-                    continue
-                worker.steps(1 if worker.seconds and worker.seconds[0] > SLOW else steps)
-        for worker in workers:
+    workers = []
+    for name in ["matrix", *peers]:
+        worker = Worker(name, work, batch, dtype, *([] if name == "matrix" else flags))
+        began = time.monotonic()
+        if worker.ready():
+            workers.append(worker)
+            print(f"  {name}: ready after {time.monotonic() - began:.1f} s", flush=True)
+        else:
+            print(f"  {name}: left out ({worker.facts['error']})", flush=True)
             worker.close()
-            entries[worker.peer] = {
-                "seconds": statistics.median(worker.seconds),
-                "fastest": min(worker.seconds),
-                "turns": len(worker.seconds),
-                **worker.facts,
-            }
+    for number in range(rounds):
+        for worker in workers:
+            if number > 1 and worker.seconds[0] > SLOW:
+                continue
+            worker.steps(1 if worker.seconds and worker.seconds[0] > SLOW else steps)
+    for worker in workers:
+        worker.close()
+        entries[worker.peer] = {
+            "seconds": statistics.median(worker.seconds),
+            "fastest": min(worker.seconds),
+            "turns": len(worker.seconds),
+            **worker.facts,
+        }
     matrix = entries.pop("matrix", {"flops": 0, "seconds": 1})
     return {
         "work": work,

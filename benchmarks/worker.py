@@ -31,7 +31,6 @@ def main() -> None:
     parser.add_argument("--dtype", required=True)
     parser.add_argument("--forecast", action="store_true")
     parser.add_argument("--fresh-memory", action="store_true")
-    parser.add_argument("--matrix-size", type=int, default=2048)
     arguments = parser.parse_args()
     # Libraries print to the standard output, too: from here on that goes to the standard error.
     answers = os.fdopen(os.dup(1), "w")
@@ -51,7 +50,7 @@ def main() -> None:
         if name == "matrix":
             from peers import ours
 
-            peer = ours.matrix_product(arguments.dtype, arguments.matrix_size)
+            peer = ours.matrix_product(arguments.dtype, 2048)
         else:
             module = importlib.import_module(f"peers.{MODULES[name]}")
             mode = mode or module.MODES[0]

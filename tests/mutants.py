@@ -245,11 +245,8 @@ MUTANTS = [
     ),
     Mutant(
         "nn/conv_lstm.py",
-        "nn.remat(body, prevent_cse=False) if self.remat else body,\n"
-        '            variable_broadcast="params",\n            split_rngs={"params": False},\n'
-        "            length=length,\n            unroll",
-        'body,\n            variable_broadcast="params",\n'
-        '            split_rngs={"params": False},\n            length=length,\n            unroll',
+        "nn.remat(body, prevent_cse=False) if self.remat else body,",
+        "body,",
         ("nn/test_conv_lstm.py::test_remat_takes_less_memory",),
         "--remat without effect",
     ),

@@ -264,18 +264,8 @@ class ConvLSTM(nn.Module):
             frame, first = xs
             return cell.step_from_halfway(halfway, start, first, frame, hidden_mask, projected)
 
-        # With remat not even the pre-activations are stored, and the convolutions are done twice.
-        scan = nn.scan(
-            nn.remat(body, prevent_cse=False) if self.remat else body,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            length=length,
-            unroll=min(variant.unroll, length),
-            # Flax traces the body once more, which only new parameters need.
-            check_constancy_invariants=self.is_initializing(),
-        )
         # There is no o before the first step; zeros stand in, and `first` keeps them unread.
-        (c, o), hidden = scan(
+        (c, o), hidden = self._loop(body, length)(
             self.cell, (c, jnp.zeros_like(start)), (frames, jnp.arange(length) == 0)
         )
         # Step t gives h at t, so that the first is the one given and the last is still to come.
@@ -298,15 +288,22 @@ class ConvLSTM(nn.Module):
         def body(cell: LoopCell, carry: Carry, frame: Array | None) -> tuple[Carry, Array]:
             return cell(carry, frame, hidden_mask, projected)
 
-        scan = nn.scan(
+        carry, outputs = self._loop(body, length)(self.cell, carry, frames)
+        return carry, jnp.moveaxis(outputs, 0, 1)
+
+    @nn.nowrap
+    def _loop(self, body: Callable[..., Any], length: int) -> Callable[..., Any]:
+        """Lift `body(cell, carry, xs)` to a loop over `length` time steps, which shares weights."""
+        return nn.scan(
+            # With remat not even the pre-activations are stored, and convolutions are done twice.
             nn.remat(body, prevent_cse=False) if self.remat else body,
             variable_broadcast="params",
             split_rngs={"params": False},
             length=length,
-            check_constancy_invariants=False,
+            unroll=min(variants.chosen.unroll, length),
+            # Flax traces the body once more, which only new parameters need.
+            check_constancy_invariants=self.is_initializing(),
         )
-        carry, outputs = scan(self.cell, carry, frames)
-        return carry, jnp.moveaxis(outputs, 0, 1)
 
     def drop(self, frames: Array, train: bool) -> Array:
         """Drop the same values of `[..., batch, height, width, channels]` at all times."""

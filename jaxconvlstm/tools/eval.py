@@ -92,21 +92,29 @@ def main(arguments: Sequence[str]) -> None:
     """Parses, then scores or forecasts."""
     parsed, own = parse(arguments)
     from jaxconvlstm.device import describe_device, gpu_warning
-    from jaxconvlstm.runs.checkpoint import Checkpoints
-    from jaxconvlstm.runs.edits import check_not_edited
-    from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
 
     print(describe_device(), flush=True)
     if warning := gpu_warning():
         print(warning, flush=True)
-    if not parsed.edited:
-        with Checkpoints(parsed.run / CHECKPOINTS_NAME) as checkpoints:
-            step = checkpoints.choose(parsed.which)
-            check_not_edited(parsed.run, step, checkpoints.load_meta(step))
     if parsed.forecast is not None:
         forecast(parsed, own)
     else:
         score(parsed, own)
+
+
+def load_run(parsed: Arguments) -> Any:
+    """The run's model, if the files beside its checkpoint are what it was saved with."""
+    from jaxconvlstm.evaluation.load import load
+    from jaxconvlstm.runs.checkpoint import Checkpoints
+    from jaxconvlstm.runs.edits import check_not_edited
+    from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
+
+    model = load(parsed.run, parsed.which)
+    if not parsed.edited:
+        with Checkpoints(parsed.run / CHECKPOINTS_NAME) as checkpoints:
+            # `load` has verified the step; of its files only `meta` is read once more.
+            check_not_edited(parsed.run, model.step, checkpoints.load_meta(model.step))
+    return model
 
 
 def score(parsed: Arguments, own: DataConfig) -> None:
@@ -115,11 +123,10 @@ def score(parsed: Arguments, own: DataConfig) -> None:
 
     from jaxconvlstm.device import describe_device, memory_advice
     from jaxconvlstm.evaluation.evaluate import Classes, Forecasts, evaluate, fitting_batch
-    from jaxconvlstm.evaluation.load import load
     from jaxconvlstm.evaluation.report import ClassReport, FrameReport
     from jaxconvlstm.task import Forecasting, make_task
 
-    model = load(parsed.run, parsed.which)
+    model = load_run(parsed)
     config, data = model.config, parsed.data
     check_asked(parsed, own, config)
     changed = data.target_frames if data.target_frames != own.target_frames else None
@@ -215,12 +222,11 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
     import numpy as np
 
     from jaxconvlstm import plots
-    from jaxconvlstm.evaluation.load import load
     from jaxconvlstm.evaluation.predictor import Predictor
 
     steps = parsed.forecast
     assert steps is not None
-    predictor = load(parsed.run, parsed.which)
+    predictor = load_run(parsed)
     if not isinstance(predictor, Predictor):
         raise ConfigError("--forecast: the run's model names classes; it predicts no frames")
     last = LastFrames(parsed.data, parsed.data.input_frames)

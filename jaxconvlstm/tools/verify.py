@@ -44,16 +44,16 @@ def main(arguments: Sequence[str]) -> None:
     places = step_folders(folder)
     if not places:
         raise CheckpointError(f"{run}: holds no checkpoint")
-    damaged = 0
+    damaged, owner = 0, manifest.Run.read(run)
     for place in places:
-        state, whole = describe(place, manifest.Run.read(run))
+        state, whole = describe(place, owner)
         if not whole and is_in_use(run):
             # Being saved or removed, most likely: both take less than this.
             time.sleep(1)
             if not is_finished(place):
                 print(f"step {place.name}: is being saved or removed")
                 continue
-            state, whole = describe(place, manifest.Run.read(run))
+            state, whole = describe(place, owner)
         damaged += not whole
         print(f"step {place.name}: {state}")
     if damaged:

@@ -41,6 +41,8 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 gc.set_threshold(200_000, 20, 100)
 # A rank that grows silently is how [batch] meets [batch, batch]; the package never relies on it.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Nor on dtypes that meet: a caller may forbid it, and float32 by bfloat16 is seldom meant.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,8 +60,8 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture
 def foreign_code() -> Iterator[None]:
-    """Lets other libraries promote ranks: theirs is not ours to fix."""
-    with jax.numpy_rank_promotion("allow"):
+    """Lets other libraries promote ranks and dtypes: theirs is not ours to fix."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
 

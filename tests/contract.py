@@ -94,7 +94,7 @@ CASES = {
         pads_to=2,
         whole=False,
     ),
-    "seq2one-lstm": Case(jcl.Seq2OneLSTM, NARROW, (128, 128, 3), scale=0.5),
+    "seq2one-lstm": Case(jcl.Seq2OneLSTM, NARROW, (128, 128, 3), scale=0.4),
     "encoder-forecaster": Case(
         jcl.EncoderForecaster,
         SETTINGS | dict(output="sigmoid", patch_size=2, peephole="channel"),

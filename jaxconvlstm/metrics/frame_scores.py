@@ -190,7 +190,7 @@ def _cross_entropy(predictions: Array, targets: Array, mask: Array) -> Score:
     """Sum over each frame; it counts if its targets are probabilities."""
     total, counts = _sum_over_frame(value_cross_entropy(predictions, targets), mask)
     probability = (targets >= -ROUNDING) & (targets <= 1 + ROUNDING)
-    counts = counts * jnp.all(probability, (2, 3, 4))
+    counts = jnp.where(jnp.all(probability, (2, 3, 4)), counts, 0)
     return jnp.where(counts > 0, total, 0), counts
 
 

@@ -77,7 +77,8 @@ def ghosting(
     fraction = jnp.sum(jnp.where(left, energy, 0), frame) / jnp.where(total > 0, total, 1)
 
     there = jnp.any(valid, axis=-1)  # pixels with a valid channel
-    mostly = jnp.sum(there & ~objects, frame) >= LEAST_BACKGROUND * jnp.sum(there, frame)
+    visible, pixels = (jnp.sum(a, frame, dtype=jnp.float32) for a in (there & ~objects, there))
+    mostly = visible >= LEAST_BACKGROUND * pixels
     counts = mostly & jnp.any(left & there, frame) & (total > 0)
     return jnp.where(counts, fraction, 0), counts.astype(jnp.float32)
 
@@ -102,7 +103,7 @@ def _median(frames: Array, valid: Array) -> Array:
     count = jnp.sum(valid, axes, keepdims=True)
 
     def halve(halving: Array, low: Array) -> Array:
-        middle = low + 0.5 ** (halving + 1.0)
+        middle = low + 0.5 ** (halving.astype(low.dtype) + 1)
         below = jnp.sum(valid & (frames < middle), axes, keepdims=True)
         return jnp.where(2 * below < count, middle, low)
 

@@ -322,7 +322,8 @@ class ConvLSTM(nn.Module):
         if rate == 0 or not train:
             return None
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
-        return (kept / (1 - rate)).astype(dtype)  # scaled, so that the expected value stays
+        # Scaled, so that the expected value stays.
+        return jnp.where(kept, 1 / (1 - rate), 0).astype(dtype)
 
 
 def _stands_before_the_loop(frames: Array) -> bool:

@@ -15,11 +15,7 @@ WIDTH = 1e-6
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name == "cnn-lstm" else pytest.mark.slow)
-        for name, case in CASES.items()
-        if not case.large
-    ],
+    [pytest.param(n, marks=() if n == "cnn-lstm" else pytest.mark.slow) for n in CASES],
 )
 def test_every_derivative_is_that_of_central_differences(name: str, float64: None) -> None:
     """Along a line through weights and inputs: by jvp, by grad, and by each of the gradient."""

@@ -175,7 +175,7 @@ def test_bfloat16_layer_runs_in_bfloat16_with_finite_float32_gradients() -> None
     inputs = normal(0, 2, 3, 4, 4, 2)
     variables = random_variables(layer, inputs, scale=0.5)
     outputs, (gradients, _) = with_gradients(layer.apply)(
-        cosines(2, 3, 4, 4, 3).astype(np.float32), variables, inputs
+        cosines(2, 3, 4, 4, 3).astype(jnp.bfloat16), variables, inputs
     )
     assert outputs.dtype == jnp.bfloat16
     for leaf in jax.tree.leaves(gradients):

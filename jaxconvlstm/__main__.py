@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from jaxconvlstm import __version__
 from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.messages import say
 from jaxconvlstm.tools import start
 
 TOOLS = {
@@ -44,11 +45,11 @@ def dispatch(arguments: Sequence[str]) -> None:
         listed = "\n".join(f"  {name:<10} {text}" for name, (_, text) in TOOLS.items())
         from jaxconvlstm.tools.cli import as_started
 
-        print(as_started(HELP.format(tools=listed)))
+        say(as_started(HELP.format(tools=listed)))
         return
     name, *rest = arguments
     if name == "--version":
-        print(f"jaxconvlstm {__version__}")
+        say(f"jaxconvlstm {__version__}")
         return
     if name not in TOOLS:
         near = difflib.get_close_matches(name, TOOLS, 1)

@@ -4,7 +4,6 @@ An error message is one line that names the file, parameter or frame it is about
 """
 
 import errno
-import os
 
 
 class JaxConvLSTMError(Exception):
@@ -56,16 +55,6 @@ class Interrupted(BaseException):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    """A file name on one line that any UTF-8 terminal or log can hold.
-
-    File names are bytes: Python shows those that are not UTF-8 as lone surrogates, which cannot be
-    printed. They, and newlines, are written as escapes.
-    """
-    text = os.fspath(name)
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 _SCARCE = {

@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from jaxconvlstm.errors import ConfigError, JaxConvLSTMError, printable
+from jaxconvlstm.errors import ConfigError, JaxConvLSTMError
+from jaxconvlstm.messages import printable
 
 LARGEST = 64 * 2**20
 """Bytes of the largest file that is read as a whole."""

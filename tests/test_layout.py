@@ -162,3 +162,14 @@ def test_every_public_name_is_there() -> None:
 
     for name in jaxconvlstm.__all__:
         assert getattr(jaxconvlstm, name) is not None
+
+
+def test_there_is_one_printer() -> None:
+    """It escapes the control codes in names; how a process ends is written without it."""
+    printing = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "print"
+    }
+    assert printing == {"messages"}

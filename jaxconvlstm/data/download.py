@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from jaxconvlstm.data.sources.arrays.stored_array import one_line
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable, say
 
 FOLDER_VARIABLE = "JAXCONVLSTM_DATA"
 """Environment variable: the folder to keep files in; by default the user's cache folder."""
@@ -115,7 +116,7 @@ class _Download:
         del pooch
         import requests
 
-        print(f"{self._name}: downloading {url}", flush=True)
+        say(f"{self._name}: downloading {url}")
         # Not packed for the way: what comes is compared with the file's own checksum.
         headers = {"Accept-Encoding": "identity"}
         with (
@@ -130,4 +131,4 @@ class _Download:
                 if time.monotonic() - last >= REPORT_EVERY:
                     last = time.monotonic()
                     of = f" of {total / 1e6:.0f}" if total else ""
-                    print(f"{self._name}: {file.tell() / 1e6:.0f}{of} MB", flush=True)
+                    say(f"{self._name}: {file.tell() / 1e6:.0f}{of} MB")

@@ -14,6 +14,7 @@ from jaxconvlstm.data.dataset import Windows
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.evaluate import Classes, Forecasts
 from jaxconvlstm.evaluation.predictor import Predictor
+from jaxconvlstm.messages import say
 from jaxconvlstm.metrics.class_scores import CLASS_DEFINITIONS
 from jaxconvlstm.metrics.frame_scores import DEFINITIONS
 from jaxconvlstm.scale import Values
@@ -76,15 +77,15 @@ class FrameReport:
         """Print the scores as text."""
         print_table(result, self._first_lead)
         if line := describe_error(result, self._values):
-            print(line)
+            say(line)
         others = [
             f"{name} {result['model'][key]:.4g} ({result['persistence'].get(key, np.nan):.4g})"
             for key, name in _OTHER_DIALECTS.items()
             if key in result["model"]
         ]
-        print("in other dialects (persistence): " + ", ".join(others))
+        say("in other dialects (persistence): " + ", ".join(others))
         if self._first_lead < 1:
-            print(
+            say(
                 "means and sums are over all of these frames; those up to lead 1 are predicted one "
                 "step ahead, from the true frames before them"
             )
@@ -160,7 +161,7 @@ class ClassReport:
         """See `FrameReport.print`."""
         for key, value in result["model"].items():
             name = key.replace("_", " ")
-            print(f"{name} {value:.4f} (the most frequent class: {result['persistence'][key]:.4f})")
+            say(f"{name} {value:.4f} (the most frequent class: {result['persistence'][key]:.4f})")
         for truth, row in zip(result["classes"], result["confusion"]):
             mistaken = ", ".join(
                 f"{count} as {name}"
@@ -168,7 +169,7 @@ class ClassReport:
                 if count and name != truth
             )
             right = row[result["classes"].index(truth)]
-            print(f"{truth}: {right} of {sum(row)} right" + (f"; {mistaken}" if mistaken else ""))
+            say(f"{truth}: {right} of {sum(row)} right" + (f"; {mistaken}" if mistaken else ""))
 
     def draw(self, result: Mapping[str, Any], samples: int, folder: Path) -> list[Path]:
         """See `FrameReport.draw`."""
@@ -192,7 +193,7 @@ def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
     """Print scores by lead time, persistence's in brackets, and the ratio of the MSEs."""
     per_lead = result["per_lead"]
     keys = [key for key in IN_TABLE if key in result["model"]]
-    print(
+    say(
         "lead  " + "".join(f"{key.upper() + ' (persistence)':>22}" for key in keys) + "   MSE ratio"
     )
     leads = len(per_lead["model"]["mse"])
@@ -209,7 +210,7 @@ def print_table(result: Mapping[str, Any], first_lead: int = 1) -> None:
     for lead, ours, theirs in [*rows, ("mean", result["model"], means)]:
         cells = "".join(f"{f'{ours[key]:.4g} ({theirs[key]:.4g})':>22}" for key in keys)
         ratio = ours["mse"] / theirs["mse"] if theirs["mse"] else float("nan")
-        print(f"{lead:<6}{cells}{ratio:>12.3f}")
+        say(f"{lead:<6}{cells}{ratio:>12.3f}")
 
 
 def describe_error(result: Mapping[str, Any], values: Values) -> str | None:

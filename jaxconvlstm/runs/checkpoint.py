@@ -30,6 +30,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxconvlstm.config.run import FORMAT_VERSION
 from jaxconvlstm.errors import CheckpointError, ResourceError, scarce_resource
+from jaxconvlstm.messages import warn
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.leaves import Leaf, differences, larger_in_chunks, leaves, memory_problem
 from jaxconvlstm.runs.step_folders import (
@@ -41,7 +42,6 @@ from jaxconvlstm.runs.step_folders import (
     remove_unfinished,
     replaced_name,
     step_folders,
-    warn,
 )
 
 METRIC = "val_loss"

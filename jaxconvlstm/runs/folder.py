@@ -16,9 +16,10 @@ from typing import IO, Any
 from jaxconvlstm import plots
 from jaxconvlstm.atomic import is_running, naming, remove_leftovers, replace_text, replacing
 from jaxconvlstm.config.run import Config
-from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError, printable
+from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
 from jaxconvlstm.json_files import parse, read_object, read_plain_file
-from jaxconvlstm.runs.step_folders import finished_steps, warn
+from jaxconvlstm.messages import printable, say, warn
+from jaxconvlstm.runs.step_folders import finished_steps
 from jaxconvlstm.runs.tensorboard import Events
 
 CONFIG_NAME = "config.json"
@@ -131,7 +132,7 @@ class RunFolder:
             raise CheckpointError(f"{self.path}: in use, {holder} is training in it") from None
         # `close` empties the file; a process that was killed did not come to that.
         if holder := self._holder():
-            print(f"{self.path}: taken over from {holder}, which has ended without closing it")
+            say(f"{self.path}: taken over from {holder}, which has ended without closing it")
         with naming(self.path / _LOCK_NAME):
             self._lock.truncate(0)
             self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")

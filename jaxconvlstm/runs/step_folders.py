@@ -11,10 +11,10 @@ there, and then gets a manifest. So one of these lies in the folder:
 """
 
 import shutil
-import sys
 from pathlib import Path
 
-from jaxconvlstm.errors import CheckpointError, printable
+from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.messages import warn
 from jaxconvlstm.runs import manifest
 
 _REPLACED = ".replaced"
@@ -116,11 +116,6 @@ def describe_damage(step: int, problems: list[str]) -> str:
     """One phrase for what `manifest.damage` found."""
     more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
     return f"step {step} is damaged ({problems[0]}{more})"
-
-
-def warn(message: str) -> None:
-    """Prints a warning, on the standard error so that it stands in no table."""
-    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _folders(folder: Path) -> list[Path]:

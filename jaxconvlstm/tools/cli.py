@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import inspect
 import io
@@ -25,10 +26,10 @@ from jaxconvlstm.errors import (
     Interrupted,
     JaxConvLSTMError,
     describe_os_error,
-    printable,
     scarce_resource,
 )
 from jaxconvlstm.memory import keep_freed_memory
+from jaxconvlstm.messages import printable, say
 
 T = TypeVar("T")
 _COMMAND = re.compile(r"python (?:\w+\.py|-m jaxconvlstm \w+)")
@@ -178,7 +179,7 @@ def _unknown(unknown: Sequence[str], kind: type) -> str:
 
 def _one_line(text: str) -> str:
     """What tyro draws as a box, as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", text)
+    text = re.sub(r"\x1b\[[0-9;]*m|\[/?bold\]|-{9,}|[─-╿]", " ", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"^(Parsing error|Value error|Error parsing|Invalid argument)[:\s]*", "", text)
     text = re.sub(r"^(Error parsing |Invalid choice (?=invalid choice))", "", text)
@@ -209,7 +210,8 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        code = 6
+        # A name that cannot be one was given by somebody; all else is about the disk.
+        code = 2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 6
         _complain(describe_os_error(error), arguments)
     except Exception as error:
         scarce = scarce_resource(error)
@@ -223,6 +225,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
 def _complain(message: str, arguments: Sequence[str]) -> None:
     if "--debug" in arguments:
         traceback.print_exc()
-    line = printable(" ".join(as_started(message).split()))
+    words = (word if len(word) <= 4096 else f"{word[:60]}…" for word in as_started(message).split())
+    line = printable(" ".join(words))
     with contextlib.suppress(OSError):
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        say(f"error: {line}", error=True)

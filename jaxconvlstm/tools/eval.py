@@ -22,6 +22,7 @@ from jaxconvlstm.data.dataset import Dataset, for_other_data, guess_dataset, ope
 from jaxconvlstm.data.last_frames import LastFrames
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.evaluation.compatibility import check_compatible, is_same_data, override_values
+from jaxconvlstm.messages import say
 from jaxconvlstm.runs.folder import read_config, read_split, write_json
 from jaxconvlstm.tools import cli
 
@@ -93,9 +94,9 @@ def main(arguments: Sequence[str]) -> None:
     parsed, own = parse(arguments)
     from jaxconvlstm.device import describe_device, gpu_warning
 
-    print(describe_device(), flush=True)
+    say(describe_device())
     if warning := gpu_warning():
-        print(warning, flush=True)
+        say(warning)
     if parsed.forecast is not None:
         forecast(parsed, own)
     else:
@@ -136,9 +137,9 @@ def score(parsed: Arguments, own: DataConfig) -> None:
     part = parsed.part or ("test" if own_or_made else "all")
     dataset, values = open_data(parsed, own, model, part)
     for note in dataset.notes:
-        print(note)
+        say(note)
     if parsed.part is None and part == "all":
-        print("scoring all of it; --part test leaves out what a model trained on it has seen")
+        say("scoring all of it; --part test leaves out what a model trained on it has seen")
     task = make_task(model.module, values, dataclasses.replace(config, data=data))
     sums: Classes | Forecasts = Classes(len(dataset.classes))
     if isinstance(task, Forecasting):
@@ -165,7 +166,7 @@ def score(parsed: Arguments, own: DataConfig) -> None:
         "value_range": values.describe(),
         "device": describe_device(),
     }
-    print(
+    say(
         f"{scored.count} windows of the {part} part, {data.input_frames} frames given, "
         f"weights of step {model.step}"
     )
@@ -231,7 +232,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
         raise ConfigError("--forecast: the run's model names classes; it predicts no frames")
     last = LastFrames(parsed.data, parsed.data.input_frames)
     for note in last.notes:
-        print(note)
+        say(note)
     check_compatible(predictor, last.dtype, last.frame_shape, parsed.data, own)
     values = override_values(predictor.values, parsed.data, own)
     values = dataclasses.replace(values, dtype=last.dtype.name)
@@ -255,7 +256,7 @@ def forecast(parsed: Arguments, own: DataConfig) -> None:
             plots.save_frame(picture, folder / f"frame-{index:0{digits}}.png")
         plots.strip(given, shown, None, folder / "strip.png", title=f"{name}, forecast")
         plots.animation(given, shown, None, folder / "animation.gif")
-        print(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
+        say(f"{name}: {steps} frames after the last of {len(frames)} given, in {folder}")
         written += [folder / "forecast.npy", folder / "strip.png", folder / "animation.gif"]
     name_files(written)
 
@@ -276,7 +277,7 @@ def output_folder(parsed: Arguments, name: str) -> Path:
             return folder
     except OSError as error:
         beside = Path(f"{parsed.run.resolve().name}-{name}")
-        print(f"{folder}: {error.strerror}; writing to {beside} instead, --out chooses", flush=True)
+        say(f"{folder}: {error.strerror}; writing to {beside} instead, --out chooses")
         return make_folder(beside)
 
 
@@ -295,4 +296,4 @@ def safe_name(name: str) -> str:
 def name_files(paths: list[Path]) -> None:
     """Ends the run by saying what was written."""
     for path in paths:
-        print(f"wrote {path}")
+        say(f"wrote {path}")

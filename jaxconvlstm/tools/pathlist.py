@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxconvlstm.checks import check_positive, plural
-from jaxconvlstm.errors import ConfigError, printable
+from jaxconvlstm.errors import ConfigError
+from jaxconvlstm.messages import printable, say
 from jaxconvlstm.tools import cli
 
 
@@ -54,11 +55,11 @@ def main(arguments: Sequence[str]) -> None:
         overwrite=parsed.overwrite,
     )
     for note in notes:
-        print(note)
-    print(
+        say(note)
+    say(
         f"wrote {printable(parsed.out)}: {plural(lines, 'line')} of {parsed.length} frames from "
         f"{plural(sequences, 'sequence')}"
     )
     place = shlex.quote(printable(parsed.out))
     frames = f"--input-frames {parsed.length - 1} --target-frames 1"
-    print(cli.as_started(f"next: python train.py --data {place} {frames}"))
+    say(cli.as_started(f"next: python train.py --data {place} {frames}"))

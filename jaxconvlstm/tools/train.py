@@ -20,6 +20,7 @@ from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.data.dataset import for_other_data, guess_dataset
 from jaxconvlstm.errors import ConfigError
 from jaxconvlstm.json_files import read_object
+from jaxconvlstm.messages import say
 from jaxconvlstm.tools import cli
 
 if TYPE_CHECKING:
@@ -167,20 +168,20 @@ def main(arguments: Sequence[str]) -> None:
     from jaxconvlstm.runs.folder import default_folder
     from jaxconvlstm.training.trainer import fit
 
-    print(describe_device(), flush=True)
+    say(describe_device())
     if parsed.preset is not None:
-        print(f"preset: {parsed.preset}, with what flags change", flush=True)
+        say(f"preset: {parsed.preset}, with what flags change")
     if warning := gpu_warning():
-        print(warning, flush=True)
+        say(warning)
     out = parsed.out or default_folder(config.data.dataset)
     result = fit(config, out, parsed.resume, edited=parsed.edited)
 
     if result.best is not None:
-        print(f"best validation loss {result.best[0]:.5f} at step {result.best[1]}")
+        say(f"best validation loss {result.best[0]:.5f} at step {result.best[1]}")
     for picture in result.pictures:
-        print(f"picture: {picture}")
-    print(f"run folder: {result.folder}")
+        say(f"picture: {picture}")
+    say(f"run folder: {result.folder}")
     folder = shlex.quote(str(result.folder))
     if not result.finished:
-        print(cli.as_started(f"to go on: python train.py --out {folder} --resume auto"))
-    print(cli.as_started(f"next: python eval.py {folder}"))
+        say(cli.as_started(f"to go on: python train.py --out {folder} --resume auto"))
+    say(cli.as_started(f"next: python eval.py {folder}"))

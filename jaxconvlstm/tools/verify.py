@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.messages import say
 from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.checkpoint import METRIC
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, is_in_use
@@ -51,11 +52,11 @@ def main(arguments: Sequence[str]) -> None:
             # Being saved or removed, most likely: both take less than this.
             time.sleep(1)
             if not is_finished(place):
-                print(f"step {place.name}: is being saved or removed")
+                say(f"step {place.name}: is being saved or removed")
                 continue
             state, whole = describe(place, owner)
         damaged += not whole
-        print(f"step {place.name}: {state}")
+        say(f"step {place.name}: {state}")
     if damaged:
         raise CheckpointError(f"{run}: {damaged} of {len(places)} steps are damaged or unfinished")
 

@@ -221,7 +221,8 @@ class Loop:
 
     def _learning_rate(self) -> float:
         """The learning rate of the step just taken."""
-        return float(self._schedule(self._step - 1)) * self.validation.rate_scale
+        with jax.numpy_dtype_promotion("standard"):  # for Optax, as in the step
+            return float(self._schedule(self._step - 1)) * self.validation.rate_scale
 
     def _describe_saved(self) -> str:
         saved = self.saved.step

@@ -1,11 +1,5 @@
 """Learning rate schedule and optimizer of a run, made of those of Optax."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import optax
 
 from jaxconvlstm.config.training import TrainingConfig
@@ -37,10 +31,6 @@ def make_schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int
       Smith & Topin 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large
       Learning Rates": one-cycle, with the fractions of PyTorch's `OneCycleLR`.
     """
-    return _promoting(_schedule(config, total_steps, steps_per_epoch))
-
-
-def _schedule(config: TrainingConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
     peak = config.learning_rate
     if config.schedule == "one-cycle":
         return optax.schedules.cosine_onecycle_schedule(max(total_steps, 1), peak)
@@ -65,7 +55,7 @@ def _after_warmup(config: TrainingConfig, steps: int, steps_per_epoch: int) -> o
         stairs = optax.exponential_decay(peak, interval, config.decay_rate, staircase=True)
         # XLA divides by multiplying with a rounded reciprocal, so that a whole number of
         # intervals may come out just below it; half a step further on it cannot.
-        return lambda step: stairs(jnp.asarray(step, jnp.float32) + 0.5)
+        return lambda step: stairs(step + 0.5)
     return optax.constant_schedule(peak)
 
 
@@ -85,17 +75,6 @@ def make_optimizer(
         "adadelta": optax.adadelta(schedule, rho=0.95, eps=1e-7),
         "rmsprop": optax.rmsprop(schedule, decay=0.9, eps=1e-7),
     }[config.optimizer]
-    if config.clip_norm:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    return optax.GradientTransformation(optimizer.init, _promoting(optimizer.update))
-
-
-def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let Optax mix dtypes (a float to the power of a count) even where a caller forbids it."""
-
-    @wraps(function)
-    def promoting(*arguments: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return function(*arguments)
-
-    return promoting
+    if config.clip_norm == 0:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)

@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from jaxconvlstm.messages import printable, say
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -48,15 +50,15 @@ class Progress:
         # In a log file a line for each step would bury everything else.
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print(f"step {step}/{self._total}: {text}", flush=True)
+            say(f"step {step}/{self._total}: {text}")
 
     def say(self, text: str) -> None:
         """Prints a line that stays."""
         if self._bar is not None:
             # A bracket in a path is not Rich's markup.
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(printable(text), markup=False, highlight=False)
         else:
-            print(text, flush=True)
+            say(text)
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:

@@ -19,6 +19,7 @@ from jaxconvlstm.config.options import flag
 from jaxconvlstm.config.run import FORMAT_VERSION, Config
 from jaxconvlstm.data.download import is_name
 from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.messages import say
 from jaxconvlstm.runs.checkpoint import Checkpoints
 from jaxconvlstm.runs.edits import MAY_CHANGE_ON_RESUME, changed_settings
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME
@@ -53,7 +54,7 @@ def check_same_run(saved: Config, config: Config, out: Path) -> None:
             "starts a new run from its weights"
         )
     for name, (before, now) in changed.items():
-        print(f"going on with {flag(name)} {now}, was {before}", flush=True)
+        say(f"going on with {flag(name)} {now}, was {before}")
 
 
 @dataclasses.dataclass
@@ -163,7 +164,7 @@ class SavedRun:
         changed += "they hold other values"
         if not in_memory:
             raise CheckpointError(f"{changed}; --init-from starts a new run from its weights")
-        print(f"warning: {changed}", flush=True)
+        say(f"warning: {changed}")
 
 
 def begin_from(
@@ -182,6 +183,6 @@ def begin_from(
     with Checkpoints(run / CHECKPOINTS_NAME) as checkpoints:
         step = checkpoints.choose("best")
         variables = checkpoints.load(step, {"variables": fresh.variables})["variables"]
-    print(f"starting from the weights of {run}, step {step}", flush=True)
+    say(f"starting from the weights of {run}, step {step}")
     key = jax.random.wrap_key_data(fresh.key)
     return begin(jax.device_put(variables), optimizer, key, ema)

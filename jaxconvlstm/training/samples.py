@@ -15,6 +15,7 @@ from jaxconvlstm.data.loader import stack
 from jaxconvlstm.data.windows import SplitName
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.evaluation.report import draw_clip, unit_clip
+from jaxconvlstm.messages import say
 from jaxconvlstm.runs.folder import RunFolder
 from jaxconvlstm.spread import spread
 from jaxconvlstm.task import Forecasting, Task
@@ -55,7 +56,7 @@ class Samples:
                 try:
                     self._windows = dataset.windows(split, given, steps)
                 except DataError as error:
-                    print(f"samples have the lengths of training: {error}", flush=True)
+                    say(f"samples have the lengths of training: {error}")
                 self._step = jax.jit(dataclasses.replace(task, dense_targets=False).evaluate)
         self._rows = min(batch_size, len(self._windows))
 

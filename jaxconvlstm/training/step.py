@@ -117,7 +117,9 @@ def make_train_step(
         params = state.variables["params"]
         (loss, changed), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
         norm = optax.tree.norm(gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        # Optax mixes dtypes (a float to the power of a count), which a caller may have forbidden.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, params)
         # After the optimizer: its moments do not depend on the learning rate.
         updates = jax.tree.map(lambda update: update * state.rate_scale, updates)
         params = optax.apply_updates(params, updates)

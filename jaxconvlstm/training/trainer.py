@@ -13,6 +13,7 @@ from jaxconvlstm.data.dataset import Dataset, open_dataset
 from jaxconvlstm.data.fingerprint import check_targets, fingerprint
 from jaxconvlstm.data.loader import TrainLoader
 from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.messages import say
 from jaxconvlstm.runs.checkpoint import Checkpoints
 from jaxconvlstm.runs.edits import check_not_edited, split_digest
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, RunFolder, holds_run, read_config, read_split
@@ -89,8 +90,10 @@ def fit(
             raise CheckpointError(f"{out}: the run in it was removed meanwhile")
         with StopSignals() as stop:
             for note in dataset.notes:
-                print(note, flush=True)
-            return _train(config, dataset, folder, stop, began)
+                say(note)
+            result = _train(config, dataset, folder, stop, began)
+            stop.check()  # a signal that came after the last step was noted, too
+            return result
 
 
 def _train(
@@ -153,14 +156,14 @@ def _train(
             if isinstance(task, Forecasting):
                 # More epochs must not bring back true frames that were gone already.
                 task = dataclasses.replace(task, sampling_steps=counters["sampling_steps"])
-            print(f"going on from step {saved.step} of {total_steps} in {folder.path}", flush=True)
+            say(f"going on from step {saved.step} of {total_steps} in {folder.path}")
         elif training.init_from is not None:
             state = begin_from(Path(training.init_from), state, optimizer, training.ema)
         step = int(state.step)
         pictures: list[Path] = []
         if validation.is_over(step) and not validation.is_due(step):
             reason = ", as the validation loss got no better" if validation.stopped_early else ""
-            print(f"{folder.path}: finished already, at step {step}{reason}")
+            say(f"{folder.path}: finished already, at step {step}{reason}")
         else:
             # Only now: a folder whose run cannot go on stays as it is.
             folder.write_config(config)

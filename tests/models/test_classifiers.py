@@ -121,7 +121,7 @@ def growing_lines(seed: int, clips: int, side: int) -> tuple[jax.Array, jax.Arra
 
 
 @pytest.mark.slow
-def test_it_learns_where_a_line_grows_to() -> None:
+def test_it_learns_where_a_line_grows_to(foreign_code: None) -> None:
     model = small(features=(8,), downsample=2)
     frames, classes = growing_lines(0, 64, 8)
     optimizer = optax.adam(1e-2)

@@ -14,6 +14,8 @@ import pytest
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.training.optimizer import make_optimizer, make_schedule
 
+pytestmark = pytest.mark.usefixtures("foreign_code")  # Optax's arithmetic on dtypes
+
 SCHEDULES = ("constant", "cosine", "one-cycle", "exponential", "step")
 
 
@@ -162,7 +164,6 @@ def test_optimizers_against_numpy(reference: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.usefixtures("foreign_code")
 @pytest.mark.parametrize("optimizer", ["adadelta", "rmsprop"])
 def test_optimizers_against_keras(optimizer: str) -> None:
     with warnings.catch_warnings():

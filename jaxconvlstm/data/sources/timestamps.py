@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.messages import printable
 
 SECOND = 1_000_000
 """Times are counted in microseconds."""

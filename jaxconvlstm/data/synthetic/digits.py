@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxconvlstm.data.sources.arrays.npy_files import open_npy, open_npz
 from jaxconvlstm.data.sources.arrays.stored_array import unreadable
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 MOST_BYTES = 2**30
 """Of pixels: over a million digits of 28x28. A header that claims more is not believed."""

@@ -24,7 +24,8 @@ from jaxconvlstm.data.dataset import guess_dataset, open_dataset
 from jaxconvlstm.data.frames_dataset import FramesDataset
 from jaxconvlstm.data.sources.base import Frames
 from jaxconvlstm.data.windows import SPLIT_NAMES
-from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.messages import printable, say
 from jaxconvlstm.scale import Values
 from jaxconvlstm.tools import cli
 from jaxconvlstm.tools.inspect.pictures import draw_pictures
@@ -94,11 +95,11 @@ def main(arguments: Sequence[str]) -> None:
         row("" if index else "to check", warning)
     if out is not None:
         for path in draw_pictures(dataset, survey, config, parsed.samples, out):
-            print(f"wrote {path}")
+            say(f"wrote {path}")
     # Last, so that the report and the pictures show why.
     if fault is not None:
         raise fault
-    print(f"next: {next_command(arguments, config)}")
+    say(f"next: {next_command(arguments, config)}")
 
 
 def output_folder(given: Path | None, data: str) -> Path:
@@ -123,7 +124,7 @@ def output_folder(given: Path | None, data: str) -> Path:
 
 def row(label: str, text: str) -> None:
     """Print one line of the report; its label is empty where the line above has the same."""
-    print(f"{label:<12} {text}".rstrip())
+    say(f"{label:<12} {text}".rstrip())
 
 
 def print_source(config: DataConfig, frames: Frames) -> None:

@@ -19,7 +19,8 @@ from jaxconvlstm.data.sources.files import natural_key
 from jaxconvlstm.data.sources.images import folder, image_check, listing
 from jaxconvlstm.data.sources.images.image_file import read_header, read_picture
 from jaxconvlstm.data.sources.images.listing import list_sequences
-from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError, printable
+from jaxconvlstm.errors import ConfigError, DataError, StuckReaderError
+from jaxconvlstm.messages import printable
 
 SHAPE = (6, 8)
 

@@ -10,7 +10,8 @@ from jaxconvlstm.data.sources.arrays.netcdf_files import open_netcdf
 from jaxconvlstm.data.sources.arrays.npy_files import open_npy, open_npz
 from jaxconvlstm.data.sources.arrays.stored_array import StoredArray, unreadable
 from jaxconvlstm.data.sources.arrays.zarr_files import open_zarr
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 _OPENERS: dict[str, Callable[[Path, str | None, int | None], StoredArray]] = {
     ".npy": open_npy,

@@ -18,7 +18,8 @@ from jaxconvlstm.data.sources.arrays.array_series import Series, Source, choose_
 from jaxconvlstm.data.sources.arrays.array_values import describe_bad, first_bad
 from jaxconvlstm.data.sources.base import FrameCache, Frames, Region
 from jaxconvlstm.data.sources.split_folders import splits_of_folders
-from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.messages import printable
 
 CHECK_ALL_UP_TO = 2**30
 """Bytes of values that are all searched for NaN before training, unless the user says otherwise."""

@@ -14,7 +14,8 @@ from jaxconvlstm.data.sources.arrays.array_values import dtype_to_read
 from jaxconvlstm.data.sources.arrays.axes import Layout, find_layout
 from jaxconvlstm.data.sources.arrays.stored_array import StoredArray
 from jaxconvlstm.data.sources.files import find_files
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from jaxconvlstm.data.sources.arrays.stored_array import (
     choose_variable,
     unreadable,
 )
-from jaxconvlstm.errors import printable
+from jaxconvlstm.messages import printable
 
 
 def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray:

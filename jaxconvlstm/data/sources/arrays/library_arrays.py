@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxconvlstm.data.sources.arrays.stored_array import Key, OpenArray, StoredArray, unreadable
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 LIBRARY_LOCK = threading.RLock()
 """HDF5, below both h5py and netCDF4, is not safe from several threads."""

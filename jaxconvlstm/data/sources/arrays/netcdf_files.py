@@ -22,7 +22,7 @@ from jaxconvlstm.data.sources.arrays.stored_array import (
     choose_variable,
     unreadable,
 )
-from jaxconvlstm.errors import printable
+from jaxconvlstm.messages import printable
 
 
 def open_netcdf(path: Path, variable: str | None, rank: int | None) -> StoredArray:

@@ -19,7 +19,8 @@ from jaxconvlstm.data.sources.arrays.stored_array import (
     choose_variable,
     unreadable,
 )
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 HEADER_BYTES = 2**16
 """NumPy's own headers are far shorter."""

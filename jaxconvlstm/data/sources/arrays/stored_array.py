@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxconvlstm.data.sources.arrays.axes import Layout
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 Key = tuple[int | slice, ...]
 

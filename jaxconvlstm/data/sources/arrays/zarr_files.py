@@ -27,7 +27,8 @@ from jaxconvlstm.data.sources.arrays.stored_array import (
     choose_variable,
     unreadable,
 )
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 
 def open_zarr(path: Path, variable: str | None, rank: int | None) -> StoredArray:

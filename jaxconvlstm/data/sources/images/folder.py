@@ -31,7 +31,8 @@ from jaxconvlstm.data.sources.images.listing import (
 from jaxconvlstm.data.sources.images.numbering import GAPS_ALLOWED, number_frames
 from jaxconvlstm.data.sources.images.path_list import group_lines, number_files, read_path_list
 from jaxconvlstm.data.sources.split_folders import splits_of_folders
-from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.errors import ConfigError, DataError
+from jaxconvlstm.messages import printable
 
 CHECKED_AT_ONCE = 16
 """Frames that a thread checks one after the other."""

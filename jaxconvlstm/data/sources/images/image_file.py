@@ -13,7 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.data.sources.images.tiff_tags import CUT_TO_8_BITS, refuse_misread
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "pgm", "ppm", "gif")
 # Pillow tries every decoder it has on any file; a file that says it is a picture gets only these.

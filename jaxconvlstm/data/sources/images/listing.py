@@ -8,7 +8,8 @@ from typing import NamedTuple
 from jaxconvlstm.data.prefetch import map_in_threads
 from jaxconvlstm.data.sources.files import is_folder, walk
 from jaxconvlstm.data.sources.images.image_file import EXTENSIONS, read_header
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 PAGED_EXTENSIONS = ("gif", "tif", "tiff", "webp")
 """Of files that may hold several pictures."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxconvlstm.data.sources.images.listing import PictureSequence
 from jaxconvlstm.data.sources.timestamps import SECOND, read_times, time_forms, to_microseconds
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 GAP = 1.5
 """Frames further apart than this many typical steps have others missing between them."""

@@ -12,8 +12,9 @@ from jaxconvlstm.data.sources.files import file_identity
 from jaxconvlstm.data.sources.images.image_file import EXTENSIONS
 from jaxconvlstm.data.sources.images.listing import is_picture, list_sequences, split_pages
 from jaxconvlstm.data.sources.images.numbering import number_frames
-from jaxconvlstm.errors import ConfigError, DataError, printable
+from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.json_files import parse
+from jaxconvlstm.messages import printable
 
 LONGEST_LINE = 2**24
 """Bytes of a line; a file with a longer one is no path list."""

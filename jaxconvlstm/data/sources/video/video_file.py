@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxconvlstm.config.data import LARGEST_FRAME
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 EXTENSIONS = tuple("mp4 m4v mov mkv webm avi mpg mpeg ts wmv flv ogv y4m".split())
 # FFmpeg goes by content, not by name: a playlist in disguise must not open other files.

@@ -31,7 +31,8 @@ from jaxconvlstm.data.sources.video.video_reader import (
     check_video,
     ends_early,
 )
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 OPEN_FILES = 4
 """Video files that each thread keeps open."""

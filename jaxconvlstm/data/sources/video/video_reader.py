@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxconvlstm.data.sources.video.video_file import VideoIndex, explained, open_video, reason_of
-from jaxconvlstm.errors import DataError, printable
+from jaxconvlstm.errors import DataError
+from jaxconvlstm.messages import printable
 
 
 class Decoded(NamedTuple):

@@ -1,0 +1,1 @@
+"""The faults that `benchmarks/faults.py` provokes, one kind a module."""

@@ -70,7 +70,8 @@ def describe_os_error(error: OSError) -> str:
     if error.strerror is None:
         return f"{type(error).__name__}: {error}"
     # What is written to by name is named; a stream has none.
-    return f"{error.filename or 'standard output or a stream'}: {error.strerror}"
+    what = f"not enough {_SCARCE[error.errno]}" if error.errno in _SCARCE else error.strerror
+    return f"{error.filename or 'standard output or a stream'}: {what}"
 
 
 def scarce_resource(error: BaseException) -> str | None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,23 @@ def start(program: str, run: Path) -> subprocess.Popen[str]:
     return _begin(run, "-c", program, run)
 
 
-def begin(log: Path, *arguments: object, cwd: Path = ROOT, **options: Any) -> subprocess.Popen[str]:
-    """Start `python ARGUMENTS` in a folder, with its output in the file `log`."""
-    command = [sys.executable, "-u", *map(str, arguments)]
+def begin(
+    log: Path, *arguments: object, cwd: Path = ROOT, prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """Start `PREFIX python ARGUMENTS` in a folder, with its output in the file `log`."""
+    command = [*prefix, sys.executable, "-u", *map(str, arguments)]
     # A background job of a shell ignores SIGINT, and its children inherit that: reset it for them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with log.open("w") as stream:
-            return subprocess.Popen(
-                command, stdout=stream, stderr=stream, text=True, cwd=cwd, **options
-            )
+            return subprocess.Popen(command, stdout=stream, stderr=stream, text=True, cwd=cwd)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _begin(run: Path, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+def _begin(run: Path, *arguments: object) -> subprocess.Popen[str]:
     run.parent.mkdir(parents=True, exist_ok=True)
-    return begin(log_of(run), *arguments, **options)
+    return begin(log_of(run), *arguments)
 
 
 def write_clips(folder: Path, clips: int = 6, frames: int = 12) -> None:

@@ -19,6 +19,7 @@ loaded: no array is read whose shape is not the one that is asked for.
 import contextlib
 import errno
 import logging
+import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -49,6 +50,7 @@ _JSON_ITEMS = ("meta", "data")
 # Bytes of a step beside its arrays, about.
 _SMALL_FILES = 100_000
 _KEEP_LATEST = 2
+_FILES_OF_A_STEP = 60  # at most, of Orbax and ours
 # Orbax logs every save, and the traceback of each that fails; what fails is raised, too.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
@@ -313,13 +315,16 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: {_first_line(error)}") from error
 
     def _describe_full(self) -> str:
-        free = shutil.disk_usage(self.folder).free
         kept = ", ".join(map(str, self.steps())) or "none"
-        return (
-            f"{self.folder}: no space left on the device: a checkpoint needs up to "
-            f"{self._needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free; steps that are saved: "
-            f"{kept}"
-        )
+        disk = os.statvfs(self.folder)
+        if disk.f_files and disk.f_favail < _FILES_OF_A_STEP:
+            full = f"no room for more files on the device ({disk.f_favail} inodes are free)"
+        else:
+            full = (
+                f"no space left on the device: a checkpoint needs up to {self._needed / 1e6:.1f} "
+                f"MB, {disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free"
+            )
+        return f"{self.folder}: {full}; steps that are saved: {kept}"
 
 
 def _json_items() -> contextlib.AbstractContextManager[Any]:

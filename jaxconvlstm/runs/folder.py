@@ -159,6 +159,20 @@ class RunFolder:
             self._lock.truncate(0)
             self._lock.close()
 
+    def check_in_place(self) -> None:
+        """Raises `CheckpointError` if the folder is no longer where it was locked.
+
+        Where it was, libraries would make it anew, and what is saved there would be half a run.
+        """
+        try:
+            found = os.lstat(self.path / _LOCK_NAME)
+        except OSError:
+            found = None
+        if found is None or not os.path.samestat(found, os.fstat(self._lock.fileno())):
+            raise CheckpointError(
+                f"{self.path}: was moved, removed or replaced while a process was training in it"
+            )
+
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
@@ -227,7 +241,11 @@ class RunFolder:
 
         Args:
           record: `step`, `epoch`, `split` and any numbers.
+
+        Raises:
+          CheckpointError: see `check_in_place`.
         """
+        self.check_in_place()
         path = self.path / METRICS_NAME
         # Opened for each line: what is logged is in the file, whatever becomes of the process.
         with naming(path), path.open("a", encoding="utf-8") as file:

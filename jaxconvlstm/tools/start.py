@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -45,6 +46,7 @@ def process(run: Callable[[], object]) -> NoReturn:
         # of a library and where it clears up, is not.
         threading.excepthook = lambda _: None
         sys.unraisablehook = lambda _: None
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)

@@ -229,6 +229,7 @@ class Loop:
         return "last good checkpoint: " + ("none" if saved is None else f"step {saved}")
 
     def _save(self, val_loss: float | None) -> None:
+        self.folder.check_in_place()
         counters = {
             **self.validation.to_json(),
             "sampling_steps": getattr(self.task, "sampling_steps", None),

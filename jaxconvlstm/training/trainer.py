@@ -189,6 +189,7 @@ def _train(
                 ).run()
             pictures = validation.pictures + folder.draw_history()
         checkpoints.wait()  # the last save goes on in a thread
+        folder.check_in_place()
         finished = validation.is_over(step)
         return FitResult(folder.path, step, finished, validation.best, pictures)
 

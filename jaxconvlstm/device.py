@@ -9,12 +9,22 @@ from pathlib import Path
 
 import jax
 
-from jaxconvlstm.errors import ResourceError
+from jaxconvlstm.errors import ConfigError, ResourceError
 
 
 def describe_device() -> str:
-    """Names the device on a line, e.g. "device: cpu (2 cores), JAX 0.10.2, Python 3.12.3"."""
-    device = jax.devices()[0]
+    """Names the device on a line, e.g. "device: cpu (2 cores), JAX 0.10.2, Python 3.12.3".
+
+    Raises:
+      ConfigError, ResourceError: JAX finds no device, of the kind asked for or at all.
+    """
+    try:
+        device = jax.devices()[0]
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or "it has none on this machine"
+        if platforms := os.environ.get("JAX_PLATFORMS"):
+            raise ConfigError(f"JAX_PLATFORMS={platforms}: JAX finds no device: {reason}") from None
+        raise ResourceError(f"JAX finds no device: {reason}") from error
     if device.platform == "cpu":
         name = f"cpu ({os.cpu_count()} cores)"
     else:

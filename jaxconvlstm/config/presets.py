@@ -37,7 +37,7 @@ def preset(name: str) -> Config:
 
 def describe(name: str) -> str:
     """What a preset is, in one line."""
-    return (inspect.getdoc(PRESETS[name]) or "").splitlines()[0]
+    return (inspect.getdoc(PRESETS[name]) or name).splitlines()[0]  # `python -OO` has none
 
 
 def _named(make: Callable[[], Config]) -> Callable[[], Config]:

@@ -77,7 +77,7 @@ def parse(kind: type[T], arguments: Sequence[str], default: T, description: str)
                 default=default,
                 # Lines of one paragraph would be joined.
                 description=as_started(re.sub(r"(?<!\n)\n(?=python )", "\n\n", description)),
-                prog=as_started(_COMMAND.findall(description)[0]),
+                prog=as_started((_COMMAND.findall(description) or [sys.argv[0]])[0]),
                 return_unknown_args=True,
                 registry=_registry(),
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -136,7 +136,7 @@ def to_model(flags: Any) -> ModelConfig:
 
 def first_line(documented: Any) -> str:
     """The first line of a docstring, without its full stop."""
-    return (inspect.getdoc(documented) or "").splitlines()[0].rstrip(".")
+    return (inspect.getdoc(documented) or " ").splitlines()[0].rstrip(".")
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:

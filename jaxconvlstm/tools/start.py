@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from jaxconvlstm.errors import describe_os_error, scarce_resource
+from jaxconvlstm.training.signals import signals_to_stop
 
 SECONDS_TO_END = 5.0
 """How long a command that has succeeded waits for what libraries do at exit."""
@@ -48,7 +49,7 @@ def process(run: Callable[[], object]) -> NoReturn:
         sys.unraisablehook = lambda _: None
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals_to_stop():
         signal.signal(number, _end_at_once)
     code = 0
     try:
@@ -93,7 +94,8 @@ def end(code: int) -> NoReturn:
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     del frame
-    _write_error("interrupted" if number == signal.SIGINT else "terminated")
+    words: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+    _write_error(words.get(number) or f"stopped by {signal.Signals(number).name}")
     # What was printed may stand in a buffer that this very moment is being written to.
     with contextlib.suppress(Exception):
         sys.stdout.flush()

@@ -1,5 +1,6 @@
 """The training loop: take steps, report them, and stop where the run or this process ends."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxconvlstm.batch import Batch
 from jaxconvlstm.config.training import TrainingConfig
-from jaxconvlstm.errors import DataError, Interrupted, NonFiniteError
+from jaxconvlstm.errors import DataError, Interrupted, JaxConvLSTMError, NonFiniteError
 from jaxconvlstm.memory import hand_back_freed_memory
 from jaxconvlstm.runs.folder import RunFolder
 from jaxconvlstm.task import Task
@@ -81,6 +82,8 @@ class Loop:
           Interrupted: a signal has arrived; everything is saved.
           DataError: a window cannot be read; the steps before it are saved.
           NonFiniteError: a step, or the validation loss, is not finite.
+          Exception: whatever else goes wrong, such as a closed standard output; the steps before it
+            are saved, if that is still possible.
         """
         with self._progress:
             try:
@@ -94,6 +97,12 @@ class Loop:
                 if isinstance(error, Interrupted):
                     raise Interrupted(message, error.exit_code - 128) from None
                 raise type(error)(message) from error
+            except JaxConvLSTMError:
+                raise  # numbers that are not worth saving, or a place that cannot be saved to
+            except Exception as error:
+                with contextlib.suppress(Exception):
+                    self._save_after(error)
+                raise
 
     def _ends(self) -> bool:
         """Does what is due between two steps; True if the run, or this process, ends here."""
@@ -236,7 +245,7 @@ class Loop:
         }
         self.saved.save(self._step, self.state, self.position, counters, val_loss)
 
-    def _save_after(self, error: Interrupted | DataError) -> str | None:
+    def _save_after(self, error: BaseException) -> str | None:
         """Saves new steps; returns the message of `error` with their place, or None without any."""
         # If data fail before the first step of this process, there is nothing new to save.
         worth = isinstance(error, Interrupted) or self._step > self._begun_at

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to save and leave, noticed between two steps."""
+"""Signals as a request to save and leave, noticed between two steps."""
 
 import signal
 import threading
@@ -8,8 +8,18 @@ from typing import Any
 from jaxconvlstm.errors import Interrupted
 
 
+def signals_to_stop() -> list[int]:
+    """SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGXCPU (a batch queue's limit).
+
+    The latter two are left alone where they are ignored, as under `nohup`.
+    """
+    may_be_ignored = (signal.SIGHUP, signal.SIGXCPU)
+    heeded = [n for n in may_be_ignored if signal.getsignal(n) is not signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *heeded]
+
+
 class StopSignals:
-    """Notes SIGINT and SIGTERM while entered; `check` raises once one has arrived.
+    """Notes `signals_to_stop` while entered; `check` raises once one has arrived.
 
     A second SIGINT stops at once, as it would without this: with a `KeyboardInterrupt`, or in a
     command by ending the process. Outside the main thread, where Python allows no handlers, nothing
@@ -22,7 +32,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in signals_to_stop():
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 

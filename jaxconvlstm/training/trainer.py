@@ -70,7 +70,7 @@ def fit(
     Raises:
       ConfigError: a setting cannot work, or is not that of the run to resume.
       DataError, CheckpointError, NonFiniteError, ResourceError: see `jaxconvlstm.errors`.
-      Interrupted: SIGINT or SIGTERM arrived; everything is saved.
+      Interrupted: a signal asked to stop; everything is saved.
     """
     began = time.monotonic()
     out = Path(out)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scripts import run
@@ -16,6 +19,7 @@ from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.model import ModelConfig
 from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
+from jaxconvlstm.runs import manifest
 from jaxconvlstm.runs.folder import RunFolder
 
 CLIPS = np.random.default_rng(0).random((6, 8, 8, 8, 1), np.float32)
@@ -221,6 +225,31 @@ def test_a_reader_waits_for_a_step_that_is_being_replaced(
         manifest.unlink()
         assert "step 4: whole" in run("-m jaxconvlstm", "verify", copy).stdout
     assert len(pauses) == 2
+
+
+def test_nothing_that_a_checkpoint_names_is_imported(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orbax writes names of classes; here they are those of a module that lies on the path."""
+    step = copy / "checkpoints" / "4"
+    (tmp_path / "planted.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    weights = jcl.load(copy).variables
+    named = 0
+    for path in [path for path in step.rglob("*") if path.is_file() and path.name[0] == "_"]:
+        text = path.read_text()
+        changed = re.sub(r'"(orbax\.[\w.]+|np\.ndarray)"', '"planted.Name"', text)
+        named += changed != text
+        path.write_text(changed)
+    manifest.write(step, {k: v for k, v in manifest.read(step).items() if k != "files"})
+    assert named >= 2
+    try:
+        loaded = jcl.load(copy, "4").variables
+    except jcl.CheckpointError:
+        pass  # what is named is unknown
+    else:
+        np.testing.assert_equal(jax.device_get(loaded), jax.device_get(weights))
+    assert "planted" not in sys.modules
 
 
 def test_what_a_killed_process_left_is_removed(copy: Path) -> None:

@@ -25,8 +25,15 @@ def program(text: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_no_handler_of_exceptions_keeps_a_signal(number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    "number, message",
+    [
+        (signal.SIGTERM, "terminated"),
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGHUP, "stopped by SIGHUP"),
+    ],
+)
+def test_no_handler_of_exceptions_keeps_a_signal(number: int, message: str) -> None:
     process = program("""
 def run():
     print("running", flush=True)
@@ -40,8 +47,7 @@ start.process(run)
     assert process.stdout is not None and process.stdout.readline() == "running\n"
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
-    word = "terminated" if number == signal.SIGTERM else "interrupted"
-    assert (process.returncode, errors) == (code, f"error: {word}\n")
+    assert (process.returncode, errors) == (128 + number, f"error: {message}\n")
 
 
 def test_while_training_a_signal_is_noted_and_is_no_exception() -> None:
@@ -116,3 +122,21 @@ def test_streams_take_any_text_and_may_be_closed_or_full() -> None:
     done = subprocess.run(["sh", "-c", full, HEAD + text], cwd=ROOT, capture_output=True)
     assert done.returncode == 6
     assert done.stderr == b"error: standard output or a stream: No space left on device\n"
+
+
+def test_a_device_that_jax_has_not_is_one_line() -> None:
+    for platform in ("cuda", "nonsense"):
+        process = program(
+            "sys.argv = ['train.py']\nstart.command('tools.train')",
+            env={**os.environ, "JAX_PLATFORMS": platform},
+        )
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2 and errors.count("\n") == 1
+        assert f"JAX_PLATFORMS={platform}" in errors
+
+
+def test_help_does_not_need_docstrings() -> None:
+    text = f"{HEAD}\nsys.argv = ['train.py', '--help']\nstart.command('tools.train')"
+    command = [sys.executable, "-OO", "-c", text]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "--input-frames" in done.stdout

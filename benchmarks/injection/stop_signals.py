@@ -228,4 +228,6 @@ def terminate_in(place: Path, name: str, times: int, rng: random.Random) -> dict
     again()
     assert command().wait() == 0, log_text(place / "command")
     left = [path for path in place.rglob("*tmp*") if path.is_file()]
-    return {**counts, "most seconds": round(most, 2), "temporary files left": len(left)}
+    found = {**counts, "most seconds": round(most, 2), "temporary files left": len(left)}
+    print(name, found, flush=True)
+    return found

@@ -69,9 +69,10 @@ def describe_os_error(error: OSError) -> str:
     """An error of the operating system in words, with what it is about."""
     if error.strerror is None:
         return f"{type(error).__name__}: {error}"
-    # What is written to by name is named; a stream has none.
+    # What is written to by name is named; a stream has none, and nor has a folder that is gone.
+    unnamed = "the working folder" if error.errno == errno.ENOENT else "standard output or a stream"
     what = f"not enough {_SCARCE[error.errno]}" if error.errno in _SCARCE else error.strerror
-    return f"{error.filename or 'standard output or a stream'}: {what}"
+    return f"{error.filename or unnamed}: {what}"
 
 
 def scarce_resource(error: BaseException) -> str | None:

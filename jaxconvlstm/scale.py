@@ -164,7 +164,8 @@ class Values:
         # First to float32: of integers minus a float NumPy would make float64, and JAX float32.
         above = values.astype("float32") - self.low
         if not self.log:
-            return above * (1.0 / (self.high - self.low))
+            with np.errstate(over="ignore"):  # infinities are met, and said, where they matter
+                return above * (1.0 / (self.high - self.low))
         space = _namespace(above)
         logarithm = space.sign(above) * space.log1p(abs(above))
         return logarithm * np.float32(1.0 / np.log1p(self.high - self.low))

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from injection.processes import CLIP_FLAGS, log_text, same, train, write_clips
 from jaxconvlstm.errors import CheckpointError
 from jaxconvlstm.evaluation.load import load
@@ -124,6 +126,9 @@ def json_damage(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
       over `SECONDS`, or printed control codes; and of exit codes.
     """
     shutil.rmtree(out, ignore_errors=True)
+    # The same program is compiled hundreds of times.
+    jax.config.update("jax_compilation_cache_dir", str(out / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     run, spare = out / "run", out / "spare"
     write_clips(out / "clips")
     flags = ["--data", str(out / "clips"), "--out", str(run), "--epochs", "2", *CLIP_FLAGS]

@@ -17,7 +17,7 @@ from jaxconvlstm.memory import hand_back_freed_memory
 from jaxconvlstm.runs.folder import RunFolder
 from jaxconvlstm.task import Task
 from jaxconvlstm.training.cost import compile_step
-from jaxconvlstm.training.non_finite import describe_non_finite
+from jaxconvlstm.training.non_finite import advice, describe_non_finite
 from jaxconvlstm.training.optimizer import make_schedule
 from jaxconvlstm.training.progress import Meter, Progress
 from jaxconvlstm.training.resume import SavedRun
@@ -201,7 +201,7 @@ class Loop:
             f"step {self._step}: loss {metrics['loss']:g}, "
             f"gradient norm {metrics['gradient_norm']:g}, "
             f"learning rate {self._learning_rate():g}; {where}; {self._describe_saved()}; "
-            "start anew with a lower --learning-rate or a smaller --clip-norm"
+            f"{advice(self.task, batch)}"
         )
 
     def _report(self, metrics: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ from jaxconvlstm.models.autoregressive import AutoregressiveModel
 from jaxconvlstm.nn.cell import ConvLSTMCell
 from jaxconvlstm.task import Task
 
+FAR_OUTSIDE = 1000.0
+"""Value ranges; further outside of it than so many, values are more likely at fault than steps."""
+
 
 def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, key: Array) -> str:
     """Computes a step's loss and gradient once more, and names what was not finite first.
@@ -48,6 +51,15 @@ def describe_non_finite(task: Task, variables: Any, batch: Batch, step: Array, k
             name = "/".join(str(getattr(key, "key", key)) for key in path)
             return f"first not finite: the gradient of {name}"
     return "loss and gradient are finite, the weights after the update are not"
+
+
+def advice(task: Task, batch: Batch) -> str:
+    """What to try after a step that was not finite: another value range, or smaller steps."""
+    values = jnp.concatenate([jnp.ravel(task.values.fraction(batch.inputs)), jnp.zeros(1)])
+    farthest = float(jnp.max(jnp.where(jnp.isnan(values), 0, jnp.abs(values))))
+    if farthest > FAR_OUTSIDE:
+        return f"values are up to {farthest:.3g} times the value range; set --value-range to theirs"
+    return "start anew with a lower --learning-rate or a smaller --clip-norm"
 
 
 class _Watch:

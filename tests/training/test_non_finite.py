@@ -17,7 +17,7 @@ from jaxconvlstm.config.run import Config
 from jaxconvlstm.config.training import TrainingConfig
 from jaxconvlstm.scale import Values
 from jaxconvlstm.task import make_task
-from jaxconvlstm.training.non_finite import describe_non_finite
+from jaxconvlstm.training.non_finite import advice, describe_non_finite
 
 # With kernels of one pixel few operations are compiled, one by one, as the step is taken again.
 SMALL: Any = {"features": (3,), "layers": 2, "kernel_size": (1,)}
@@ -123,6 +123,13 @@ def test_a_gradient_that_overflows_is_named_by_its_weights() -> None:
     variables = poisoned(variables, "decoder/head/kernel", 3e38)
     batch.targets[:] = 1e12
     assert describe(task, variables, batch).startswith("first not finite: the gradient of ")
+
+
+def test_advice_is_about_what_is_at_fault() -> None:
+    task, _, batch = task_of("frame-predictor")
+    assert "--learning-rate" in advice(task, batch)
+    far = batch._replace(inputs=batch.inputs * np.float32(1e30))
+    assert "times the value range; set --value-range" in advice(task, far)
 
 
 def test_a_finite_step_is_reported_as_finite() -> None:

@@ -134,6 +134,7 @@ def json_damage(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     flags = ["--data", str(out / "clips"), "--out", str(run), "--epochs", "2", *CLIP_FLAGS]
     code, printed = call(training.main, flags)
     assert code == 0, printed
+    (run / ".lock").write_text("process 1234567 on another machine")  # as one that was killed
     shutil.copytree(run, spare)
     calls: dict[str, tuple[Callable[..., None], list[str]]] = {
         "verify": (verify.main, [str(run)]),

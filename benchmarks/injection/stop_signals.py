@@ -73,7 +73,7 @@ class Phase:
 
 PHASES = {
     "importing": Phase(r"^", 0.3, saved=False),
-    "compiling": Phase(r"generated clips", 1.0, ("--layers", 6, "--features", 8)),
+    "compiling": Phase(r"generated clips", 1.0, ("--layers", 6, "--features", 8), saved=False),
     "stepping": Phase(r"step \d+/", 0.2, ("--features", 32)),
     "waiting": Phase("a clip that takes long", 0.5, program=SLOW),
     "evaluating": Phase("compiled in", 2.0, ("--steps-per-epoch", 1, "--limit", 400)),

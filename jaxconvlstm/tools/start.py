@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import NoReturn
 from jaxconvlstm.errors import describe_os_error, scarce_resource
 from jaxconvlstm.training.signals import signals_to_stop
 
+_ending = threading.Lock()
 SECONDS_TO_END = 5.0
 """How long a command that has succeeded waits for what libraries do at exit."""
 
@@ -51,6 +53,7 @@ def process(run: Callable[[], object]) -> NoReturn:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     for number in signals_to_stop():
         signal.signal(number, _end_at_once)
+    _watch_signals()
     code = 0
     try:
         run()
@@ -92,14 +95,42 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+def _watch_signals() -> None:
+    """End the process on a signal even while the main thread is in C code, such as a compilation.
+
+    Handlers run between two instructions of Python, and a compilation takes a minute. A handler
+    that training has put, to save first, is left to that; a second SIGINT is not.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        interrupts = 0
+        while True:
+            number = os.read(reading, 1)[0]
+            interrupts += number == signal.SIGINT
+            time.sleep(0.05)  # for the main thread, which can write out what it has printed
+            if signal.getsignal(number) is _end_at_once or interrupts > 1:
+                _say_and_exit(number)
+
+    with contextlib.suppress(RuntimeError):  # no thread can be started
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
     del frame
-    words: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-    _write_error(words.get(number) or f"stopped by {signal.Signals(number).name}")
     # What was printed may stand in a buffer that this very moment is being written to.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    os._exit(128 + number)
+    _say_and_exit(number)
+
+
+def _say_and_exit(number: int) -> None:
+    if _ending.acquire(blocking=False):  # not twice, by two threads or a second signal
+        words: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+        _write_error(words.get(number) or f"stopped by {signal.Signals(number).name}")
+        os._exit(128 + number)
 
 
 def _write_error(text: str) -> None:

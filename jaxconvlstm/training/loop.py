@@ -21,6 +21,7 @@ from jaxconvlstm.training.non_finite import advice, describe_non_finite
 from jaxconvlstm.training.optimizer import make_schedule
 from jaxconvlstm.training.progress import Meter, Progress
 from jaxconvlstm.training.resume import SavedRun
+from jaxconvlstm.training.signals import StopSignals
 from jaxconvlstm.training.step import TrainState, TrainStep, step_key
 from jaxconvlstm.training.validation import Validation
 
@@ -44,7 +45,7 @@ class Loop:
       validation: at the end of each epoch; also stops, and lowers the learning rate.
       saved: checkpoints of the run.
       folder: where metrics are logged.
-      check_stop: raises `Interrupted` once a signal has arrived.
+      stop: notes signals from the first step on.
       began: `time.monotonic()` at the start of the process, which `--max-hours` counts from.
       warn: maps the first batch's clips `[batch, time, height, width, channels]`, on the
         network's scale, to warnings about the settings of one line each.
@@ -61,7 +62,7 @@ class Loop:
     validation: Validation
     saved: SavedRun
     folder: RunFolder
-    check_stop: Callable[[], None]
+    stop: StopSignals
     began: float
     warn: Callable[[np.ndarray], Sequence[str]]
 
@@ -106,7 +107,7 @@ class Loop:
 
     def _ends(self) -> bool:
         """Does what is due between two steps; True if the run, or this process, ends here."""
-        self.check_stop()
+        self.stop.check()
         if self.validation.is_due(self._step):
             self._finish_epoch()
         if self.validation.is_over(self._step):
@@ -133,6 +134,7 @@ class Loop:
                     self._progress.say(f"warning: {warning}")
             self._compiled = compile_step(self.train_step, self.state, batch, self._progress.say)
             self._meter.restart()
+            self.stop.note()  # only now is there something to save
         self.state, metrics = self._compiled(self.state, batch)
         self._step += 1
         self.position += 1

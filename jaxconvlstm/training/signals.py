@@ -19,11 +19,11 @@ def signals_to_stop() -> list[int]:
 
 
 class StopSignals:
-    """Notes `signals_to_stop` while entered; `check` raises once one has arrived.
+    """From `note` on until left notes `signals_to_stop`; `check` raises once one has arrived.
 
-    A second SIGINT stops at once, as it would without this: with a `KeyboardInterrupt`, or in a
-    command by ending the process. Outside the main thread, where Python allows no handlers, nothing
-    is noted.
+    Before `note` there is nothing to save, and a signal does what it does without this. So does a
+    second SIGINT: it raises a `KeyboardInterrupt`, or in a command ends the process. Outside the
+    main thread, where Python allows no handlers, nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -31,10 +31,15 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
+        return self
+
+    def note(self) -> None:
+        """From now on only note that a signal has arrived."""
+        if self._previous:
+            return
         if threading.current_thread() is threading.main_thread():
             for number in signals_to_stop():
                 self._previous[number] = signal.signal(number, self._receive)
-        return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():

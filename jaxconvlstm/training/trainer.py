@@ -183,7 +183,7 @@ def _train(
                     validation=validation,
                     saved=saved,
                     folder=folder,
-                    check_stop=stop.check,
+                    stop=stop,
                     began=began,
                     warn=partial(warnings_for, config),
                 ).run()

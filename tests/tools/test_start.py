@@ -50,12 +50,29 @@ start.process(run)
     assert (process.returncode, errors) == (128 + number, f"error: {message}\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_code_that_is_not_python_does_not_keep_a_signal(number: int) -> None:
+    """As a compilation would, this takes minutes in the main thread and lets other threads run."""
+    process = program("""
+import hashlib
+def run():
+    print("running", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+start.process(run)
+""")
+    assert process.stdout is not None and process.stdout.readline() == "running\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 128 + number and errors.count("\n") == 1
+
+
 def test_while_training_a_signal_is_noted_and_is_no_exception() -> None:
     process = program("""
 from jaxconvlstm.tools import cli
 from jaxconvlstm.training.signals import StopSignals
 def run(arguments):
     with StopSignals() as stop:
+        stop.note()
         print("running", flush=True)
         while True:
             try:

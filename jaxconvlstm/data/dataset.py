@@ -1,6 +1,7 @@
 """The data of a run: windows of each split, cut from files, arrays or generated clips."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,12 +138,14 @@ def with_public_data(config: S) -> S:
 
 
 def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnist"]:
-    """The kind of data that a path's name suggests, where no --dataset says it.
+    """The kind of data that a path's name suggests, or what a folder holds.
 
-    Folders, path lists and pictures with pages are "folder": one of videos or arrays only is too,
-    and is told so when it is opened. IDX files and public digits are "moving-mnist".
+    Path lists, pictures with pages, and folders that hold pictures are "folder"; folders without
+    any are "array" or "video" where they hold such files. IDX files and public digits are
+    "moving-mnist".
     """
     from jaxconvlstm.data.sources.arrays.array_files import is_array_file
+    from jaxconvlstm.data.sources.images.image_file import EXTENSIONS as PICTURES
     from jaxconvlstm.data.sources.video.video_file import EXTENSIONS
 
     if download.is_name(path):
@@ -152,9 +155,22 @@ def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnis
         return "moving-mnist"
     if is_array_file(path):
         return "array"
-    # A folder may be called "clips.avi".
-    is_video = Path(path).suffix.lower().removeprefix(".") in EXTENSIONS
-    return "video" if is_video and not Path(path).is_dir() else "folder"
+    if not Path(path).is_dir():
+        return "video" if _ending(path) in EXTENSIONS else "folder"
+    held: set[Literal["array", "video"]] = set()
+    for _, folders, files in os.walk(path):
+        if any(_ending(name) in PICTURES for name in files):
+            return "folder"
+        if any(map(is_array_file, (*folders, *files))):
+            held.add("array")
+        if any(_ending(name) in EXTENSIONS for name in files):
+            held.add("video")
+        folders[:] = [name for name in folders if not is_array_file(name)]
+    return held.pop() if len(held) == 1 else "folder"
+
+
+def _ending(path: str) -> str:
+    return Path(path).suffix.lower().removeprefix(".")
 
 
 def check_applies(config: DataConfig) -> None:

@@ -253,7 +253,8 @@ class RunFolder:
         scalars = {
             f"{record['split']}/{key}": value
             for key, value in record.items()
-            if key not in ("step", "epoch", "split")
+            # TensorBoard has no point for what is not finite, such as a score of no pixel.
+            if key not in ("step", "epoch", "split") and value is not None and math.isfinite(value)
         }
         self._events.add_scalars(record["step"], scalars)
 

@@ -148,6 +148,8 @@ def _of_known_file(name: str, shape: tuple[int, ...], itemsize: int) -> str | No
 
 def _by_shape(shape: tuple[int, ...], one_frame_files: bool) -> str | None:
     with_channels = len(shape) >= 3 and shape[-1] <= MOST_CHANNELS
+    if len(shape) == 2 and one_frame_files:
+        return "HW"
     if len(shape) == 3:
         # In a folder, [480, 640, 3] is more likely one colour frame than 480 tiny ones.
         return None if with_channels and one_frame_files else "THW"

@@ -17,6 +17,7 @@ from jaxconvlstm.data.sources.arrays.library_arrays import (
     stored_variable,
     unpacking,
 )
+from jaxconvlstm.data.sources.arrays.radar_hdf5 import find_radar_image
 from jaxconvlstm.data.sources.arrays.stored_array import (
     OpenArray,
     StoredArray,
@@ -46,6 +47,9 @@ def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray
 
     try:
         with LIBRARY_LOCK, opener() as file:
+            radar = find_radar_image(name, file, variable)
+            if radar is not None:
+                variable = radar.key
             file.visititems(visit)
             numbers = {key: item.shape for key, item in found.items() if item.dtype.kind in "biuf"}
             shapes = numbers or {key: item.shape for key, item in found.items()}
@@ -62,6 +66,10 @@ def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray
     except Exception as error:
         raise unreadable(path, error) from error
     packing = Packing.of(attributes, dtype)
+    said: tuple[str, ...] = (remark,) if remark else ()
+    if radar is not None:
+        packing, said = radar.packing, radar.remarks
+        attributes["units"] = radar.unit
 
     def open_dataset() -> OpenArray:
         try:
@@ -75,7 +83,7 @@ def open_hdf5(path: Path, variable: str | None, rank: int | None) -> StoredArray
             return read_coordinate(file.get, key, dimensions[axis])
 
     stored = stored_variable(
-        label, shape, dtype, open_dataset, dimensions, attributes, packing, remark
+        label, shape, dtype, open_dataset, dimensions, attributes, packing, *said
     )
     return dataclasses.replace(stored, coordinate=coordinate if has_times else None)
 

@@ -21,14 +21,24 @@ MISSING_MARKS = {"_FillValue", "missing_value", "valid_min", "valid_max", "valid
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Scale, offset and missing codes of stored values, by attributes of the CF conventions."""
+    """How stored values become values in their unit.
+
+    Attributes:
+      fills: codes of missing values.
+      scale, offset: value = stored * scale + offset.
+      codes: further codes, each with the value in its unit that it stands for.
+      always: whether values are read as float32 and NaN as missing even if nothing else is given.
+    """
 
     fills: tuple[float, ...] = ()
     scale: float = 1.0
     offset: float = 0.0
+    codes: tuple[tuple[float, float], ...] = ()
+    always: bool = False
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> "Packing":
+        """By attributes of the CF conventions."""
         fills = [
             n
             for mark in ("_FillValue", "missing_value")
@@ -53,10 +63,14 @@ class Packing:
         unpacked = values.astype(np.float64) * self.scale + self.offset
         for fill in self.fills:
             unpacked[values == fill] = np.nan
+        for code, value in self.codes:
+            unpacked[values == code] = value
         with np.errstate(over="ignore"):
             return unpacked.astype(np.float32)
 
     def remarks(self) -> list[str]:
+        if self.always:  # said by whoever knows the convention
+            return []
         return packing_remarks(bool(self.fills), (self.scale, self.offset) != (1, 0))
 
 
@@ -103,7 +117,7 @@ def stored_variable(
         "library",
         dimensions=dimensions,
         unit=unit_of(attributes),
-        marks_missing=bool(packing.fills),
+        marks_missing=bool(packing.fills) or packing.always,
         remarks=tuple(said),
     )
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -145,6 +145,7 @@ def choose_variable(
     found: Mapping[str, Sequence[int]],
     variable: str | None,
     rank: int | None,
+    notes: Mapping[str, str] | None = None,
 ) -> tuple[str, str | None]:
     """The array of a file that is meant, and a remark if nobody said so.
 
@@ -152,12 +153,21 @@ def choose_variable(
       name: of the file, for errors.
       found: shape of each array in it.
       variable: as the user gave it.
-      rank: number of axes that the user gave; None for none, and 3 or more are looked for.
+      rank: number of axes that the user gave; None for none, and 3 or more are looked for, then 2.
+      notes: what else is to be said of an array where all are listed, such as its quantity.
 
     Raises:
       DataError: the array is not there, or several may be meant.
     """
-    listed = ", ".join(f"{printable(key)} {list(shape)}" for key, shape in list(found.items())[:20])
+
+    def shown(keys: Iterable[str]) -> str:
+        more = notes or {}
+        return ", ".join(
+            f"{printable(key)} {list(found[key])}" + f" {printable(more.get(key, ''))}".rstrip()
+            for key in list(keys)[:20]
+        )
+
+    listed = shown(found)
     if variable is not None:
         wanted = variable.strip("/")
         if wanted not in found:
@@ -170,6 +180,8 @@ def choose_variable(
         for key, shape in found.items()
         if (len(shape) >= 3 if rank is None else len(shape) == rank)
     ]
+    if not fits and rank is None:
+        fits = [key for key, shape in found.items() if len(shape) == 2 and min(shape) > 1]
     if not fits and len(found) == 1:
         fits = list(found)
     if not fits:
@@ -178,8 +190,7 @@ def choose_variable(
             f"it holds {listed or 'none'}"
         )
     if len(fits) > 1:
-        listed = ", ".join(f"{printable(key)} {list(found[key])}" for key in fits[:20])
-        raise DataError(f"{name}: several arrays, --variable NAME says which: {listed}")
+        raise DataError(f"{name}: several arrays, --variable NAME says which: {shown(fits)}")
     only = "the only array" if len(found) == 1 else "the only array of enough axes"
     return fits[0], f"{only}, {printable(fits[0])}, is read"
 

@@ -143,7 +143,7 @@ def fail(out: Path, name: str, times: int) -> dict[str, Any]:
             code = process.wait(120)
             most = max(most, time.monotonic() - began)
             errors = [line for line in log_text(log).splitlines() if line.startswith("error: ")]
-            right = len(errors) == 1 and re.search(named, errors[0]) is not None
+            right = len(errors) == 1 and re.search(named, errors[0], re.IGNORECASE) is not None
             counts["runs"] += 1
             counts["right exit code"] += code in expected
             counts["named"] += right

@@ -170,7 +170,7 @@ def guess_dataset(path: str) -> Literal["folder", "array", "video", "moving-mnis
 
 
 def _ending(path: str) -> str:
-    return Path(path).suffix.lower().removeprefix(".")
+    return Path(path.lower().removesuffix(".gz")).suffix.removeprefix(".")
 
 
 def check_applies(config: DataConfig) -> None:

@@ -26,6 +26,9 @@ _FORM = re.compile(
 # Forms without separators that are not of years, months and days of 8 digits, tried after those.
 _SHORT_FORMS = {10: "%y%m%d%H%M", 11: "%Y%j%H%M"}
 _SHORT = re.compile("(?<!0)0{10,11}(?!0)")
+# Fewer digits may be many things: only behind the name of a product, as in AQC151351545.
+_SHORT_FORMS[9] = "%y%j%H%M"
+_SHORT_PRODUCT = re.compile("(?<=[A-Z]{3})0{9}(?!0)")
 FIRST_YEAR_OF_TWO_DIGITS = 1969
 """As in strptime: 69 is 1969, and 68 is 2068."""
 # What strptime reads, but with as many digits as strftime writes.
@@ -68,7 +71,7 @@ def time_forms(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[TimeFor
         form += "" if match["second"] is None else f"{time}%S"
         start, stop = bisect_left(places, match.start()), bisect_left(places, match.end())
         yield TimeForm(form, start, stop, lengths[start:stop])
-    for match in _SHORT.finditer(shape):
+    for match in (*_SHORT.finditer(shape), *_SHORT_PRODUCT.finditer(shape)):
         start, digits = bisect_left(places, match.start()), len(match[0])
         yield TimeForm(_SHORT_FORMS[digits], start, start + 1, [digits])
 
@@ -79,14 +82,14 @@ def to_microseconds(numbers: np.ndarray, form: TimeForm) -> np.ndarray | None:
     # [name, part] -> [name]: the digits in one row, YYYYmmddHHMMSS or fewer.
     for part, length in zip(numbers.T, form.lengths):
         joined = joined * 10**length + part
-    if form.format == "%Y%j%H%M":
-        return _from_day_of_year(joined)
     digits = sum(form.lengths)
     if form.format.startswith("%y"):
         century = FIRST_YEAR_OF_TWO_DIGITS // 100
         late = joined // 10 ** (digits - 2) >= FIRST_YEAR_OF_TWO_DIGITS % 100
         joined += np.where(late, century, century + 1) * 10**digits
         digits += 2
+    if "%j" in form.format:
+        return _from_day_of_year(joined)
     # Zeros for the minute and second that are not there.
     joined *= 10 ** (len("YYYYmmddHHMMSS") - digits)
     fields = []

@@ -36,7 +36,7 @@ def test_pages_are_read_one_by_one(tmp_path: Path, name: str, shape: tuple[int, 
     header = read_header(path)
     assert (header.height, header.width, header.pages) == (12, 18, 4)
     for number in (3, 0, 2):
-        frame, colour = read_picture(path, page=number)
+        frame, colour, _ = read_picture(path, page=number)
         assert frame.shape == (12, 18, 3 if header.colour else 1) and colour == header.colour
         expected = pages[number].reshape(12, 18, -1)
         np.testing.assert_array_equal(frame, np.broadcast_to(expected, frame.shape))
@@ -87,7 +87,7 @@ def test_headers(tmp_path: Path, name: str, mode: str) -> None:
     Image.new(mode, (7, 5)).save(tmp_path / name)
     picture_format = "PNG" if "png" in name else "JPEG"
     colour = mode == "RGB"
-    expected = (5, 7, colour, np.uint8, 1, mode, picture_format, False)
+    expected = (5, 7, colour, np.uint8, 1, mode, picture_format, False, None)
     assert read_header(tmp_path / name) == expected
 
 
@@ -117,7 +117,7 @@ def test_the_short_way_gives_what_the_long_one_does(
     found = channels or (1 if mode == "L" else 3)
     with Image.open(tmp_path / name) as image:
         expected = np.asarray(image.convert("L" if found == 1 else "RGB")).reshape(9, 11, found)
-    frame, colour = read_picture(tmp_path / name, channels)
+    frame, colour, _ = read_picture(tmp_path / name, channels)
     np.testing.assert_array_equal(frame, expected)
     assert frame.dtype == np.uint8 and colour == (mode == "RGB")
 

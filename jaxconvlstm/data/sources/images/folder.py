@@ -30,6 +30,7 @@ from jaxconvlstm.data.sources.images.listing import (
 )
 from jaxconvlstm.data.sources.images.numbering import GAPS_ALLOWED, number_frames
 from jaxconvlstm.data.sources.images.path_list import group_lines, number_files, read_path_list
+from jaxconvlstm.data.sources.images.products import Product
 from jaxconvlstm.data.sources.split_folders import splits_of_folders
 from jaxconvlstm.errors import ConfigError, DataError
 from jaxconvlstm.messages import printable
@@ -103,6 +104,12 @@ class FolderFrames(Frames):
         self._colour = first.colour if self._as_first else config.channels == 3
         # Compared before preparation, which would hide that one is of another size.
         self._raw = first.frame.shape[:2], first.frame.dtype
+        self._product = first.product
+        if first.product is not None:
+            self.unit, self.nan_is_missing = first.product.unit, True
+            self.notes.append(
+                f"values by the convention of {first.product.name}: {first.product.convention}"
+            )
         prepared = self._prepare(first.frame)
         self.frame_shape, self.dtype = prepared.shape, prepared.dtype
         self._cache = FrameCache(self._count(), prepared.nbytes, config.cache * 2**30)
@@ -208,16 +215,23 @@ class FolderFrames(Frames):
         else:
             pictures = read_pages(chosen.path(0), frames, channels, allow_nan=self._allow_nan)
         for frame, picture in zip(frames, pictures):
-            self._compare(chosen, frame, picture.frame.shape[:2], picture.frame.dtype)
+            self._compare(
+                chosen, frame, picture.frame.shape[:2], picture.frame.dtype, picture.product
+            )
             pixels = self._prepare(picture.frame)
             self._cache.put(*self._key(sequence, frame), pixels)
             yield Picture(pixels, picture.colour)
 
     def _compare(
-        self, chosen: PictureSequence, frame: int, size: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        chosen: PictureSequence,
+        frame: int,
+        size: tuple[int, ...],
+        dtype: np.dtype[Any],
+        product: Product | None,
     ) -> None:
         """Refuses a frame unlike the first one."""
-        if (size, dtype) == self._raw:
+        if (size, dtype) == self._raw and product is self._product:
             return
         name = printable(chosen.path(frame)) + (f" page {frame}" if chosen.pages and frame else "")
         first = printable(self._first_path)
@@ -226,6 +240,9 @@ class FolderFrames(Frames):
                 "{}: {}x{} pixels (height x width), but {} has {}x{}; --size H W resizes all to "
                 "one size".format(name, *size, first, *self._raw[0])
             )
+        if product is not self._product:
+            own, other = (p.name if p else "no known product" for p in (product, self._product))
+            raise DataError(f"{name}: {own}, but {first} is {other}")
         if dtype != self._raw[1]:
             raise DataError(f"{name}: {dtype} values, but {first} has {self._raw[1]}")
 
@@ -263,7 +280,7 @@ class FolderFrames(Frames):
         if chosen.pages is not None and frame:
             return None  # The header is that of the file, and was looked at with its first page.
         header = read_header(chosen.path(frame))
-        self._compare(chosen, frame, (header.height, header.width), header.dtype)
+        self._compare(chosen, frame, (header.height, header.width), header.dtype, header.product)
         return header, chosen.pages or 1
 
     def _runs(self) -> Iterator[Run]:

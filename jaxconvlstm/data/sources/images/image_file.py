@@ -1,5 +1,6 @@
 """Reads a picture file to an array `[height, width, channels]` without losing its precision."""
 
+import gzip
 import io
 import os
 import stat
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxconvlstm.config.data import LARGEST_FRAME
+from jaxconvlstm.data.sources.images.products import Product, product_of
 from jaxconvlstm.data.sources.images.tiff_tags import CUT_TO_8_BITS, refuse_misread
 from jaxconvlstm.errors import DataError
 from jaxconvlstm.messages import printable
@@ -29,6 +31,9 @@ ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile t
 
 SMALL_FILE = 2**24
 """Bytes of a file up to which it is read as a whole."""
+
+LARGEST_UNZIPPED = 2**28
+"""Bytes that a gzipped picture may have."""
 
 PAGED_FORMATS = ("GIF", "TIFF", "WEBP")
 """Formats whose pages are frames of a sequence."""
@@ -48,11 +53,13 @@ Image.init()
 class Picture(NamedTuple):
     """A decoded picture: `frame [height, width, channels]`, and whether the file is in colour.
 
-    The frame may be read-only.
+    The frame may be read-only. Of a product that is recognised it holds measurements, float32 and
+    NaN where they are missing.
     """
 
     frame: np.ndarray
     colour: bool
+    product: Product | None = None
 
 
 class PictureHeader(NamedTuple):
@@ -65,6 +72,7 @@ class PictureHeader(NamedTuple):
       pages: more than 1 only for GIF, TIFF and WebP files.
       mode, format: Pillow's names, e.g. "RGB" and "PNG"; of the first page.
       transparent: whether there is a transparency, which no frame has.
+      product: whose measurements the picture holds, where one is recognised.
     """
 
     height: int
@@ -75,6 +83,7 @@ class PictureHeader(NamedTuple):
     mode: str
     format: str
     transparent: bool = False
+    product: Product | None = None
 
 
 def read_header(path: str | os.PathLike[str]) -> PictureHeader:
@@ -85,13 +94,16 @@ def read_header(path: str | os.PathLike[str]) -> PictureHeader:
     """
     try:
         _refuse_special(os.stat(path))  # noqa: PTH116, any path will do
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(_unzipped(path) or path, formats=FORMATS) as image:
             _refuse_unreadable(image)
+            product = product_of(image)
             width, height = image.size
             # `getexif` would decode a PNG to look for the tag behind the pixels.
             if "exif" in image.info and image.getexif().get(ORIENTATION_TAG, 1) >= 5:
                 width, height = height, width
             colour, dtype = _is_colour(image), _dtype(image)
+            if product is not None:
+                colour, dtype = False, product.values.dtype
             mode, picture_format = image.mode, image.format or ""
             # Last: counting the pages of a GIF goes through all of them.
             pages = _pages(image)
@@ -101,7 +113,7 @@ def read_header(path: str | os.PathLike[str]) -> PictureHeader:
             keyed = "transparency" in image.info and not (picture_format == "GIF" and pages > 1)
             transparent = keyed or mode in TRANSPARENT
             return PictureHeader(
-                height, width, colour, dtype, pages, mode, picture_format, transparent
+                height, width, colour, dtype, pages, mode, picture_format, transparent, product
             )
     except Exception as error:
         raise _explained(path, error) from error
@@ -134,7 +146,7 @@ def read_picture(
     """
     try:
         # Read at once, so that threads hand Python's lock to each other once and not ten times.
-        content = _content(path) if page is None else None
+        content = _unzipped(path) or (_content(path) if page is None else None)
         with Image.open(path if content is None else content, formats=FORMATS) as image:
             if page is None and _is_plain(image, channels):
                 pixels = np.asarray(image)
@@ -174,6 +186,18 @@ def read_pages(
     except Exception as error:
         where = f"page {page}: " if page else ""
         raise _explained(path, error, where) from error
+
+
+def _unzipped(path: str | os.PathLike[str]) -> io.BytesIO | None:
+    """The content of a gzipped file, of bounded size; None for any other, by its name."""
+    if not os.fspath(path).endswith((".gz", ".GZ")):
+        return None
+    _refuse_special(os.stat(path))  # noqa: PTH116, any path will do
+    with gzip.open(path) as file:
+        content = file.read(LARGEST_UNZIPPED + 1)
+    if len(content) > LARGEST_UNZIPPED:
+        raise ValueError(f"more than {LARGEST_UNZIPPED:,} bytes when unzipped")
+    return io.BytesIO(content)
 
 
 def _content(path: str | os.PathLike[str]) -> io.BytesIO | None:
@@ -216,6 +240,9 @@ def _convert(
 ) -> Picture:
     """Any picture, or a page of one."""
     _refuse_unreadable(image)
+    product = product_of(image)
+    if product is not None:
+        return Picture(product.read(np.asarray(image), channels or 1), False, product)
     colour = _is_colour(image)
     if page is None and (pages := _pages(image)) > 1:
         raise _too_many(pages)

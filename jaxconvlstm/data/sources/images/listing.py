@@ -156,7 +156,7 @@ def name_apart(sequences: Iterable[PictureSequence]) -> list[PictureSequence]:
 
 def is_picture(name: str) -> bool:
     """True if a file is a picture by its name."""
-    return name.lower().endswith(_SUFFIXES)
+    return name.lower().removesuffix(".gz").endswith(_SUFFIXES)
 
 
 def may_have_pages(name: str) -> bool:

@@ -204,6 +204,17 @@ def test_nothing_outside_a_run_is_written(copy: Path, tmp_path: Path) -> None:
     assert outside.read_text() == "mine"
 
 
+def test_a_run_folder_that_is_moved_ends_the_run(copy: Path, tmp_path: Path) -> None:
+    with RunFolder(copy, resume="must") as folder:
+        folder.check_in_place()
+        copy.rename(tmp_path / "away")
+        with pytest.raises(jcl.CheckpointError, match="was moved"):
+            folder.check_in_place()
+        shutil.copytree(tmp_path / "away", copy)
+        with pytest.raises(jcl.CheckpointError, match=r"moved, removed or replaced"):
+            folder.log({"step": 5, "epoch": 2, "split": "train", "loss": 0.0})
+
+
 def test_a_reader_waits_for_a_step_that_is_being_replaced(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

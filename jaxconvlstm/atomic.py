@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whatever happens meanwhile."""
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ def replacing(path: str | Path, mode: str = "wb", *, sync: bool = False) -> Iter
       OSError: there is no room, or the folder cannot be written to; what was there stays.
     """
     path = Path(path)
+    _clear_once(path.parent)
     # Machine and process in its name: two that write at once must not share it.
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     with naming(path):
@@ -37,6 +39,12 @@ def replacing(path: str | Path, mode: str = "wb", *, sync: bool = False) -> Iter
             raise
         if sync:
             sync_folder(path.parent)
+
+
+@functools.cache
+def _clear_once(folder: Path) -> None:
+    """Clears a folder the first time that this process writes to it."""
+    remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path) -> None:

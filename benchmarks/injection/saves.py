@@ -136,7 +136,7 @@ def fail(out: Path, name: str, times: int) -> dict[str, Any]:
             prefix = _AS_NOBODY if name == "no threads" else ()
             command = (ROOT / "train.py", *FLAGS, *flags, "--out", run, "--resume", "auto")
             process = begin(log_of(log), *command, prefix=prefix)
-            wait_for(r"epoch 2/", log, process)
+            wait_for(r"epoch 3/", log, process)  # the first save is whole
             time.sleep(0.3 * number)
             provoke(place, process)
             began = time.monotonic()

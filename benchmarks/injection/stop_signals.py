@@ -147,7 +147,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         "--data",
         "clips",
         "--out",
-        "list",
+        "list.txt",
         "--overwrite",
     ),
     "verify": ("-m", "jaxconvlstm", "verify", "run"),

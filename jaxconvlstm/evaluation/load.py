@@ -10,12 +10,15 @@ import jax.numpy as jnp
 from jaxconvlstm import models
 from jaxconvlstm.config.data import LARGEST_FRAME
 from jaxconvlstm.config.run import Config
-from jaxconvlstm.errors import CheckpointError, ConfigError
+from jaxconvlstm.errors import CheckpointError, ConfigError, ResourceError
 from jaxconvlstm.evaluation.classifier import Classifier
 from jaxconvlstm.evaluation.predictor import Predictor
 from jaxconvlstm.runs.checkpoint import Checkpoints
 from jaxconvlstm.runs.folder import CHECKPOINTS_NAME, is_in_use
 from jaxconvlstm.scale import Values
+
+PAUSES = (0.1, 0.5, 1.0, 2.0)
+"""Seconds between tries to read a run that saves and removes steps."""
 
 
 def load(run: str | Path, which: str = "best") -> Any:
@@ -39,14 +42,15 @@ def load(run: str | Path, which: str = "best") -> Any:
         raise CheckpointError(f"{folder}: no such run folder")
     if not (folder / CHECKPOINTS_NAME).is_dir():
         raise CheckpointError(f"{folder}: not a run folder (it holds no {CHECKPOINTS_NAME})")
-    try:
-        return _load(folder, which)
-    except CheckpointError:
-        if not is_in_use(folder):
-            raise
-        # The process that trains in it has replaced or removed the step meanwhile.
-        time.sleep(0.5)
-        return _load(folder, which)
+    for pause in PAUSES:
+        try:
+            return _load(folder, which)
+        except (CheckpointError, ResourceError):
+            if not is_in_use(folder):
+                raise
+            # The process that trains in it has replaced or removed the step meanwhile.
+            time.sleep(pause)
+    return _load(folder, which)
 
 
 def _load(folder: Path, which: str) -> Any:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxconvlstm.atomic import remove_leftovers
 from jaxconvlstm.checks import check_positive
 from jaxconvlstm.config.data import DataConfig
 from jaxconvlstm.config.options import flag
@@ -284,7 +283,6 @@ def output_folder(parsed: Arguments, name: str) -> Path:
 def make_folder(path: Path) -> Path:
     """Makes a folder that may be there already."""
     path.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
     return path
 
 

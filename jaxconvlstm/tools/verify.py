@@ -65,10 +65,10 @@ def describe(place: Path, run: manifest.Run | None) -> tuple[str, bool]:
     """The state of a step of a run in words, and whether it can be loaded."""
     if not is_finished(place):
         return "was never finished being saved", False
+    contents = manifest.read(place)  # first: a run may remove the step between two looks
     problems = manifest.damage(place, run)
-    if problems:
-        return "damaged: " + "; ".join(problems), False
-    contents = manifest.read(place)
+    if problems or not contents:
+        return "damaged: " + "; ".join(problems or [f"{manifest.NAME} cannot be read"]), False
     size = sum(file["bytes"] for file in contents["files"].values())
     loss = contents.get(METRIC)
     scored = "" if loss is None else f", validation loss {loss:.5f}"

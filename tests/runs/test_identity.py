@@ -263,6 +263,22 @@ def test_nothing_that_a_checkpoint_names_is_imported(
     assert "planted" not in sys.modules
 
 
+def test_a_step_may_be_removed_between_two_looks(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = copy / "checkpoints" / "4"
+    look = manifest.damage
+
+    def removed_meanwhile(place: Path, run: manifest.Run | None = None) -> list[str]:
+        found = look(place, run)
+        if place == step:
+            shutil.rmtree(step)
+        return found
+
+    monkeypatch.setattr(manifest, "damage", removed_meanwhile)
+    assert "step 4: whole" in run("-m jaxconvlstm", "verify", copy).stdout
+
+
 def test_what_a_killed_process_left_is_removed(copy: Path) -> None:
     host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
     dead, alive = (copy / f".strip.png.{host}.{number}.tmp" for number in (2**22 + 1, os.getpid()))

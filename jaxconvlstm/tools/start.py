@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ from typing import NoReturn
 from jaxconvlstm.errors import describe_os_error, scarce_resource
 from jaxconvlstm.training.signals import signals_to_stop
 
+LEAST_MEMORY = 1_500_000_000
+"""Bytes of address space with which a small network still trains."""
 _ending = threading.Lock()
 SECONDS_TO_END = 5.0
 """How long a command that has succeeded waits for what libraries do at exit."""
@@ -54,6 +57,7 @@ def process(run: Callable[[], object]) -> NoReturn:
     for number in signals_to_stop():
         signal.signal(number, _end_at_once)
     _watch_signals()
+    _check_memory()
     code = 0
     try:
         run()
@@ -93,6 +97,17 @@ def end(code: int) -> NoReturn:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
     os._exit(code)
+
+
+def _check_memory() -> None:
+    """End the process where XLA's C++ would abort, for want of address space, without a message."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        _write_error(
+            f"not enough memory to start: the process may use {limit / 1e6:.0f} MB (ulimit -v), "
+            f"and needs {LEAST_MEMORY / 1e6:.0f}"
+        )
+        os._exit(6)
 
 
 def _watch_signals() -> None:

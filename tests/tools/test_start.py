@@ -157,3 +157,11 @@ def test_help_does_not_need_docstrings() -> None:
     command = [sys.executable, "-OO", "-c", text]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "--input-frames" in done.stdout
+
+
+def test_a_lack_of_address_space_is_one_line() -> None:
+    text = HEAD + "start.process(lambda: None)"
+    limited = f'ulimit -v 1000000 && exec "{sys.executable}" -c "$0"'
+    done = subprocess.run(["sh", "-c", limited, text], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert done.stderr.startswith("error: not enough memory") and done.stderr.count("\n") == 1

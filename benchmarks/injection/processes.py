@@ -34,13 +34,10 @@ CLIP_FLAGS = (
 TIMES = ("frames_per_second", "wait_share", "sequences_per_second")
 
 
-def train(run: Path, *flags: object, resume: str = "auto", **options: Any) -> subprocess.Popen[str]:
-    """Start `train.py` with `FLAGS` and `flags`, with its output in `RUN.log`.
-
-    `options` are those of `subprocess.Popen`.
-    """
+def train(run: Path, *flags: object, resume: str = "auto") -> subprocess.Popen[str]:
+    """Start `train.py` with `FLAGS` and `flags`, with its output in `RUN.log`."""
     flags = (*FLAGS, *flags, "--out", run, "--resume", resume)
-    return _begin(run, ROOT / "train.py", *flags, **options)
+    return _begin(run, ROOT / "train.py", *flags)
 
 
 def start(program: str, run: Path) -> subprocess.Popen[str]:

@@ -19,7 +19,7 @@ from injection.processes import (
     train,
     wait_for,
 )
-from jaxconvlstm.errors import CheckpointError
+from jaxconvlstm.errors import JaxConvLSTMError
 from jaxconvlstm.evaluation.load import load
 
 
@@ -44,7 +44,7 @@ def readers(run: Path, times: int) -> dict[str, Any]:
             counts["loads"] += 1
             try:
                 load(run, "last")
-            except CheckpointError as error:
+            except JaxConvLSTMError as error:
                 counts["loads failed"] += 1
                 print(error, flush=True)
         counts["verifications"] += 1

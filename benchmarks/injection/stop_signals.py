@@ -219,12 +219,13 @@ def terminate_in(place: Path, name: str, times: int, rng: random.Random) -> dict
         most = max(most, time.monotonic() - sent)
         counts["signals"] += 1
         counts["before the first line"] += code == -signal.SIGTERM
-        counts["wrong exit code"] += code not in (128 + signal.SIGTERM, -signal.SIGTERM)
-        counts["traceback"] += "Traceback" in log_text(place / "command")
-        if code not in (128 + signal.SIGTERM, -signal.SIGTERM) or "Traceback" in log_text(
-            place / "command"
-        ):
-            print(name, code, log_text(place / "command")[-1500:], flush=True)
+        printed = log_text(place / "command")
+        wrong = code not in (128 + signal.SIGTERM, -signal.SIGTERM)
+        torn = "Traceback" in printed
+        counts["wrong exit code"] += wrong
+        counts["traceback"] += torn
+        if wrong or torn:
+            print(name, code, printed[-1500:], flush=True)
     again()
     assert command().wait() == 0, log_text(place / "command")
     left = [path for path in place.rglob("*tmp*") if path.is_file()]

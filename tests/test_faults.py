@@ -11,10 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from scripts import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 from injection import damage, kills, processes, races, saves, stop_signals
+from scripts import ROOT
 
 FEW = argparse.Namespace(kills=2, epochs=3, fills=2, seed=1, texts=1)
 pytestmark = pytest.mark.slow

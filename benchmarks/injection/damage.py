@@ -50,14 +50,15 @@ def damage(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**counts, "files": counts["damages"] // len(DAMAGES)}
 
 
-def _flip(path: Path) -> None:
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 DAMAGES = {
-    "flipped": _flip,
+    "flipped": flip,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "deleted": Path.unlink,

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from injection.damage import DAMAGES, flip
 
 from jaxconvlstm import json_files
 from jaxconvlstm.config.run import FORMAT_VERSION
@@ -119,20 +120,6 @@ def test_an_empty_folder_holds_no_checkpoint(tmp_path: Path) -> None:
 
 def files_of(step: Path) -> list[Path]:
     return sorted(path for path in step.rglob("*") if path.is_file() and path.stat().st_size)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-DAMAGES = {
-    "flipped": flip,
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
-    "deleted": Path.unlink,
-}
 
 
 @pytest.fixture(scope="module")
